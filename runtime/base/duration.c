@@ -1,0 +1,114 @@
+/* Durations, sizes and time stamps as text. Pure; reads no clock. */
+#include "base/duration.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/assert.h"
+
+/* A decimal number at the start of text, then blanks; the unit's start in *rest. */
+static bool number_parse(const char *text, size_t len, double *value, const char **rest)
+{
+    char digits[32];
+    size_t n = 0;
+    bool any = false, dot = false;
+    while (n < len && n < sizeof digits - 1) {
+        if (text[n] >= '0' && text[n] <= '9') {
+            any = true;
+        } else if (text[n] == '.' && !dot) {
+            dot = true;
+        } else {
+            break;
+        }
+        digits[n] = text[n];
+        n++;
+    }
+    if (!any) return false;
+    digits[n] = 0;
+    *value = strtod(digits, NULL);
+    while (n < len && text[n] == ' ') n++;
+    *rest = text + n;
+    return true;
+}
+
+struct unit {
+    const char *name;
+    double factor;
+};
+
+static bool unit_apply(const struct unit *units, const char *rest, size_t rest_len, double value,
+                       double most, uint64_t *out)
+{
+    for (; units->name; units++) {
+        if (strlen(units->name) != rest_len || memcmp(units->name, rest, rest_len) != 0) continue;
+        double product = value * units->factor;
+        if (!(product >= 0) || product > most) return false;
+        *out = (uint64_t)llround(product);
+        return true;
+    }
+    return false;
+}
+
+bool duration_parse(const char *text, size_t len, uint64_t *ms_out)
+{
+    static const struct unit units[] = { { "ms", 1 },          { "s", 1000 },
+                                         { "m", 60 * 1000 },   { "h", 3600 * 1000 },
+                                         { "d", 86400 * 1000 }, { NULL, 0 } };
+    double value;
+    const char *rest;
+    if (!number_parse(text, len, &value, &rest)) return false;
+    return unit_apply(units, rest, len - (size_t)(rest - text), value, (double)DURATION_MS_MAX,
+                      ms_out);
+}
+
+bool size_parse(const char *text, size_t len, uint64_t *bytes_out)
+{
+    static const struct unit units[] = { { "", 1 },
+                                         { "B", 1 },
+                                         { "kB", 1000 },
+                                         { "MB", 1000 * 1000 },
+                                         { "KiB", 1024 },
+                                         { "MiB", 1024 * 1024 },
+                                         { "GiB", 1024 * 1024 * 1024 },
+                                         { NULL, 0 } };
+    double value;
+    const char *rest;
+    if (!number_parse(text, len, &value, &rest)) return false;
+    return unit_apply(units, rest, len - (size_t)(rest - text), value, 0x1p50, bytes_out);
+}
+
+const char *duration_format(uint64_t ms, char out[DURATION_TEXT_MAX])
+{
+    static const struct {
+        const char *name;
+        uint64_t ms;
+    } units[] = { { "d", 86400000 }, { "h", 3600000 }, { "m", 60000 }, { "s", 1000 } };
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
+        if (ms < units[i].ms) continue;
+        uint64_t tenths = (ms * 10 + units[i].ms / 2) / units[i].ms;
+        if (tenths % 10 == 0) {
+            snprintf(out, DURATION_TEXT_MAX, "%llu%s", (unsigned long long)(tenths / 10),
+                     units[i].name);
+        } else {
+            snprintf(out, DURATION_TEXT_MAX, "%llu.%llu%s", (unsigned long long)(tenths / 10),
+                     (unsigned long long)(tenths % 10), units[i].name);
+        }
+        return out;
+    }
+    if (ms == 0) return memcpy(out, "0s", 3);
+    snprintf(out, DURATION_TEXT_MAX, "%llums", (unsigned long long)ms);
+    return out;
+}
+
+const char *timestamp_format(uint64_t wall_ms, char out[TIMESTAMP_TEXT_MAX])
+{
+    time_t seconds = (time_t)(wall_ms / 1000);
+    struct tm tm;
+    ASSERT(gmtime_r(&seconds, &tm) != NULL);
+    size_t n = strftime(out, TIMESTAMP_TEXT_MAX, "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf(out + n, TIMESTAMP_TEXT_MAX - n, ".%03uZ", (unsigned)(wall_ms % 1000));
+    return out;
+}

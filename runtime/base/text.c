@@ -1,0 +1,158 @@
+/* Text helpers. Pure; owns nothing. */
+#include "base/text.h"
+
+#include <string.h>
+
+#include "base/assert.h"
+
+#define NAME_BYTES_MAX 63
+
+/* Length of the well-formed UTF-8 sequence at p, 0 when there is none. */
+static size_t utf8_sequence(const uint8_t *p, size_t len)
+{
+    if (p[0] < 0x80) return 1;
+    if (p[0] < 0xc2 || p[0] > 0xf4) return 0;
+    size_t need = p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
+    if (len < need) return 0;
+    uint8_t low = 0x80, high = 0xbf;
+    if (p[0] == 0xe0) low = 0xa0;
+    if (p[0] == 0xed) high = 0x9f;
+    if (p[0] == 0xf0) low = 0x90;
+    if (p[0] == 0xf4) high = 0x8f;
+    if (p[1] < low || p[1] > high) return 0;
+    for (size_t i = 2; i < need; i++) {
+        if ((p[i] & 0xc0) != 0x80) return 0;
+    }
+    return need;
+}
+
+size_t text_copy(char *out, size_t out_bytes, const char *text, size_t len)
+{
+    ASSERT(out_bytes > 0);
+    size_t n = len < out_bytes - 1 ? len : out_bytes - 1;
+    if (n < len) {
+        while (n > 0 && ((uint8_t)text[n] & 0xc0) == 0x80) n--;
+    }
+    if (n) memcpy(out, text, n);
+    out[n] = 0;
+    return n;
+}
+
+static size_t edit_distance(const char *a, const char *b)
+{
+    size_t la = strlen(a), lb = strlen(b);
+    if (la > NAME_BYTES_MAX || lb > NAME_BYTES_MAX) return SIZE_MAX;
+    size_t row[NAME_BYTES_MAX + 1];
+    for (size_t j = 0; j <= lb; j++) row[j] = j;
+    for (size_t i = 1; i <= la; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= lb; j++) {
+            size_t change = diagonal + (a[i - 1] != b[j - 1]);
+            diagonal = row[j];
+            size_t best = row[j] + 1 < row[j - 1] + 1 ? row[j] + 1 : row[j - 1] + 1;
+            row[j] = change < best ? change : best;
+        }
+    }
+    return row[lb];
+}
+
+const char *text_nearest(const char *name, const char *const *names, size_t count)
+{
+    const char *best = NULL;
+    size_t best_distance = strlen(name) / 2 + 1;
+    if (best_distance > 3) best_distance = 3;
+    for (size_t i = 0; i < count; i++) {
+        size_t d = edit_distance(name, names[i]);
+        if (d > best_distance || (best && d >= best_distance)) continue;
+        best_distance = d;
+        best = names[i];
+    }
+    return best;
+}
+
+bool text_glob(const char *pattern, const char *text)
+{
+    const char *star = NULL, *resume = NULL;
+    while (*text) {
+        if (*pattern == '*') {
+            star = pattern++;
+            resume = text;
+        } else if (*pattern == '?' || *pattern == *text) {
+            pattern++;
+            text++;
+        } else if (star) {
+            pattern = star + 1;
+            text = ++resume;
+        } else {
+            return false;
+        }
+    }
+    while (*pattern == '*') pattern++;
+    return *pattern == 0;
+}
+
+bool text_is_utf8(const void *data, size_t len)
+{
+    const uint8_t *p = data;
+    for (size_t i = 0; i < len;) {
+        size_t n = utf8_sequence(p + i, len - i);
+        if (n == 0) return false;
+        i += n;
+    }
+    return true;
+}
+
+bool text_json_string(struct buffer *out, const void *data, size_t len)
+{
+    const uint8_t *p = data;
+    bool ok = buffer_append_char(out, '"');
+    for (size_t i = 0; ok && i < len;) {
+        size_t n = utf8_sequence(p + i, len - i);
+        if (n == 0) {
+            ok = buffer_append_text(out, "\xef\xbf\xbd");
+            i++;
+            continue;
+        }
+        if (p[i] == '"' || p[i] == '\\') {
+            ok = buffer_append_char(out, '\\') && buffer_append_char(out, (char)p[i]);
+        } else if (p[i] == '\n') {
+            ok = buffer_append_text(out, "\\n");
+        } else if (p[i] < 0x20 || p[i] == 0x7f) {
+            ok = buffer_printf(out, "\\u%04x", p[i]);
+        } else {
+            ok = buffer_append(out, p + i, n);
+        }
+        i += n;
+    }
+    return ok && buffer_append_char(out, '"');
+}
+
+bool text_printable(struct buffer *out, const void *data, size_t len)
+{
+    const uint8_t *p = data;
+    bool ok = true;
+    for (size_t i = 0; ok && i < len;) {
+        size_t n = utf8_sequence(p + i, len - i);
+        bool control = p[i] < 0x20 || p[i] == 0x7f || (n == 2 && p[i] == 0xc2 && p[i + 1] < 0xa0);
+        if (n == 0 || control) {
+            for (size_t k = 0; ok && k < (n ? n : 1); k++) ok = buffer_printf(out, "\\x%02x", p[i + k]);
+            i += n ? n : 1;
+            continue;
+        }
+        ok = buffer_append(out, p + i, n);
+        i += n;
+    }
+    return ok;
+}
+
+bool text_equal_ignoring_case(const char *a, const char *b, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        uint8_t x = (uint8_t)a[i], y = (uint8_t)b[i];
+        if (x >= 'A' && x <= 'Z') x |= 0x20;
+        if (y >= 'A' && y <= 'Z') y |= 0x20;
+        if (x != y) return false;
+    }
+    return true;
+}

@@ -1,0 +1,69 @@
+/* The frame path of one link: bytes -> frames -> message -> decompress -> take fields -> rules.
+ * Pull style: path_next() yields one thing at a time, so that the caller can let hooks and the events
+ * they cause take effect before the next frame is looked at (the barrier). Pure: no clock, no I/O. */
+#ifndef HOLDFAST_FRAME_PATH_H
+#define HOLDFAST_FRAME_PATH_H
+
+#include "frame/inflate.h"
+#include "frame/json.h"
+#include "frame/rules.h"
+#include "frame/ws.h"
+
+enum path_kind {
+    PATH_MORE,    /* all bytes consumed */
+    PATH_MESSAGE,
+    PATH_PING,    /* answer with a pong of the same payload */
+    PATH_PONG,
+    PATH_CLOSE,
+    PATH_ERROR,   /* protocol, size or decompression: the link cannot go on */
+};
+
+enum path_error { PATH_ERROR_NONE, PATH_ERROR_PROTOCOL, PATH_ERROR_TOO_BIG, PATH_ERROR_UTF8, PATH_ERROR_INFLATE };
+
+struct path_item {
+    enum path_kind kind;
+    /* MESSAGE, PING, PONG, CLOSE (reason). Borrowed until the next path_next(). */
+    uint8_t *data;
+    size_t len;
+    bool text;               /* MESSAGE: came as a text message (or was decompressed to JSON) */
+    uint16_t close_code;     /* CLOSE: 0 when none came */
+    enum path_error error;   /* ERROR */
+    enum ws_error ws_error;  /* ERROR: PROTOCOL, TOO_BIG, UTF8 of framing */
+    uint16_t error_close_code; /* ERROR: what to tell the peer */
+
+    /* MESSAGE only */
+    bool malformed;          /* not valid JSON although the codec is json: delivered as base64 */
+    struct field_value fields[FIELDS_MAX];
+    bool deliver;
+    bool inspect;
+    bool beat_asked;
+    bool beat_answer;
+    int ends;                /* index into rules->ends, or -1 */
+};
+
+struct frame_path {
+    const struct frame_rules *rules; /* borrowed; path_set_rules() swaps after a reload */
+    struct json_paths paths;
+    struct ws_decoder ws;
+    struct inflate *inflate;         /* owned, NULL without compression */
+    enum inflate_mode inflate_mode;
+};
+
+/* False when memory is out. */
+bool path_init(struct frame_path *p, const struct frame_rules *rules, enum inflate_mode mode);
+void path_deinit(struct frame_path *p);
+void path_set_rules(struct frame_path *p, const struct frame_rules *rules);
+/* Consumes a prefix of `bytes` (may change it in place) and fills `item`. A binary message under
+ * codec json is decompressed when the mode says so, otherwise malformed. */
+enum path_kind path_next(struct frame_path *p, uint8_t *bytes, size_t len, size_t *consumed,
+                         struct path_item *item);
+/* For outbound frames (accept, start): takes the fields of one JSON text. Values borrow from `data`,
+ * which may be changed in place as in json_scan(). */
+enum json_result path_take(const struct frame_path *p, uint8_t *data, size_t len,
+                           struct field_value values[FIELDS_MAX]);
+/* Expands an acknowledgement template with the message's fields. False over the limit or when a field
+ * that it names is absent. */
+bool path_ack_expand(const struct frame_rules *rules, const char *template_text,
+                     const struct field_value *values, struct buffer *out);
+
+#endif

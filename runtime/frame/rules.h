@@ -1,0 +1,127 @@
+/* Frame rules: what a policy's `frames` table says, compiled. Plain data, read only, owned by whoever
+ * compiled it (policy/), and shared by all links that use it.
+ *
+ * Glossary
+ *   field     one value that C lifts out of each message, by a path such as "d.id" (`take`)
+ *   matcher   AND over fields; each field has one or more wanted values (OR)
+ *   list      OR over matchers; an empty list matches nothing
+ */
+#ifndef HOLDFAST_FRAME_RULES_H
+#define HOLDFAST_FRAME_RULES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define FIELDS_MAX 16          /* names in `take` */
+#define FIELD_PATH_MAX 64      /* bytes of one path; at most FIELD_DEPTH_MAX parts */
+#define FIELD_DEPTH_MAX 4
+#define RULE_NAME_MAX 32
+
+enum field_kind {
+    FIELD_ABSENT, /* no such key; also the state before the take */
+    FIELD_NULL,
+    FIELD_BOOL,
+    FIELD_INTEGER, /* an integer that fits int64_t, however it was written (1, 1.0, 1e3) */
+    FIELD_NUMBER,  /* any other number; `text` is as it was written */
+    FIELD_STRING,  /* `text` is between the quotes, escapes not decoded; see field_string() */
+    FIELD_OTHER,   /* object or array; `text` is its raw JSON */
+};
+
+struct field_value {
+    enum field_kind kind;
+    bool boolean;
+    bool escaped;       /* STRING: holds at least one backslash */
+    int64_t integer;
+    const uint8_t *text; /* borrowed: inside the message */
+    size_t len;
+};
+
+enum want_kind { WANT_RANGE, WANT_STRING, WANT_BOOL, WANT_NULL, WANT_PRESENT };
+
+struct field_want {
+    enum want_kind kind;
+    int64_t low, high; /* RANGE, both included */
+    bool boolean;
+    char *text;        /* STRING: owned, decoded bytes */
+    size_t len;
+};
+
+struct field_match {
+    uint8_t field; /* index into frame_rules.fields */
+    struct field_want *wants; /* owned; any one is enough */
+    uint32_t want_count;
+};
+
+struct frame_matcher {
+    struct field_match *fields; /* owned; all must match */
+    uint32_t field_count;
+    uint32_t line; /* in the policy file; 0 when not known */
+};
+
+struct frame_matchers {
+    struct frame_matcher *items; /* owned; any one is enough */
+    uint32_t count;
+};
+
+struct ends_rule {
+    struct frame_matchers match;
+    char cause[RULE_NAME_MAX];
+    uint64_t after_ms; /* wait so long for the peer's own close code before ending; 0: at once */
+    uint32_t line;
+};
+
+enum codec_kind { CODEC_JSON, CODEC_BYTES, CODEC_PROTOBUF, CODEC_WKPROTO };
+enum ack_when { ACK_NONE, ACK_EARLY, ACK_THROUGH };
+
+struct remember_rule {
+    uint8_t field;
+    char key[RULE_NAME_MAX]; /* in conn.session */
+};
+
+struct frame_rules {
+    enum codec_kind codec;
+    struct {
+        char name[RULE_NAME_MAX];
+        char path[FIELD_PATH_MAX]; /* "d.id" */
+    } fields[FIELDS_MAX];
+    uint32_t field_count;
+    bool deliver_all;              /* `deliver = true` */
+    struct frame_matchers deliver;
+    struct frame_matchers inspect;
+    struct ends_rule *ends;        /* owned; first match wins */
+    uint32_t ends_count;
+    struct frame_matchers beat_asked;  /* beat.asked: the peer wants a beat now */
+    struct frame_matchers beat_answer; /* beat.answer */
+    struct remember_rule remember[FIELDS_MAX];
+    uint32_t remember_count;
+    struct {
+        bool on;
+        uint8_t by[FIELDS_MAX];
+        uint32_t by_count;
+        uint64_t over_ms;
+        uint32_t most; /* keys kept */
+    } dedupe;
+    struct {
+        enum ack_when when;
+        char *frame; /* owned; template: "@name" takes the field's raw JSON text. NULL: hook on_ack */
+        uint64_t within_ms;
+    } ack;
+    bool accept_all;
+    struct frame_matchers accept; /* what consumers may send */
+    struct frame_matchers start;  /* budgets.start.frame: outbound frames that start a session */
+    uint64_t message_bytes_max;   /* sizes.message: decompressed too */
+    uint64_t send_bytes_max;      /* sizes.send */
+};
+
+/* Frees what the struct owns, not the struct. */
+void frame_rules_deinit(struct frame_rules *r);
+/* `values`: r->field_count entries. */
+bool frame_match(const struct frame_matcher *m, const struct field_value *values);
+bool frame_match_any(const struct frame_matchers *list, const struct field_value *values);
+/* Index of the first `ends` row that matches, or -1. */
+int frame_rules_ends(const struct frame_rules *r, const struct field_value *values);
+/* Index of a field by name, or -1. */
+int frame_rules_field(const struct frame_rules *r, const char *name);
+
+#endif

@@ -1,0 +1,1 @@
+describe("runner", function () it("runs", function () assert.equal(2, 1 + 1) end) end)
