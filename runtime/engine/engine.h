@@ -1,0 +1,119 @@
+/* Engine: decides for every connection when to prepare, dial, beat, judge, close and wait. One event
+ * in, a bounded list of effects out. Pure: no I/O, no clock (each event carries `at`), no Lua, no
+ * callback, no allocation after engine_create() and engine_add().
+ *
+ * Glossary: design.md section 2 and 4; engine/plan.h, event.h, effect.h.
+ *   attempt     one try to come up: prepare, dial, greet. Its number is the generation.
+ *   generation  counts attempts of a connection from 1; link, calls, coroutines and timers of an attempt
+ *               carry it. An event of a generation that is over is counted and dropped, here only.
+ *   identity    at most one connection may own one (I1): engine_add() refuses the second.
+ *   account     whose budgets; connections with the same account share one ledger.
+ */
+#ifndef HOLDFAST_ENGINE_ENGINE_H
+#define HOLDFAST_ENGINE_ENGINE_H
+
+#include "engine/effect.h"
+#include "engine/event.h"
+
+#define ENGINE_NEVER UINT64_MAX
+
+struct engine; /* opaque */
+
+struct engine_options {
+    uint64_t seed;           /* of every draw */
+    uint32_t connections_max;
+    uint32_t sends_max;      /* queued sends over all connections */
+    uint32_t sends_per_connection_max;
+};
+
+struct engine_add {
+    const char *name;        /* borrowed until return; at most 63 bytes; seeds the draws */
+    uint64_t identity;       /* fingerprint of (platform, identity options) */
+    uint64_t account;        /* fingerprint of (platform, account options) */
+    int64_t lane;            /* value of budgets.start.lane for this connection, 0 without */
+    const struct plan *plan; /* borrowed until another plan or FX_REMOVED */
+    bool session_present;
+    uint64_t session_saved_wall_ms;
+    struct clock at;
+};
+
+enum engine_add_result { ENGINE_ADDED, ENGINE_IDENTITY_TAKEN, ENGINE_FULL };
+
+struct engine *engine_create(const struct engine_options *options); /* owned; NULL without memory */
+void engine_destroy(struct engine *e);
+/* The new connection is STOPPED; EV_START_REQUESTED starts it. `*taken_by_out` names the owner of the
+ * identity on ENGINE_IDENTITY_TAKEN. */
+enum engine_add_result engine_add(struct engine *e, const struct engine_add *add,
+                                  struct handle *conn_out, struct handle *taken_by_out);
+
+/* `out` is cleared first. Effects are valid until the caller's list is used again. */
+void engine_step(struct engine *e, const struct event *ev, struct effect_list *out);
+/* Earliest mono deadline of all connections; ENGINE_NEVER when nothing is due. */
+uint64_t engine_deadline_ms(const struct engine *e);
+/* A connection whose deadline is at or before `mono_ms`, earliest first; HANDLE_NONE when none is. The
+ * driver answers with EV_DEADLINE_PASSED for it, until none is left. */
+struct handle engine_due(const struct engine *e, uint64_t mono_ms);
+
+/* What is true of one connection now (I8): for status, policies and checkers. Plain copy. */
+struct engine_view {
+    enum conn_state state;
+    uint64_t since_mono_ms, since_wall_ms;
+    uint64_t deadline_ms;     /* mono; ENGINE_NEVER only in STOPPED and in UP without limits */
+    const char *next;         /* what happens at the deadline: "dial", "greeting limit" ... static */
+    struct cause cause;       /* of the last ending; kind NONE before the first */
+    struct decision decision; /* the last one */
+    uint32_t generation;      /* newest attempt */
+    uint32_t link_generation[2]; /* of open links, newest first; 0: none */
+    enum link_state link_state[2];
+    uint64_t link_since_ms[2];
+    uint32_t failed;          /* failures in a row */
+    uint32_t sends_queued;
+    bool session_present;
+    bool start_permit;        /* the newest attempt holds one */
+    bool settled;
+    bool wanted;              /* not stopped by anybody */
+    bool stop_is_fatal;       /* stopped by a verdict, not by a person */
+    uint64_t beats_sent, beats_answered, beat_interval_ms, beat_sent_ms;
+    uint64_t last_round_trip_ms;  /* of the last answered beat; 0 none */
+    uint64_t stale_events;    /* dropped because their generation was over */
+    uint64_t attempts_total, ready_total;
+    uint64_t account, identity;
+    const struct plan *plan;
+};
+/* False when the handle is stale. */
+bool engine_get(const struct engine *e, struct handle conn, struct engine_view *out);
+/* When the account's next permit of `budget` is free, and how many are left now in the tightest
+ * window. For refusals, status and checkers. */
+struct budget_view {
+    uint64_t next_ms; /* mono; now or earlier: at once */
+    uint32_t left;
+    uint32_t used;    /* in the longest window */
+};
+bool engine_budget(const struct engine *e, struct handle conn, enum budget_kind budget,
+                   struct clock now, struct budget_view *out);
+/* The bound of I6: how long after the network is well and credentials are good the connection needs at
+ * most to be up, from what the plan and the ledger say now. Milliseconds. */
+uint64_t engine_recovery_bound_ms(const struct engine *e, struct handle conn, struct clock now);
+
+/* The table of legal moves; the simulator fails when a legal move was never taken. */
+bool conn_move_is_legal(enum conn_state from, enum conn_state to);
+bool link_move_is_legal(enum link_state from, enum link_state to);
+
+#ifdef HOLDFAST_TEST
+/* Planted bugs, one per invariant, so that each checker is seen to catch something. */
+enum engine_plant {
+    PLANT_NONE,
+    PLANT_I1_DIAL_BEFORE_CLOSED,   /* dials while the old descriptor is open */
+    PLANT_I2_START_WITHOUT_PERMIT, /* grants starts over the budget */
+    PLANT_I3_NO_FLOOR,             /* takes a zero delay at its word, resets backoff on open */
+    PLANT_I4_DEAF_TO_SILENCE,      /* never judges silence or beats */
+    PLANT_I5_EVENTS_AS_PULSE,      /* judges by business frames instead of bytes */
+    PLANT_I6_GIVES_UP,             /* stops after some failures */
+    PLANT_I7_ACK_BEFORE_SAFE,      /* used by the driver: see dispatch */
+    PLANT_I8_NO_DEADLINE,          /* enters WAITING without a deadline */
+};
+void engine_plant(struct engine *e, enum engine_plant plant);
+enum engine_plant engine_planted(const struct engine *e);
+#endif
+
+#endif
