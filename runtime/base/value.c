@@ -171,6 +171,8 @@ bool value_equal(const struct value *a, const struct value *b)
     switch (a->kind) {
     case VALUE_NIL:
         return true;
+    case VALUE_FUNCTION:
+        return false; /* two functions are never known to be the same */
     case VALUE_BOOL:
         return a->boolean == b->boolean;
     case VALUE_NUMBER:
@@ -361,6 +363,8 @@ static bool json_write(const struct value *v, struct buffer *out, int indent)
         return buffer_printf(out, "\"<secret %s>\"", v->secret->name);
     case VALUE_TABLE:
         return table_write(v, out, indent);
+    case VALUE_FUNCTION:
+        return buffer_append_text(out, "\"<function>\"");
     }
     return false;
 }

@@ -1,5 +1,5 @@
 /* Value: a plain tree of data, the common currency between configuration, policies, dispatch and
- * the local API. No functions, no handles, no sharing, no cycles.
+ * the local API. No handles, no sharing, no cycles; of a function only its place is kept.
  *
  * A string's bytes are NUL-terminated for convenience but may contain NUL. An integer that fits 2^53
  * is a number; a larger one arrives and leaves as a decimal string.
@@ -30,6 +30,7 @@ enum value_kind {
     VALUE_STRING,
     VALUE_SECRET,
     VALUE_TABLE,
+    VALUE_FUNCTION, /* a function stood here; only that and its line are known */
 };
 
 struct value {

@@ -1,0 +1,22 @@
+/* Schema: what a policy's tables may hold. One description serves the check at load, the build, `tune`,
+ * and the documentation's check. Pure on values: no Lua here. */
+#ifndef HOLDFAST_POLICY_SCHEMA_H
+#define HOLDFAST_POLICY_SCHEMA_H
+
+#include "policy/policy.h"
+
+/* Checks the whole table of a policy file (functions are VALUE_FUNCTION), lines annotated. True when no
+ * error was added. */
+bool schema_check(const struct value *policy, const char *file, struct problems *problems);
+/* Checks a connection's own keys (options and tune) against the policy's. */
+bool schema_check_settings(const struct value *policy, const struct value *settings, const char *file,
+                           struct problems *problems);
+/* Compiles plan, rules, options, hosts, fingerprints, fetch and every rules from checked tables. */
+bool schema_build(const struct value *policy, const struct value *settings, const char *file,
+                  uint32_t version, struct policy_build *out, struct problems *problems);
+/* A matcher table over take fields, as conn:await takes it: `{ op = 10 }`. Owned by the caller. */
+bool schema_frame_matchers(const struct value *table, const struct frame_rules *rules,
+                           struct frame_matchers *out, char *error, size_t error_bytes);
+void frame_matchers_deinit(struct frame_matchers *m);
+
+#endif
