@@ -14,7 +14,8 @@ struct dedupe_key {
     uint64_t high, low;
 };
 
-/* `seed` keys the hash, so that a peer cannot choose collisions. NULL when memory is out. */
+/* `seed` keys the hash, so that a peer cannot choose collisions; keys that outlive the process need
+ * the same seed again. `most` 0 remembers nothing. NULL when memory is out. */
 struct dedupe *dedupe_create(uint32_t most, uint64_t over_ms, uint64_t seed);
 void dedupe_destroy(struct dedupe *d);
 /* False when any of the fields is absent or null: such a frame is never a duplicate. */
@@ -22,7 +23,7 @@ bool dedupe_key_of(const struct dedupe *d, const struct frame_rules *rules,
                    const struct field_value *values, struct dedupe_key *key_out);
 /* True when seen within over_ms before now_ms; *offset_out then is the original's offset. */
 bool dedupe_seen(struct dedupe *d, struct dedupe_key key, uint64_t now_ms, uint64_t *offset_out);
-/* Remembers; evicts the oldest beyond `most`. */
+/* Remembers, as the newest; evicts what is older than over_ms, and the oldest beyond `most`. */
 void dedupe_add(struct dedupe *d, struct dedupe_key key, uint64_t now_ms, uint64_t offset);
 uint32_t dedupe_count(const struct dedupe *d);
 

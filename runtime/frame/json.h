@@ -16,21 +16,33 @@ enum json_result {
     JSON_TOO_DEEP,
 };
 
-/* Compiled field paths: build once per frame_rules. */
+/* Compiled field paths: a tree of keys, built once per frame_rules by frame_rules_prepare(). Holds its
+ * own copies, so it may be moved; about 2 KB, shared by all links of a policy. */
+#define JSON_NODES_MAX (1 + FIELDS_MAX * FIELD_DEPTH_MAX)
 struct json_paths {
-    struct {
-        const char *part[FIELD_DEPTH_MAX]; /* borrowed from frame_rules */
-        uint8_t part_len[FIELD_DEPTH_MAX];
-        uint8_t depth;
-    } field[FIELDS_MAX];
-    uint32_t count;
-    uint8_t depth_max;
+    struct json_node {
+        uint16_t key_at; /* into keys */
+        uint8_t key_len;
+        uint8_t child;   /* first child, 0: none (node 0 is the root) */
+        uint8_t next;    /* next sibling, 0: none */
+        uint16_t fields; /* a bit per field whose path ends here */
+        uint16_t below;  /* bits of all fields here and further down */
+    } nodes[JSON_NODES_MAX];
+    char keys[FIELDS_MAX * FIELD_PATH_MAX];
+    uint32_t count;      /* fields */
+    uint32_t node_count;
 };
-void json_paths_init(struct json_paths *p, const struct frame_rules *rules);
+/* 1 to FIELD_DEPTH_MAX parts that are not empty, with dots between, within FIELD_PATH_MAX. */
+bool json_path_is_valid(const char *path);
+/* False when one of the paths is not valid. */
+bool json_paths_init(struct json_paths *p, const struct frame_rules *rules);
 
 /* Checks `data` and fills values[0..paths->count). White-space control bytes (tab, CR, LF) outside
- * strings become spaces in place, so that the text fits one NDJSON line. A string with a raw control
- * byte is malformed. *fault_out: offset of the first fault. */
+ * strings become spaces in place, so that the text fits one NDJSON line; a text that is not JSON_OK
+ * keeps its bytes as they came. A string with a raw control byte is malformed.
+ * `values`: borrow from `data`. Of a text that is not JSON_OK, only scalars are lifted, so that a value
+ * never holds a control byte. `paths`, `fault_out`: may be NULL.
+ * *fault_out: where the first fault is, or where the token that holds it begins; at most `len`. */
 enum json_result json_scan(uint8_t *data, size_t len, const struct json_paths *paths,
                            struct field_value *values, size_t *fault_out);
 /* Decodes a STRING field (between the quotes) to UTF-8; returns the length, or -1 when `out` is too

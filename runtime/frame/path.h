@@ -18,21 +18,29 @@ enum path_kind {
     PATH_ERROR,   /* protocol, size or decompression: the link cannot go on */
 };
 
-enum path_error { PATH_ERROR_NONE, PATH_ERROR_PROTOCOL, PATH_ERROR_TOO_BIG, PATH_ERROR_UTF8, PATH_ERROR_INFLATE };
+enum path_error {
+    PATH_ERROR_NONE,
+    PATH_ERROR_PROTOCOL,
+    PATH_ERROR_TOO_BIG, /* on the wire or decompressed */
+    PATH_ERROR_UTF8,
+    PATH_ERROR_INFLATE,
+    PATH_ERROR_MEMORY,
+};
 
 struct path_item {
     enum path_kind kind;
     /* MESSAGE, PING, PONG, CLOSE (reason). Borrowed until the next path_next(). */
     uint8_t *data;
     size_t len;
-    bool text;               /* MESSAGE: came as a text message (or was decompressed to JSON) */
+    bool text;               /* MESSAGE: came as a text message, or was decompressed */
     uint16_t close_code;     /* CLOSE: 0 when none came */
     enum path_error error;   /* ERROR */
     enum ws_error ws_error;  /* ERROR: PROTOCOL, TOO_BIG, UTF8 of framing */
     uint16_t error_close_code; /* ERROR: what to tell the peer */
 
     /* MESSAGE only */
-    bool malformed;          /* not valid JSON although the codec is json: delivered as base64 */
+    bool malformed;          /* not valid JSON although the codec is json: always `deliver` (as
+                                base64), never `inspect`; scalars before the fault are in `fields` */
     struct field_value fields[FIELDS_MAX];
     bool deliver;
     bool inspect;
@@ -43,13 +51,12 @@ struct path_item {
 
 struct frame_path {
     const struct frame_rules *rules; /* borrowed; path_set_rules() swaps after a reload */
-    struct json_paths paths;
     struct ws_decoder ws;
     struct inflate *inflate;         /* owned, NULL without compression */
-    enum inflate_mode inflate_mode;
+    bool over;                       /* after ERROR: nothing but MORE */
 };
 
-/* False when memory is out. */
+/* False when memory is out or the codec is not known yet. `rules` must be prepared. */
 bool path_init(struct frame_path *p, const struct frame_rules *rules, enum inflate_mode mode);
 void path_deinit(struct frame_path *p);
 void path_set_rules(struct frame_path *p, const struct frame_rules *rules);
@@ -61,9 +68,14 @@ enum path_kind path_next(struct frame_path *p, uint8_t *bytes, size_t len, size_
  * which may be changed in place as in json_scan(). */
 enum json_result path_take(const struct frame_path *p, uint8_t *data, size_t len,
                            struct field_value values[FIELDS_MAX]);
-/* Expands an acknowledgement template with the message's fields. False over the limit or when a field
- * that it names is absent. */
+/* Expands an acknowledgement template with the message's fields: each whole JSON string "@name" becomes
+ * the field's raw JSON (a string with its quotes), everything else is copied. False, and nothing
+ * appended, over the limit (of `out`, or rules->send_bytes_max) or when a field that it names is absent. */
 bool path_ack_expand(const struct frame_rules *rules, const char *template_text,
                      const struct field_value *values, struct buffer *out);
+/* For the policy check: valid JSON, and every "@name" is a field. *bad_out (RULE_NAME_MAX bytes, may be
+ * NULL) then is the unknown name, or "" when the template is not JSON. */
+bool path_ack_check(const struct frame_rules *rules, const char *template_text,
+                    char bad_out[RULE_NAME_MAX]);
 
 #endif

@@ -33,11 +33,17 @@ struct field_value {
     bool boolean;
     bool escaped;       /* STRING: holds at least one backslash */
     int64_t integer;
-    const uint8_t *text; /* borrowed: inside the message */
+    const uint8_t *text; /* borrowed: inside the message; all kinds but ABSENT have it */
     size_t len;
 };
 
-enum want_kind { WANT_RANGE, WANT_STRING, WANT_BOOL, WANT_NULL, WANT_PRESENT };
+enum want_kind {
+    WANT_RANGE, /* an INTEGER within low..high */
+    WANT_STRING,
+    WANT_BOOL,
+    WANT_NULL,
+    WANT_PRESENT, /* there, and not null */
+};
 
 struct field_want {
     enum want_kind kind;
@@ -79,6 +85,8 @@ struct remember_rule {
     char key[RULE_NAME_MAX]; /* in conn.session */
 };
 
+struct json_paths; /* frame/json.h */
+
 struct frame_rules {
     enum codec_kind codec;
     struct {
@@ -86,6 +94,7 @@ struct frame_rules {
         char path[FIELD_PATH_MAX]; /* "d.id" */
     } fields[FIELDS_MAX];
     uint32_t field_count;
+    struct json_paths *paths;      /* owned; `fields` compiled, see frame_rules_prepare() */
     bool deliver_all;              /* `deliver = true` */
     struct frame_matchers deliver;
     struct frame_matchers inspect;
@@ -114,9 +123,12 @@ struct frame_rules {
     uint64_t send_bytes_max;      /* sizes.send */
 };
 
+/* Compiles `fields`; call it once, after they are filled in and before the first link uses the rules.
+ * False when a path is not valid (see json_path_is_valid()) or memory is out. */
+bool frame_rules_prepare(struct frame_rules *r);
 /* Frees what the struct owns, not the struct. */
 void frame_rules_deinit(struct frame_rules *r);
-/* `values`: r->field_count entries. */
+/* `values`: r->field_count entries. A matcher without fields matches everything. */
 bool frame_match(const struct frame_matcher *m, const struct field_value *values);
 bool frame_match_any(const struct frame_matchers *list, const struct field_value *values);
 /* Index of the first `ends` row that matches, or -1. */

@@ -1,0 +1,162 @@
+/* The frame path of one link: glues framing, decompression, the scanner and the rules. Owns the
+ * decoder and the decompressor; the rules are shared. Copies no payload and decides nothing: what a
+ * matched rule means is the caller's business.
+ *
+ * CODEC_PROTOBUF and CODEC_WKPROTO come later: path_init() refuses them until they exist. */
+#include "frame/path.h"
+
+#include <string.h>
+
+#include "base/assert.h"
+
+static bool codec_is_known(enum codec_kind codec);
+static enum path_kind message(struct frame_path *p, struct path_item *item);
+static bool decompress(struct frame_path *p, const struct ws_item *from, struct path_item *item);
+static enum path_kind ws_failed(enum ws_error error, struct path_item *item);
+static void fields_clear(struct field_value *values, uint32_t count);
+
+bool path_init(struct frame_path *p, const struct frame_rules *rules, enum inflate_mode mode)
+{
+    memset(p, 0, sizeof *p);
+    if (!codec_is_known(rules->codec)) return false;
+    if (mode != INFLATE_NONE) {
+        p->inflate = inflate_create(mode, (size_t)rules->message_bytes_max);
+        if (!p->inflate) return false;
+    }
+    ws_decoder_init(&p->ws, WS_CLIENT, (size_t)rules->message_bytes_max);
+    path_set_rules(p, rules);
+    return true;
+}
+
+void path_deinit(struct frame_path *p)
+{
+    ws_decoder_deinit(&p->ws);
+    inflate_destroy(p->inflate);
+    memset(p, 0, sizeof *p);
+}
+
+void path_set_rules(struct frame_path *p, const struct frame_rules *rules)
+{
+    ASSERT(rules->paths || rules->field_count == 0); /* frame_rules_prepare() was forgotten */
+    p->rules = rules;
+    p->ws.message_bytes_max = (size_t)rules->message_bytes_max;
+}
+
+enum path_kind path_next(struct frame_path *p, uint8_t *bytes, size_t len, size_t *consumed,
+                         struct path_item *item)
+{
+    *consumed = 0;
+    item->error = PATH_ERROR_NONE;
+    item->ws_error = WS_ERROR_NONE;
+    while (!p->over) {
+        struct ws_item ws;
+        size_t taken = 0;
+        enum ws_item_kind kind = ws_decode(&p->ws, bytes + *consumed, len - *consumed, &taken, &ws);
+        *consumed += taken;
+        ASSERT(*consumed <= len);
+        if (kind == WS_ITEM_MORE) return item->kind = PATH_MORE;
+        if (kind == WS_ITEM_ERROR) {
+            p->over = true;
+            return ws_failed(ws.error, item);
+        }
+        item->data = ws.data;
+        item->len = ws.len;
+        item->text = ws.text;
+        item->close_code = kind == WS_ITEM_CLOSE ? ws.close_code : 0;
+        switch (kind) {
+        case WS_ITEM_PING: return item->kind = PATH_PING;
+        case WS_ITEM_PONG: return item->kind = PATH_PONG;
+        case WS_ITEM_CLOSE: return item->kind = PATH_CLOSE;
+        default: break;
+        }
+        if (p->inflate && !ws.text && !decompress(p, &ws, item)) {
+            if (p->over) return item->kind = PATH_ERROR;
+            continue; /* the rest of this message is still to come */
+        }
+        return message(p, item);
+    }
+    *consumed = len; /* after an error the rest means nothing */
+    return item->kind = PATH_MORE;
+}
+
+enum json_result path_take(const struct frame_path *p, uint8_t *data, size_t len,
+                           struct field_value values[FIELDS_MAX])
+{
+    fields_clear(values, FIELDS_MAX);
+    if (p->rules->codec != CODEC_JSON) return JSON_OK;
+    return json_scan(data, len, p->rules->paths, values, NULL);
+}
+
+static bool codec_is_known(enum codec_kind codec)
+{
+    return codec == CODEC_JSON || codec == CODEC_BYTES;
+}
+
+/* item->data is a whole message: takes its fields and asks the rules. */
+static enum path_kind message(struct frame_path *p, struct path_item *item)
+{
+    const struct frame_rules *r = p->rules;
+    item->kind = PATH_MESSAGE;
+    item->malformed = false;
+    if (r->codec != CODEC_JSON) {
+        fields_clear(item->fields, r->field_count);
+    } else if (!item->text) {
+        fields_clear(item->fields, r->field_count);
+        item->malformed = true;
+    } else {
+        item->malformed = json_scan(item->data, item->len, r->paths, item->fields, NULL) != JSON_OK;
+    }
+    /* Nobody can tell what a broken message was, so it is never kept from the consumers; a hook could
+     * not read it. */
+    item->deliver = item->malformed || r->deliver_all || frame_match_any(&r->deliver, item->fields);
+    item->inspect = !item->malformed && frame_match_any(&r->inspect, item->fields);
+    item->beat_asked = frame_match_any(&r->beat_asked, item->fields);
+    item->beat_answer = frame_match_any(&r->beat_answer, item->fields);
+    item->ends = frame_rules_ends(r, item->fields);
+    return PATH_MESSAGE;
+}
+
+/* False when the message is not complete yet, or p->over with the item filled. */
+static bool decompress(struct frame_path *p, const struct ws_item *from, struct path_item *item)
+{
+    switch (inflate_feed(p->inflate, from->data, from->len, &item->data, &item->len)) {
+    case INFLATE_MESSAGE:
+        item->text = true;
+        return true;
+    case INFLATE_MORE:
+        return false;
+    case INFLATE_TOO_BIG:
+        item->error = PATH_ERROR_TOO_BIG;
+        item->error_close_code = 1009;
+        break;
+    case INFLATE_BAD:
+        item->error = PATH_ERROR_INFLATE;
+        item->error_close_code = 1007;
+        break;
+    }
+    p->over = true;
+    item->data = NULL;
+    item->len = 0;
+    return false;
+}
+
+static enum path_kind ws_failed(enum ws_error error, struct path_item *item)
+{
+    item->data = NULL;
+    item->len = 0;
+    item->ws_error = error;
+    item->error_close_code = ws_error_close_code(error);
+    switch (error) {
+    case WS_ERROR_TOO_BIG: item->error = PATH_ERROR_TOO_BIG; break;
+    case WS_ERROR_TEXT_UTF8:
+    case WS_ERROR_CLOSE_UTF8: item->error = PATH_ERROR_UTF8; break;
+    case WS_ERROR_MEMORY: item->error = PATH_ERROR_MEMORY; break;
+    default: item->error = PATH_ERROR_PROTOCOL; break;
+    }
+    return item->kind = PATH_ERROR;
+}
+
+static void fields_clear(struct field_value *values, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) values[i].kind = FIELD_ABSENT;
+}
