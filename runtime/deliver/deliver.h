@@ -1,0 +1,151 @@
+/* Deliver: frames on their way to consumers. Keeps one stream per connection (the backlog, in memory
+ * here), consumers with cursors, and speaks the NDJSON of design.md section 9. Knows no socket: a
+ * consumer writes through its sink. Loop thread only.
+ *
+ * Glossary
+ *   stream    one connection's frames, states and gaps in acceptance order
+ *   position  (epoch, offset); offsets count frames from 1 within an epoch
+ *   consumer  an attached reader; a named one has a cursor and holds the backlog, an anonymous one
+ *             holds nothing */
+#ifndef HOLDFAST_DELIVER_DELIVER_H
+#define HOLDFAST_DELIVER_DELIVER_H
+
+#include "base/buffer.h"
+#include "base/slots.h"
+#include "engine/effect.h"
+#include "frame/rules.h"
+
+struct deliver; /* opaque */
+
+struct deliver_options {
+    uint64_t epoch;
+    size_t consumer_bytes_max;  /* queued for one consumer before it is detached; 0: 4 MiB */
+    uint32_t consumers_max;     /* 0: 1024 */
+    uint64_t named_age_ms;      /* a named consumer not attached for so long is forgotten; 0: 7 days */
+};
+
+/* Orders from consumers to the runtime. */
+struct deliver_port {
+    void *self;
+    /* {"send":...}. Exactly one deliver_send_answer() follows, maybe from inside. `frame`: JSON text, or
+     * raw bytes when `text` is false (frame_base64). */
+    void (*send)(void *self, const char *connection, uint64_t send_id, const void *frame, size_t len,
+                 bool text);
+    /* The consumer that waited for it is gone. */
+    void (*send_dropped)(void *self, uint64_t send_id);
+    /* A consumer's ack moved the stream's slowest cursor, for platform acknowledgements (`through`). */
+    void (*acked)(void *self, const char *connection, const char *consumer, uint64_t epoch,
+                  uint64_t offset);
+};
+
+struct deliver *deliver_create(const struct deliver_options *options); /* owned */
+void deliver_destroy(struct deliver *d);
+void deliver_set_port(struct deliver *d, const struct deliver_port *port);
+uint64_t deliver_epoch(const struct deliver *d);
+
+/* --- from dispatch ------------------------------------------------------------------------------ */
+
+struct deliver_limits {
+    uint64_t bytes_max, age_ms;
+    enum backlog_full full;
+};
+/* HANDLE_NONE when the name is taken. */
+struct handle deliver_stream_add(struct deliver *d, const char *connection,
+                                 const struct deliver_limits *limits);
+void deliver_stream_set_limits(struct deliver *d, struct handle stream,
+                               const struct deliver_limits *limits);
+void deliver_stream_remove(struct deliver *d, struct handle stream);
+
+struct deliver_frame {
+    const uint8_t *data;         /* borrowed until return */
+    size_t len;
+    bool json;                   /* valid JSON, safe for one NDJSON line: handed over verbatim */
+    bool malformed;
+    const struct frame_rules *rules;    /* names of the fields, for "take" */
+    const struct field_value *fields;   /* NULL: none */
+    uint64_t wall_ms;
+};
+enum deliver_result { DELIVER_OK, DELIVER_FULL /* backlog_full = hold: stop reading upstream */ };
+/* *offset_out: the frame's offset, also when an older one had to be dropped (a gap is told). */
+enum deliver_result deliver_append(struct deliver *d, struct handle stream,
+                                   const struct deliver_frame *frame, uint64_t *offset_out);
+uint64_t deliver_last_offset(const struct deliver *d, struct handle stream);
+void deliver_gap(struct deliver *d, struct handle stream, const char *cause, bool certain,
+                 uint64_t wall_ms);
+
+struct deliver_state {
+    enum conn_state state;
+    uint64_t since_wall_ms;
+    const struct cause *cause;  /* NULL or kind NONE: none */
+    uint64_t next_wall_ms;      /* 0: nothing is due */
+    const char *next;           /* what, "" */
+    uint32_t attempt;
+};
+void deliver_state(struct deliver *d, struct handle stream, const struct deliver_state *state);
+/* `why` NULL: sent. */
+void deliver_send_answer(struct deliver *d, uint64_t send_id, const char *why, bool retry);
+
+/* --- from attachments ------------------------------------------------------------------------------ */
+
+struct deliver_sink {
+    void *self;
+    /* One or more whole lines, each ending in \n. Borrowed until return. False: cannot take more now
+     * (nothing was taken); deliver_resume() when it can. */
+    bool (*write)(void *self, const void *lines, size_t len);
+    /* Deliver let go of the consumer (replaced, too slow, removed). Comes at most once, never after
+     * deliver_detach(). */
+    void (*detached)(void *self, const char *why);
+};
+
+enum attach_from { ATTACH_CURSOR, ATTACH_NOW, ATTACH_START, ATTACH_POSITION };
+
+#define ATTACH_PATTERNS_MAX 32
+struct attach {
+    const char *consumer;        /* NULL: anonymous; [A-Za-z0-9._-], at most 63 bytes */
+    const char *patterns[ATTACH_PATTERNS_MAX]; /* of connection names; none: all */
+    uint32_t pattern_count;
+    enum attach_from from;       /* a named consumer's default is CURSOR, an anonymous one's NOW */
+    bool has_from;
+    uint64_t epoch, offset;      /* POSITION: deliver what comes after it */
+    bool states, gaps;           /* also those lines; default true */
+    bool can_send;
+};
+/* Writes the hello line at once and what the cursor asks for soon after (deliver_pump). HANDLE_NONE with
+ * a sentence when refused. */
+struct handle deliver_attach(struct deliver *d, const struct attach *attach,
+                             const struct deliver_sink *sink, const char **why);
+/* Parses {"attach":...}, the query of /v1/attach and /v1/events alike. False with a sentence. Strings in
+ * `out` borrow from `scratch`. */
+bool attach_parse_json(const char *line, size_t len, struct attach *out, struct buffer *scratch,
+                       const char **why);
+bool attach_set(struct attach *a, const char *key, const char *value, const char **why);
+/* Lines from a consumer: {"ack":...}, {"send":...}. Bad ones are answered with {"error":...}. */
+void deliver_input(struct deliver *d, struct handle consumer, const void *bytes, size_t len);
+void deliver_resume(struct deliver *d, struct handle consumer);
+void deliver_detach(struct deliver *d, struct handle consumer);
+/* Moves queued frames to consumers whose sinks take them; the driver calls it after each batch of
+ * appends, once per loop turn. */
+void deliver_pump(struct deliver *d);
+/* True when deliver_pump() has something to do. */
+bool deliver_wants_pump(const struct deliver *d);
+/* Drops what is over its age; consumers over theirs. */
+void deliver_expire(struct deliver *d, uint64_t wall_ms);
+
+struct deliver_stream_view {
+    uint64_t frames, bytes;        /* held */
+    uint64_t first_offset, last_offset;
+    uint64_t appended_total, dropped_total, gaps_total;
+    uint32_t consumers;            /* attached now */
+};
+bool deliver_stream_get(const struct deliver *d, struct handle stream, struct deliver_stream_view *out);
+struct deliver_consumer_view {
+    char name[64];                 /* "" anonymous */
+    bool attached;
+    uint64_t lag;                  /* frames not yet acknowledged, over its streams */
+    uint64_t since_wall_ms;
+};
+/* Iteration as slots_next(). */
+bool deliver_consumer_next(const struct deliver *d, uint32_t *index, struct deliver_consumer_view *out);
+bool deliver_consumer_forget(struct deliver *d, const char *name);
+
+#endif

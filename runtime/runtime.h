@@ -1,0 +1,116 @@
+/* Runtime: everything of one loop. Owns engine, connections, links, tasks and calls; carries out the
+ * engine's effects (dispatch.c) through the host table. Several can live in one process.
+ *
+ * The driver (daemon or simulator) calls runtime_tick() when runtime_deadline_ms() is reached or the host
+ * was asked to wake, and stored() for finished durable writes. */
+#ifndef HOLDFAST_RUNTIME_H
+#define HOLDFAST_RUNTIME_H
+
+#include "deliver/deliver.h"
+#include "engine/engine.h"
+#include "host.h"
+#include "policy/policy.h"
+#include "store/store.h"
+
+struct runtime; /* opaque */
+
+enum log_level { LOG_ALARM, LOG_WARNING, LOG_INFO, LOG_DEBUG };
+
+/* All borrowed until return; none may call back into the runtime. NULL members are skipped. */
+struct runtime_observer {
+    void *self;
+    /* After each engine step and before its effects are carried out. */
+    void (*step)(void *self, const struct event *ev, const struct effect_list *effects);
+    void (*log)(void *self, enum log_level level, const char *connection, const char *text);
+    /* What passed a link, for traces and checkers; inbound before rules, outbound before masking. */
+    void (*message)(void *self, struct handle conn, uint32_t generation, bool inbound, bool text,
+                    const void *data, size_t len);
+    void (*delivered)(void *self, struct handle conn, uint64_t offset, const void *data, size_t len);
+};
+
+struct runtime_options {
+    uint64_t seed;
+    struct host host;
+    struct store store;
+    struct deliver *deliver;       /* borrowed */
+    struct runtime_observer observer;
+    uint32_t connections_max;      /* 0: 16384 */
+    uint32_t journal_entries;      /* kept per connection; 0: 64 */
+};
+
+struct runtime *runtime_create(const struct runtime_options *options); /* owned; NULL: memory */
+/* Aborts what is open. The host must still be there, and report nothing afterwards. */
+void runtime_destroy(struct runtime *rt);
+
+struct connection_spec {
+    const char *name;              /* borrowed until return */
+    struct policy_build *build;    /* moved, also on failure */
+    const char *ca_file;           /* or NULL */
+    bool plain;                    /* allows http/ws to other than loopback */
+    struct host_proxy proxy;
+    bool stopped;                  /* add without starting */
+    const struct value *session;   /* a stored session and keep, or NULL; copied */
+    uint64_t session_saved_wall_ms;
+    uint64_t session_of;           /* fingerprint it was saved under */
+    const struct value *keep;
+};
+/* HANDLE_NONE with a sentence: name taken, identity taken (I1), full. */
+struct handle runtime_add(struct runtime *rt, const struct connection_spec *spec, char *why,
+                          size_t why_bytes);
+struct handle runtime_find(const struct runtime *rt, const char *name);
+/* Iteration: for (i = 0; runtime_next(rt, &i, &h); i++) */
+bool runtime_next(const struct runtime *rt, uint32_t *index, struct handle *conn_out);
+uint32_t runtime_count(const struct runtime *rt);
+
+void runtime_start(struct runtime *rt, struct handle conn);
+void runtime_stop(struct runtime *rt, struct handle conn);
+void runtime_restart(struct runtime *rt, struct handle conn);
+void runtime_remove(struct runtime *rt, struct handle conn);
+/* Another build for a connection: live link stays, session carries over. `build`: moved. */
+void runtime_swap(struct runtime *rt, struct handle conn, struct policy_build *build);
+/* Closes everything with `keep`; runtime_is_down() when all links are closed. */
+void runtime_shutdown(struct runtime *rt);
+bool runtime_is_down(const struct runtime *rt);
+
+/* Carries out what is due and queued. */
+void runtime_tick(struct runtime *rt);
+/* Mono; 0 when work is queued; ENGINE_NEVER when nothing is due. */
+uint64_t runtime_deadline_ms(const struct runtime *rt);
+void runtime_stored(struct runtime *rt, uint64_t ticket, bool ok);
+
+struct connection_view {
+    char name[64];
+    char policy[64];
+    uint32_t policy_version;
+    char policy_path[256];
+    struct engine_view engine;
+    struct pulse pulse;           /* of the newest open link */
+    struct clock now;
+    char address[256];            /* of the newest link, query values masked; "" */
+    uint64_t frames_delivered, frames_malformed, frames_duplicate, frames_other;
+    struct deliver_stream_view backlog;
+    char warning[PLAN_NOTE_MAX];  /* newest conn:warn or alarm, "" */
+};
+bool runtime_view(const struct runtime *rt, struct handle conn, struct connection_view *out);
+/* Journal, newest first: index 0 is the newest. False past the end. */
+struct journal_entry {
+    uint64_t wall_ms;
+    uint32_t generation;
+    enum { JOURNAL_STATE, JOURNAL_DECISION, JOURNAL_ALARM, JOURNAL_HOOK, JOURNAL_NOTE } kind;
+    enum conn_state from, to;     /* STATE */
+    struct decision decision;     /* DECISION */
+    char file[128];               /* of the policy at that time */
+    char text[256];               /* in words, one line, no secrets */
+};
+bool runtime_journal(const struct runtime *rt, struct handle conn, uint32_t index,
+                     struct journal_entry *out);
+/* Connection's JSON as the API and `status --json` show it. */
+bool runtime_view_json(const struct connection_view *view, struct buffer *out);
+/* Names of the session keys kept now, and their JSON (no secrets can be in it). For tests and status. */
+bool runtime_session_json(const struct runtime *rt, struct handle conn, struct buffer *out);
+const struct engine *runtime_engine(const struct runtime *rt);
+#ifdef HOLDFAST_TEST
+void runtime_plant(struct runtime *rt, enum engine_plant plant);
+#endif
+
+#endif
