@@ -63,7 +63,7 @@ uint32_t json__child(const struct json_paths *p, uint32_t node, const uint8_t *k
         const char *want = p->keys + n->key_at;
         if (escaped) {
             if (json_string_equal(&decoded, want, n->key_len)) return c;
-        } else if (n->key_len == len && memcmp(want, key, len) == 0) {
+        } else if (n->key_len == len && *key == (uint8_t)*want && memcmp(want, key, len) == 0) {
             return c;
         }
     }
