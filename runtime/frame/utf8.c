@@ -1,6 +1,6 @@
 /* UTF-8, checked as it arrives: an error is known at the first byte that cannot be right, however
- * the bytes are cut. Owns nothing. ASCII and whole sequences take the fast way; only a sequence that
- * the end of the input cuts goes byte by byte through the state. */
+ * the bytes are cut. Owns nothing. ASCII and whole sequences take the fast way; only a sequence
+ * that the end of the input cuts goes byte by byte through the state. */
 #include <string.h>
 
 #include "frame/ws.h"
@@ -14,6 +14,7 @@
 static uint32_t step(uint32_t state, uint8_t byte);
 static size_t whole_sequence(const uint8_t *p, size_t len);
 static const uint8_t *skip_ascii(const uint8_t *p, const uint8_t *end);
+static const uint8_t *skip_three_byte(const uint8_t *p, const uint8_t *end);
 
 void utf8_start(struct utf8_state *s)
 {
@@ -35,10 +36,11 @@ bool utf8_feed(struct utf8_state *s, const uint8_t *bytes, size_t len)
             state = step(state, *p++);
         }
         p = skip_ascii(p, end);
+        p = skip_three_byte(p, end);
         size_t n = 1;
         while (p < end && (n = whole_sequence(p, (size_t)(end - p))) > 1) p += n;
         if (p == end) break;
-        /* An ASCII byte after a run of sequences, or one that is wrong or cut: only the state knows. */
+        /* An ASCII byte after a run of sequences, or one that is wrong or cut: the state knows. */
         state = step(state, *p++);
     }
     s->state = BETWEEN;
@@ -99,5 +101,17 @@ static const uint8_t *skip_ascii(const uint8_t *p, const uint8_t *end)
         p += 8;
     }
     while (p < end && *p < 0x80) p++;
+    return p;
+}
+
+/* Runs of U+0800 to U+FFFF: most of what people write in Chinese, Japanese and Korean. */
+static const uint8_t *skip_three_byte(const uint8_t *p, const uint8_t *end)
+{
+    while (end - p >= 3) {
+        uint32_t w = (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16;
+        if ((w & 0x00c0c0f0) != 0x008080e0) break;
+        if ((w & 0x200f) == 0x0000 || (w & 0x200f) == 0x200d) break; /* overlong, surrogate */
+        p += 3;
+    }
     return p;
 }

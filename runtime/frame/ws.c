@@ -12,14 +12,15 @@
 #include "base/assert.h"
 #include "frame/ws_internal.h"
 
-/* Carry memory that outlives its message: while input goes on, so that a busy link does not allocate
- * for each read that cuts a frame, and while idle, so that a thousand quiet links cost nothing. */
+/* Carry memory that outlives its message: while input goes on, so that a busy link does not
+ * allocate for each read that cuts a frame, and while idle, so that many quiet links cost little. */
 #define CARRY_BUSY_BYTES ((size_t)64 * 1024)
 #define CARRY_IDLE_BYTES ((size_t)1024)
 /* A longer payload is reserved as it arrives: the length is only the peer's word. */
 #define CARRY_TRUSTED_BYTES ((size_t)16 * 1024)
 
-static enum ws_error read_header(struct ws_decoder *d, const uint8_t *bytes, size_t len, size_t *at);
+static enum ws_error read_header(struct ws_decoder *d, const uint8_t *bytes, size_t len,
+                                 size_t *at);
 static enum ws_error check_first_byte(struct ws_decoder *d);
 static enum ws_error check_second_byte(struct ws_decoder *d);
 static enum ws_error check_length(struct ws_decoder *d);
@@ -120,7 +121,8 @@ bool ws_decoder_is_idle(const struct ws_decoder *d)
 }
 
 /* Gathers the header; sets in_payload when it is whole. */
-static enum ws_error read_header(struct ws_decoder *d, const uint8_t *bytes, size_t len, size_t *at)
+static enum ws_error read_header(struct ws_decoder *d, const uint8_t *bytes, size_t len,
+                                 size_t *at)
 {
     while (d->header_len < d->header_need) {
         if (*at == len) return WS_ERROR_NONE;
@@ -275,7 +277,9 @@ static enum ws_error carry_payload(struct ws_decoder *d, const uint8_t *bytes, s
     /* check_length() has kept the sum within the buffer's limit: only memory can fail here. */
     if (!buffer_append(&d->carry, bytes, len)) return WS_ERROR_MEMORY;
     uint8_t *added = d->carry.len ? d->carry.data + d->carry.len - len : NULL;
-    if (len && d->role == WS_SERVER) ws__mask(added, len, d->mask, d->payload_len - d->payload_left);
+    if (len && d->role == WS_SERVER) {
+        ws__mask(added, len, d->mask, d->payload_len - d->payload_left);
+    }
     d->payload_left -= len;
     if (d->message_opcode == WS_TEXT && !utf8_feed(&d->utf8, added, len)) return WS_ERROR_TEXT_UTF8;
     return WS_ERROR_NONE;

@@ -63,7 +63,8 @@ enum ws_error {
 struct ws_item {
     enum ws_item_kind kind;
     bool text;             /* MESSAGE: text or binary */
-    uint8_t *data;         /* borrowed until the next ws_decode(); payload, unmasked */
+    uint8_t *data;         /* borrowed until the next ws_decode(); payload, unmasked; not NULL for a
+                            * MESSAGE, PING or PONG, even of no bytes */
     size_t len;
     uint16_t close_code;   /* CLOSE: 0 when the frame carried none; data/len is then the reason */
     enum ws_error error;   /* ERROR */
@@ -104,7 +105,8 @@ struct ws_decoder {
 void ws_decoder_init(struct ws_decoder *d, enum ws_role role, size_t message_bytes_max);
 void ws_decoder_deinit(struct ws_decoder *d);
 /* Consumes a prefix of `bytes` (which it may change in place) and fills `item`. Call again with the
- * rest until WS_ITEM_MORE. Messages over message_bytes_max fail as soon as their length is known. */
+ * rest until WS_ITEM_MORE, with no bytes left too: that call gives a big message's memory back.
+ * Messages over message_bytes_max fail as soon as their length is known. */
 enum ws_item_kind ws_decode(struct ws_decoder *d, uint8_t *bytes, size_t len, size_t *consumed,
                             struct ws_item *item);
 const char *ws_error_text(enum ws_error error);
@@ -112,15 +114,16 @@ const char *ws_error_text(enum ws_error error);
 uint16_t ws_error_close_code(enum ws_error error);
 /* May this code travel in a close frame? 1000-1003, 1007-1014, 3000-4999. */
 bool ws_close_code_is_valid(uint16_t code);
-/* Is the whole of an incomplete message or frame held? For pulse and status. */
+/* True when no part of an unfinished frame or message is held. For pulse and status. */
 bool ws_decoder_is_idle(const struct ws_decoder *d);
 
 #define WS_HEADER_BYTES_MAX 14
 /* Appends one frame. `mask`: 4 random bytes from the host for WS_CLIENT, NULL for WS_SERVER.
- * False over the buffer's limit. */
+ * False over the buffer's limit, and for a control frame of more than 125 bytes or without `fin`. */
 bool ws_encode(struct buffer *out, enum ws_opcode opcode, bool fin, const void *payload, size_t len,
                const uint8_t mask[4]);
-/* Appends a close frame; code 0 sends none. The reason is cut to 123 bytes on a UTF-8 boundary. */
+/* Appends a close frame; code 0 sends none, and then no reason. Any other code is sent as it is: the
+ * caller chose it. The reason (NULL: none) is cut to 123 bytes and to well-formed UTF-8. */
 bool ws_encode_close(struct buffer *out, uint16_t code, const char *reason, const uint8_t mask[4]);
 
 #endif

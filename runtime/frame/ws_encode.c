@@ -1,5 +1,5 @@
-/* RFC 6455, outbound: frames in their shortest form, masked when the host gives a mask. Owns nothing;
- * never draws a mask itself. */
+/* RFC 6455, outbound: frames in their shortest form, masked when the host gives a mask. Owns
+ * nothing; never draws a mask itself. */
 #include "frame/ws.h"
 
 #include <string.h>
@@ -47,7 +47,7 @@ bool ws_encode_close(struct buffer *out, uint16_t code, const char *reason, cons
     size_t len = 0;
     if (reason) {
         len = text_copy(text, sizeof text, reason, strlen(reason));
-        /* A reason that is not UTF-8 would make the peer answer 1007 instead of reading the code. */
+        /* A reason that is not UTF-8 would make the peer answer 1007 and drop our code. */
         len = utf8_prefix(text, len);
         memcpy(payload + 2, text, len);
     }
