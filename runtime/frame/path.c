@@ -40,12 +40,14 @@ void path_set_rules(struct frame_path *p, const struct frame_rules *rules)
     ASSERT(rules->paths || rules->field_count == 0); /* frame_rules_prepare() was forgotten */
     p->rules = rules;
     p->ws.message_bytes_max = (size_t)rules->message_bytes_max;
+    p->ws.carry.bytes_max = (size_t)rules->message_bytes_max; /* else a raised limit would not hold */
 }
 
 enum path_kind path_next(struct frame_path *p, uint8_t *bytes, size_t len, size_t *consumed,
                          struct path_item *item)
 {
     *consumed = 0;
+    if (p->inflate) inflate_trim(p->inflate);
     item->error = PATH_ERROR_NONE;
     item->ws_error = WS_ERROR_NONE;
     while (!p->over) {

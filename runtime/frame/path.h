@@ -59,6 +59,8 @@ struct frame_path {
 /* False when memory is out or the codec is not known yet. `rules` must be prepared. */
 bool path_init(struct frame_path *p, const struct frame_rules *rules, enum inflate_mode mode);
 void path_deinit(struct frame_path *p);
+/* The rules of a new policy version, from the next frame on. A changed limit on decompressed size waits
+ * for the next link; a codec that path_init() would refuse is treated as bytes. */
 void path_set_rules(struct frame_path *p, const struct frame_rules *rules);
 /* Consumes a prefix of `bytes` (may change it in place) and fills `item`. A binary message under
  * codec json is decompressed when the mode says so, otherwise malformed. */
