@@ -11,7 +11,6 @@
 
 struct deflate {
     enum inflate_mode mode;
-    bool begun; /* at least one message was written */
     z_stream zlib;
     ZSTD_CCtx *zstd;
 };
@@ -50,10 +49,10 @@ void deflate_destroy(struct deflate *d)
 bool deflate_message(struct deflate *d, const void *data, size_t len, struct buffer *out)
 {
     size_t start = out->len;
+    if (len == 0) return false;
     bool ok = d->mode == INFLATE_ZLIB_STREAM ? write_zlib(d, data, len, out)
                                              : write_zstd(d, data, len, out);
     if (!ok) out->len = start;
-    d->begun = true;
     return ok;
 }
 
@@ -61,8 +60,8 @@ static bool write_zlib(struct deflate *d, const void *data, size_t len, struct b
 {
     z_stream *z = &d->zlib;
     if (len > UINT_MAX) return false;
-    /* zlib refuses a second flush of nothing; an empty stored block is what it would have said. */
-    if (len == 0 && d->begun) return buffer_append(out, "\0\0\0\xff\xff", 5);
+    /* Room for all of it: zlib writes a second flush marker when the first just fills the output. */
+    if (!buffer_reserve(out, deflateBound(z, len) + ROOM_BYTES_MIN)) return false;
     z->next_in = (Bytef *)data;
     z->avail_in = (uInt)len;
     do {
@@ -80,7 +79,6 @@ static bool write_zlib(struct deflate *d, const void *data, size_t len, struct b
 
 static bool write_zstd(struct deflate *d, const void *data, size_t len, struct buffer *out)
 {
-    if (len == 0) return false;
     ZSTD_inBuffer in = { data, len, 0 };
     size_t left;
     do {

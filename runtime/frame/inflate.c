@@ -100,6 +100,11 @@ void inflate_trim(struct inflate *i)
     buffer_trim(&i->out, OUT_KEEP_BYTES);
 }
 
+size_t inflate_memory(const struct inflate *i)
+{
+    return i->out.capacity;
+}
+
 bool inflate_mode_parse(const char *name, enum inflate_mode *mode_out)
 {
     bool zlib = strcmp(name, "zlib-stream") == 0;
@@ -112,7 +117,8 @@ static enum inflate_result feed_zlib(struct inflate *i, const uint8_t *data, siz
 {
     z_stream *z = &i->zlib;
     size_t at = 0;
-    for (;;) {
+    bool at_border = false;
+    while (at < len || !at_border) {
         if (!make_room(i, len - at)) return INFLATE_BAD;
         size_t room = i->out.capacity - i->out.len;
         size_t piece = len - at;
@@ -129,12 +135,15 @@ static enum inflate_result feed_zlib(struct inflate *i, const uint8_t *data, siz
         /* Z_BUF_ERROR: it could not move, which is only right at the end of the input. The stream's
          * own end is an error too: a link's stream has none. */
         if (result != Z_OK && !(result == Z_BUF_ERROR && at == len)) return INFLATE_BAD;
+        /* The marker alone may also lie inside compressed data that a fragment's border happens to
+         * cut: zlib tells (bit 7, and no bits pending) that it stands between two blocks. Another
+         * call without input would forget that. */
+        at_border = (z->data_type & 128) && (z->data_type & 63) == 0;
         if (at == len && z->avail_out > 0) break;
     }
-    /* The marker alone may also lie inside compressed data that a fragment's border happens to cut:
-     * zlib tells (data_type, bit 7 and no bits pending) that it stands between two blocks. */
-    bool at_border = (z->data_type & 128) && (z->data_type & 63) == 0;
-    return i->fed >= 4 && i->tail == 0x0000ffff && at_border ? INFLATE_MESSAGE : INFLATE_MORE;
+    /* A marker with nothing before it is no message: some writers repeat the marker. */
+    bool ended = i->fed >= 4 && i->tail == 0x0000ffff && at_border;
+    return ended && i->out.len ? INFLATE_MESSAGE : INFLATE_MORE;
 }
 
 static enum inflate_result feed_zstd(struct inflate *i, const uint8_t *data, size_t len)

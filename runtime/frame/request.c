@@ -117,7 +117,8 @@ static const char *read_request_line(struct request_reader *r, bool *version_11_
     if (target_len >= sizeof r->target) return "the request's path is over 2047 bytes";
 
     size_t version_len = line_len - (size_t)(space + 1 - method);
-    if (version_len != 8 || memcmp(space + 1, "HTTP/1.", 7) || (space[8] != '0' && space[8] != '1')) {
+    if (version_len != 8 || memcmp(space + 1, "HTTP/1.", 7) ||
+        (space[8] != '0' && space[8] != '1')) {
         return "the request is not HTTP/1.0 or HTTP/1.1";
     }
     *version_11_out = space[8] == '1';

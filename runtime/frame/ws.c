@@ -13,7 +13,7 @@
 #include "frame/ws_internal.h"
 
 /* Carry memory that outlives its message: while input goes on, so that a busy link does not
- * allocate for each read that cuts a frame, and while idle, so that many quiet links cost little. */
+ * allocate for each read that cuts a frame; and while idle, so that quiet links cost little. */
 #define CARRY_BUSY_BYTES ((size_t)64 * 1024)
 #define CARRY_IDLE_BYTES ((size_t)1024)
 /* A longer payload is reserved as it arrives: the length is only the peer's word. */
@@ -233,6 +233,8 @@ static bool take_data(struct ws_decoder *d, uint8_t *bytes, size_t available, si
     uint8_t *payload = bytes + *at;
     bool text = d->message_opcode == WS_TEXT;
     bool in_place = d->fin && d->opcode != WS_CONTINUATION && available == d->payload_len;
+    /* Only the header came: the payload may still come whole. */
+    if (available == 0 && d->payload_left) return false;
     *at += available;
     if (in_place) {
         if (d->role == WS_SERVER) ws__mask(payload, available, d->mask, 0);
