@@ -1,12 +1,15 @@
 /* The JSON scanner: one pass over a message, no recursion, no allocation, no tree. It checks all of
  * RFC 8259 and, on the way, lifts the values whose path leads through the keys of json_paths.
- * Bytes in strings go by eight at a time; they are most of every message.
+ * Bytes in strings go by in words, not one by one; they are most of every message.
  *
  * Never changes a text before it is known to be whole: a malformed one is handed on as it came. */
 #include "frame/json.h"
 
 #include <endian.h>
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include "base/assert.h"
 #include "frame/json_internal.h"
@@ -138,16 +141,18 @@ HOT bool scan_value(struct scanner *s, bool *opened)
     case 't':
     case 'f':
     case 'n': {
-        static const char words[3][6] = { "true", "false", "null" };
-        const char *word = words[*p == 't' ? 0 : *p == 'f' ? 1 : 2];
-        for (; *word; word++, s->at++) {
-            if (s->at == end || *s->at != (uint8_t)*word) return false;
-        }
+        size_t len = *p == 'f' ? 5 : 4, left = (size_t)(end - p);
+        if (left < len) return false;
+        bool ok = *p == 't'   ? memcmp(p, "true", 4) == 0
+                  : *p == 'n' ? memcmp(p, "null", 4) == 0
+                              : memcmp(p, "false", 5) == 0;
+        if (!ok) return false;
+        s->at += len;
         if (s->hit) {
             value_lift(s->paths, s->hit, s->values,
                        (struct field_value){ .kind = *p == 'n' ? FIELD_NULL : FIELD_BOOL,
                                              .boolean = *p == 't',
-                                             .text = p, .len = (size_t)(s->at - p) });
+                                             .text = p, .len = len });
         }
         return true;
     }
@@ -311,6 +316,18 @@ static struct string_scan string_end(const uint8_t *p, const uint8_t *end)
 /* The first byte of a string that is a quote, a backslash, a control or not ASCII. */
 HOT const uint8_t *plain_end(const uint8_t *p, const uint8_t *end)
 {
+#ifdef __SSE2__
+    const __m128i quote = _mm_set1_epi8('"'), backslash = _mm_set1_epi8('\\');
+    const __m128i blank = _mm_set1_epi8(' ');
+    for (; end - p >= 16; p += 16) {
+        __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)p);
+        __m128i stop = _mm_or_si128(_mm_cmpeq_epi8(bytes, quote), _mm_cmpeq_epi8(bytes, backslash));
+        /* Signed: what is not ASCII is below a blank too. */
+        stop = _mm_or_si128(stop, _mm_cmplt_epi8(bytes, blank));
+        int mask = _mm_movemask_epi8(stop);
+        if (mask) return p + __builtin_ctz((unsigned)mask);
+    }
+#endif
     for (; end - p >= 8; p += 8) {
         uint64_t word;
         memcpy(&word, p, 8);
