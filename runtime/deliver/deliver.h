@@ -33,9 +33,14 @@ struct deliver_port {
                  bool text);
     /* The consumer that waited for it is gone. */
     void (*send_dropped)(void *self, uint64_t send_id);
-    /* A consumer's ack moved the stream's slowest cursor, for platform acknowledgements (`through`). */
+    /* An ack moved this consumer's cursor: for platform acknowledgements (`through`, by the owner), and a
+     * held upstream may have room again (deliver_has_room). Must not call deliver_append() from inside. */
     void (*acked)(void *self, const char *connection, const char *consumer, uint64_t epoch,
                   uint64_t offset);
+    /* {"ack":{...,"frame":...}}: a reply, told before its acked(). NULL: such acks are answered with an
+     * error and do not count. */
+    void (*reply)(void *self, const char *connection, const char *consumer, uint64_t epoch,
+                  uint64_t offset, const void *frame, size_t len, bool text);
 };
 
 struct deliver *deliver_create(const struct deliver_options *options); /* owned */
@@ -65,10 +70,13 @@ struct deliver_frame {
     const struct field_value *fields;   /* NULL: none */
     uint64_t wall_ms;
 };
-enum deliver_result { DELIVER_OK, DELIVER_FULL /* backlog_full = hold: stop reading upstream */ };
+/* FULL: backlog_full = hold, or memory is out: stop reading upstream, nothing was taken. */
+enum deliver_result { DELIVER_OK, DELIVER_FULL };
 /* *offset_out: the frame's offset, also when an older one had to be dropped (a gap is told). */
 enum deliver_result deliver_append(struct deliver *d, struct handle stream,
                                    const struct deliver_frame *frame, uint64_t *offset_out);
+/* True when an append of `len` more bytes would not be FULL; for what was held. */
+bool deliver_has_room(const struct deliver *d, struct handle stream, size_t len);
 uint64_t deliver_last_offset(const struct deliver *d, struct handle stream);
 void deliver_gap(struct deliver *d, struct handle stream, const char *cause, bool certain,
                  uint64_t wall_ms);
@@ -90,7 +98,8 @@ void deliver_send_answer(struct deliver *d, uint64_t send_id, const char *why, b
 struct deliver_sink {
     void *self;
     /* One or more whole lines, each ending in \n. Borrowed until return. False: cannot take more now
-     * (nothing was taken); deliver_resume() when it can. */
+     * (nothing was taken); deliver_resume() when it can. Neither of the two may call back into deliver:
+     * a sink that finds itself dead says so later, from the loop, with deliver_detach(). */
     bool (*write)(void *self, const void *lines, size_t len);
     /* Deliver let go of the consumer (replaced, too slow, removed). Comes at most once, never after
      * deliver_detach(). */
@@ -100,6 +109,7 @@ struct deliver_sink {
 enum attach_from { ATTACH_CURSOR, ATTACH_NOW, ATTACH_START, ATTACH_POSITION };
 
 #define ATTACH_PATTERNS_MAX 32
+#define DELIVER_LINE_BYTES_MAX ((size_t)1 << 20) /* one line from a consumer */
 struct attach {
     const char *consumer;        /* NULL: anonymous; [A-Za-z0-9._-], at most 63 bytes */
     const char *patterns[ATTACH_PATTERNS_MAX]; /* of connection names; none: all */
@@ -107,20 +117,35 @@ struct attach {
     enum attach_from from;       /* a named consumer's default is CURSOR, an anonymous one's NOW */
     bool has_from;
     uint64_t epoch, offset;      /* POSITION: deliver what comes after it */
-    bool states, gaps;           /* also those lines; default true */
+    bool states, gaps;           /* also those lines; attach_init() makes them true */
     bool can_send;
 };
+/* Everything, from the default, states and gaps told, may not send. */
+void attach_init(struct attach *a);
 /* Writes the hello line at once and what the cursor asks for soon after (deliver_pump). HANDLE_NONE with
  * a sentence when refused. */
 struct handle deliver_attach(struct deliver *d, const struct attach *attach,
                              const struct deliver_sink *sink, const char **why);
-/* Parses {"attach":...}, the query of /v1/attach and /v1/events alike. False with a sentence. Strings in
- * `out` borrow from `scratch`. */
+/* Parses {"attach":{"consumer","connections","from","states","gaps"}}. False with a sentence (static).
+ * Strings in `out` borrow from `scratch`, until it changes. */
 bool attach_parse_json(const char *line, size_t len, struct attach *out, struct buffer *scratch,
                        const char **why);
+/* One item of the query of /v1/attach and /v1/events: connection (repeatable), consumer, from, states,
+ * gaps. `value`: borrowed until deliver_attach() returns. False with a sentence (static). */
 bool attach_set(struct attach *a, const char *key, const char *value, const char **why);
-/* Lines from a consumer: {"ack":...}, {"send":...}. Bad ones are answered with {"error":...}. */
+/* Lines from a consumer: {"ack":...}, {"send":...}. Bad ones are answered with {"error":...}. A line may
+ * arrive in pieces; it ends with \n. Answers come with the next deliver_pump(). */
 void deliver_input(struct deliver *d, struct handle consumer, const void *bytes, size_t len);
+/* {"ack":...} lines for a named consumer, attached or not; the last may lack its \n. {"error":...} lines
+ * go to `errors`. Returns how many acks were accepted. False in *known: no such consumer. */
+uint32_t deliver_ack_lines(struct deliver *d, const char *consumer, const void *bytes, size_t len,
+                           struct buffer *errors, bool *known);
+/* A send by who is no consumer (HTTP). `answered` is called exactly once, maybe from inside, unless
+ * deliver_send_drop() comes first. 0 with a sentence when refused at once. */
+uint64_t deliver_send(struct deliver *d, const char *connection, const void *frame, size_t len, bool text,
+                      void (*answered)(void *to, const char *why, bool retry), void *to,
+                      const char **why);
+void deliver_send_drop(struct deliver *d, uint64_t send_id);
 void deliver_resume(struct deliver *d, struct handle consumer);
 void deliver_detach(struct deliver *d, struct handle consumer);
 /* Moves queued frames to consumers whose sinks take them; the driver calls it after each batch of
@@ -128,7 +153,7 @@ void deliver_detach(struct deliver *d, struct handle consumer);
 void deliver_pump(struct deliver *d);
 /* True when deliver_pump() has something to do. */
 bool deliver_wants_pump(const struct deliver *d);
-/* Drops what is over its age; consumers over theirs. */
+/* Drops what is over its age; consumers over theirs. Also gives back idle memory: once a second or so. */
 void deliver_expire(struct deliver *d, uint64_t wall_ms);
 
 struct deliver_stream_view {

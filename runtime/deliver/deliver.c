@@ -1,0 +1,75 @@
+/* Deliver: creation and the end of everything; the age of what is held. The rest is in stream.c (what is
+ * held), consumer.c (who reads), pump.c (how it gets there), input.c and send.c (what comes back). */
+#include "deliver/deliver_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define CONSUMERS_DEFAULT 1024u
+#define CONSUMER_BYTES_DEFAULT ((size_t)4 << 20)
+#define NAMED_AGE_DEFAULT_MS ((uint64_t)7 * 24 * 3600 * 1000)
+
+struct deliver *deliver_create(const struct deliver_options *options)
+{
+    struct deliver *d = calloc(1, sizeof *d);
+    if (!d) return NULL;
+    d->options = *options;
+    if (!d->options.consumers_max) d->options.consumers_max = CONSUMERS_DEFAULT;
+    if (!d->options.consumer_bytes_max) d->options.consumer_bytes_max = CONSUMER_BYTES_DEFAULT;
+    if (!d->options.named_age_ms) d->options.named_age_ms = NAMED_AGE_DEFAULT_MS;
+    d->epoch = options->epoch;
+    slots_init(&d->streams, sizeof(struct stream), STREAMS_MAX);
+    slots_init(&d->consumers, sizeof(struct consumer), d->options.consumers_max);
+    slots_init(&d->attachments, sizeof(struct attachment), d->options.consumers_max);
+    slots_init(&d->sends, sizeof(struct send), SENDS_MAX);
+    buffer_init(&d->scratch, 0);
+    buffer_init(&d->decoded, 0);
+    if (input__init(d)) return d;
+    deliver_destroy(d);
+    return NULL;
+}
+
+void deliver_destroy(struct deliver *d)
+{
+    if (!d) return;
+    struct handle h;
+    struct attachment *a;
+    struct consumer *c;
+    struct stream *s;
+    for (uint32_t i = 0; (a = slots_next(&d->attachments, &i, &h)); i++) attachment__end(d, a, NULL);
+    for (uint32_t i = 0; (c = slots_next(&d->consumers, &i, &h)); i++) consumer__destroy(d, c);
+    for (uint32_t i = 0; (s = slots_next(&d->streams, &i, &h)); i++) stream__destroy(d, s);
+    slots_deinit(&d->streams);
+    slots_deinit(&d->consumers);
+    slots_deinit(&d->attachments);
+    slots_deinit(&d->sends);
+    segment_pool__deinit(&d->pool);
+    buffer_deinit(&d->scratch);
+    buffer_deinit(&d->decoded);
+    free(d->buckets);
+    free(d);
+}
+
+void deliver_set_port(struct deliver *d, const struct deliver_port *port)
+{
+    d->port = *port;
+}
+
+uint64_t deliver_epoch(const struct deliver *d)
+{
+    return d->epoch;
+}
+
+void deliver_expire(struct deliver *d, uint64_t wall_ms)
+{
+    struct handle h;
+    struct stream *s;
+    struct consumer *c;
+    d->wall_ms = wall_ms;
+    for (uint32_t i = 0; (s = slots_next(&d->streams, &i, &h)); i++) stream__expire(d, s, wall_ms);
+    for (uint32_t i = 0; (c = slots_next(&d->consumers, &i, &h)); i++) {
+        if (c->since_wall_ms == 0) c->since_wall_ms = wall_ms;
+        if (c->attachment || wall_ms < c->since_wall_ms) continue;
+        if (wall_ms - c->since_wall_ms > d->options.named_age_ms) consumer__destroy(d, c);
+    }
+}

@@ -1,0 +1,209 @@
+/* What the files of deliver/ share; nobody else includes it. */
+#ifndef HOLDFAST_DELIVER_INTERNAL_H
+#define HOLDFAST_DELIVER_INTERNAL_H
+
+#include "base/assert.h"
+#include "deliver/deliver.h"
+#include "frame/json.h"
+
+#define NAME_BYTES 64                 /* of connections and consumers, NUL included */
+#define PATTERN_BYTES 128
+#define SEND_ID_BYTES 129             /* a consumer's own id, NUL included */
+#define SENDS_PER_CONSUMER_MAX 256u
+#define SENDS_MAX 16384u
+#define STREAMS_MAX (1u << 20)
+#define ANSWERS_BYTES_MAX ((size_t)256 << 10) /* unread answers of one attachment */
+#define BATCH_BYTES_MAX ((size_t)64 << 10)    /* lines handed to a sink at once, one line apart */
+/* Without a named consumer nobody holds the backlog; the newest part stays for one who comes late. */
+#define UNCLAIMED_BYTES_MAX ((uint64_t)1 << 20)
+#define BACKLOG_BYTES_DEFAULT ((uint64_t)64 << 20)
+
+/* --- memory of lines: segments.c ------------------------------------------------------------------ */
+
+#define SEGMENT_CLASSES 4 /* 1, 4, 16 and 64 KiB */
+#define SEGMENT_ALONE 0xff /* made for one long line */
+#define SEGMENTS_POOLED_BYTES_MAX ((size_t)4 << 20)
+
+struct segment {
+    struct segment *next; /* owned by the stream, or by the pool */
+    uint32_t capacity, used;
+    uint32_t records;     /* lines in it that are held */
+    uint8_t class;
+    uint8_t bytes[];
+};
+struct segment_pool {
+    struct segment *free[SEGMENT_CLASSES]; /* owned */
+    size_t bytes;
+};
+/* At least `len` bytes, of `class` when that is enough. NULL: memory is out. */
+struct segment *segment__take(struct segment_pool *p, uint8_t class, size_t len);
+void segment__give(struct segment_pool *p, struct segment *s);
+void segment_pool__deinit(struct segment_pool *p);
+
+/* --- streams: stream.c ------------------------------------------------------------------------------ */
+
+enum record_kind { RECORD_FRAME, RECORD_GAP, RECORD_STATE };
+
+struct record {
+    struct segment *segment;
+    uint32_t at, len;     /* the line, \n included */
+    uint64_t offset;      /* of the frame; of the last frame before a gap or state */
+    uint64_t wall_ms;
+    enum record_kind kind;
+};
+
+/* One consumer's place in one stream. Of a named consumer it outlives the attachment. */
+struct sub {
+    struct consumer *consumer;
+    struct stream *stream;
+    struct sub *stream_next, *stream_prev;
+    struct sub *consumer_next, *consumer_prev;
+    struct sub *ready_next; /* in the attachment's list */
+    bool ready;
+    bool reading;           /* attached: next_seq means something */
+    uint64_t next_seq;      /* record to be written next */
+    uint64_t states_from;   /* state records before it are older than the attachment */
+    uint64_t acked;         /* cursor: offset in this epoch */
+    uint64_t acked_wall_ms; /* 0: not known */
+    uint64_t told_max;      /* highest offset ever told or skipped: what may be acknowledged */
+    uint64_t told;          /* on this attachment, for gaps */
+    uint64_t told_wall_ms;
+    bool state_due;         /* the current state comes first */
+    bool gap_due;           /* then this gap */
+    bool gap_certain;
+    uint64_t gap_to_ms;
+    const char *gap_cause;  /* static */
+};
+
+struct stream {
+    struct handle self;
+    char name[NAME_BYTES];
+    struct stream *hash_next;
+    char *event_head;       /* owned: {"event":{"connection":"...","epoch":N,"offset": */
+    size_t event_head_len;
+    struct deliver_limits limits;
+    struct segment *head, *tail; /* owned */
+    uint8_t segment_class;  /* of the next segment */
+    struct record *records; /* owned; a ring, index = seq & (capacity - 1) */
+    uint64_t capacity;
+    uint64_t first_seq, end_seq;
+    uint64_t bytes, frames; /* held */
+    uint64_t last_offset, last_wall_ms;
+    struct sub *subs;
+    uint32_t named, reading; /* subs of named consumers; of attached ones */
+    bool trim_due;          /* listed in deliver.trim_first, during a pump only */
+    struct stream *trim_next;
+    /* What fell out before everybody had it. */
+    uint64_t drop_seq;      /* one past the last such record */
+    uint64_t drop_rank;
+    uint64_t drop_wall_ms;
+    const char *drop_cause; /* static */
+    struct buffer state_line;
+    uint64_t appended_total, dropped_total, gaps_total;
+};
+
+struct stream *stream__get(const struct deliver *d, struct handle h);
+struct stream *stream__find(const struct deliver *d, const char *name);
+/* A record's place in the order of positions: frame N is 2N, what follows it 2N + 1. */
+uint64_t record__rank(const struct record *r);
+struct record *stream__record(const struct stream *s, uint64_t seq);
+/* First record that comes after the frame `offset`; end_seq when there is none. */
+uint64_t stream__seq_after(const struct stream *s, uint64_t offset);
+/* Offset before the oldest frame held (last_offset when none is). */
+uint64_t stream__start(const struct stream *s);
+/* Releases what nobody needs any more. */
+void stream__trim(struct deliver *d, struct stream *s);
+void stream__destroy(struct deliver *d, struct stream *s);
+void stream__expire(struct deliver *d, struct stream *s, uint64_t wall_ms);
+
+/* --- consumers: consumer.c, pump.c --------------------------------------------------------------------- */
+
+struct consumer {
+    struct handle self;
+    char name[NAME_BYTES]; /* "": anonymous, lives with its attachment */
+    struct attachment *attachment;
+    char (*patterns)[PATTERN_BYTES]; /* owned */
+    uint32_t pattern_count;
+    struct sub *subs;      /* owned */
+    uint64_t since_wall_ms; /* attached or detached since; 0: not known yet */
+};
+
+struct attachment {
+    struct handle self;
+    struct consumer *consumer;
+    struct deliver_sink sink;
+    bool states, gaps, can_send;
+    bool blocked;               /* the sink took no more */
+    bool flooded;               /* its answers do not fit any more */
+    bool listed;                /* in deliver.ready */
+    struct attachment *ready_next;
+    struct sub *ready_first, *ready_last;
+    uint64_t queued_bytes;      /* arrived and not written, while it could not keep up */
+    struct buffer answers;      /* lines before any other */
+    struct buffer input;        /* an unfinished line */
+    bool input_skips;           /* the line under way was too long */
+    struct send *sends;
+    uint32_t send_count;
+};
+
+bool consumer__name_is_valid(const char *name);
+struct consumer *consumer__find(const struct deliver *d, const char *name);
+struct attachment *attachment__get(const struct deliver *d, struct handle h);
+/* `why` NULL: the sink is not told. */
+void attachment__end(struct deliver *d, struct attachment *a, const char *why);
+void consumer__destroy(struct deliver *d, struct consumer *c);
+/* Subscriptions of all consumers whose patterns match a new stream. */
+bool consumer__join_stream(struct deliver *d, struct stream *s);
+void sub__destroy(struct deliver *d, struct sub *sub);
+/* An ack's place: NULL with what is wrong (static); NULL without when it is older than this epoch, which
+ * is no mistake and changes nothing. */
+struct sub *consumer__ack_find(struct deliver *d, struct consumer *c, const char *connection,
+                               uint64_t epoch, uint64_t offset, const char **why);
+void sub__ack(struct deliver *d, struct sub *sub, uint64_t offset);
+
+void attachment__list(struct deliver *d, struct attachment *a);
+void attachment__unlist(struct deliver *d, struct attachment *a);
+void sub__make_ready(struct deliver *d, struct sub *sub);
+void sub__unready(struct sub *sub);
+/* New bytes for all readers of `s`. */
+void stream__wake(struct deliver *d, struct stream *s, uint64_t bytes);
+/* Queues one line; marks the attachment as flooded when it does not fit. */
+void attachment__answer(struct deliver *d, struct attachment *a, const struct buffer *line);
+
+/* --- sends: send.c ------------------------------------------------------------------------------------ */
+
+struct send {
+    struct handle self;
+    struct attachment *by;  /* NULL: deliver_send() */
+    struct send *next, *prev;
+    char id[SEND_ID_BYTES];
+    void (*answered)(void *to, const char *why, bool retry);
+    void *to;
+};
+void send__from_consumer(struct deliver *d, struct attachment *a, const char *id, const char *connection,
+                         const void *frame, size_t len, bool text);
+void send__drop_all(struct deliver *d, struct attachment *a);
+
+/* --- lines from consumers: input.c ------------------------------------------------------------------- */
+
+bool input__init(struct deliver *d);
+
+/* --------------------------------------------------------------------------------------------------------- */
+
+struct deliver {
+    uint64_t epoch, wall_ms;        /* wall: the newest that was told */
+    struct deliver_options options;
+    struct deliver_port port;
+    struct slots streams, consumers, attachments, sends;
+    struct stream **buckets;        /* owned; by hash of the name */
+    uint32_t bucket_count;          /* a power of two */
+    struct segment_pool pool;
+    struct buffer scratch;          /* the line being built */
+    struct buffer decoded;          /* base64 of a send */
+    struct json_paths input_paths;
+    struct attachment *ready_first, *ready_last;
+    struct stream *trim_first;
+    bool pumping;
+};
+
+#endif

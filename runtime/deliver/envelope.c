@@ -1,0 +1,202 @@
+/* Envelope: builds lines. Text from outside is escaped here or was proven to be JSON by the frame path;
+ * nothing else may put bytes between two line ends. */
+#include "deliver/envelope.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/duration.h"
+#include "base/text.h"
+#include "crypto/digest.h"
+
+static bool append_text(struct buffer *out, const char *key, const char *text);
+static bool append_time(struct buffer *out, uint64_t wall_ms);
+static bool append_take(struct buffer *out, const struct deliver_frame *frame);
+static bool append_field(struct buffer *out, const struct field_value *v, bool is_json);
+static bool field_is_shown(const struct field_value *v, bool is_json);
+static bool string_body_is_json(const uint8_t *text, size_t len);
+static bool append_base64(struct buffer *out, const void *data, size_t len);
+
+#define LITERAL(out, text) buffer_append(out, text, sizeof(text) - 1)
+
+bool envelope_event_head(struct buffer *out, const char *connection, uint64_t epoch)
+{
+    return LITERAL(out, "{\"event\":{\"connection\":") &&
+           text_json_string(out, connection, strlen(connection)) &&
+           buffer_printf(out, ",\"epoch\":%" PRIu64 ",\"offset\":", epoch);
+}
+
+bool envelope_event(struct buffer *out, const char *head, size_t head_len, uint64_t offset,
+                    const struct deliver_frame *frame)
+{
+    char digits[20];
+    size_t n = sizeof digits;
+    uint64_t rest = offset;
+    do digits[--n] = (char)('0' + rest % 10);
+    while (rest /= 10);
+
+    /* One growth at most: the frame and its fields may both be long. */
+    if (!buffer_reserve(out, head_len + frame->len + 256)) return false;
+    bool ok = buffer_append(out, head, head_len) &&
+              buffer_append(out, digits + n, sizeof digits - n) && LITERAL(out, ",\"at\":") &&
+              append_time(out, frame->wall_ms);
+    if (ok && frame->fields && frame->rules) ok = append_take(out, frame);
+    if (!ok) return false;
+    if (frame->json && !frame->malformed) {
+        return LITERAL(out, ",\"frame\":") && buffer_append(out, frame->data, frame->len) &&
+               LITERAL(out, "}}\n");
+    }
+    ok = LITERAL(out, ",\"frame_base64\":") && append_base64(out, frame->data, frame->len);
+    if (ok && frame->malformed) ok = LITERAL(out, ",\"malformed\":true");
+    return ok && LITERAL(out, "}}\n");
+}
+
+bool envelope_gap(struct buffer *out, const struct envelope_gap *gap)
+{
+    return LITERAL(out, "{\"gap\":{") && append_text(out, "connection", gap->connection) &&
+           buffer_printf(out, ",\"epoch\":%" PRIu64 ",\"after\":%" PRIu64 ",\"from\":", gap->epoch,
+                         gap->after) &&
+           append_time(out, gap->from_wall_ms) && LITERAL(out, ",\"to\":") &&
+           append_time(out, gap->to_wall_ms) && LITERAL(out, ",") &&
+           append_text(out, "cause", gap->cause) &&
+           buffer_printf(out, ",\"certain\":%s}}\n", gap->certain ? "true" : "false");
+}
+
+bool envelope_state(struct buffer *out, const char *connection, const struct deliver_state *state)
+{
+    bool ok = LITERAL(out, "{\"state\":{") && append_text(out, "connection", connection) &&
+              LITERAL(out, ",") && append_text(out, "state", conn_state_name(state->state)) &&
+              LITERAL(out, ",\"since\":") && append_time(out, state->since_wall_ms) &&
+              buffer_printf(out, ",\"attempt\":%" PRIu32 ",\"cause\":", state->attempt) &&
+              envelope_cause(out, state->cause) && LITERAL(out, ",\"next\":") &&
+              append_time(out, state->next_wall_ms);
+    if (ok && state->next && state->next[0])
+        ok = LITERAL(out, ",") && append_text(out, "what", state->next);
+    return ok && LITERAL(out, "}}\n");
+}
+
+bool envelope_hello(struct buffer *out, const char *consumer, const char *backlog)
+{
+    bool ok = LITERAL(out, "{\"hello\":{\"version\":1,\"consumer\":");
+    ok = ok && (consumer ? text_json_string(out, consumer, strlen(consumer)) : LITERAL(out, "null"));
+    return ok && LITERAL(out, ",") && append_text(out, "backlog", backlog) && LITERAL(out, "}}\n");
+}
+
+bool envelope_sent(struct buffer *out, const char *id)
+{
+    return LITERAL(out, "{\"sent\":{") && append_text(out, "id", id) && LITERAL(out, "}}\n");
+}
+
+bool envelope_refused(struct buffer *out, const char *id, const char *why, bool retry)
+{
+    return LITERAL(out, "{\"refused\":{") && append_text(out, "id", id) && LITERAL(out, ",") &&
+           append_text(out, "why", why) &&
+           buffer_printf(out, ",\"retry\":%s}}\n", retry ? "true" : "false");
+}
+
+bool envelope_error(struct buffer *out, const char *what, const char *expected)
+{
+    return LITERAL(out, "{\"error\":{") && append_text(out, "what", what) && LITERAL(out, ",") &&
+           append_text(out, "expected", expected) && LITERAL(out, "}}\n");
+}
+
+bool envelope_cause(struct buffer *out, const struct cause *c)
+{
+    if (!c || c->kind == CAUSE_NONE) return LITERAL(out, "null");
+    bool ok = LITERAL(out, "{") && append_text(out, "stage", stage_name(c->stage)) &&
+              LITERAL(out, ",") && append_text(out, "kind", cause_kind_name(c->kind)) &&
+              LITERAL(out, ",") && append_text(out, "name", c->name) && LITERAL(out, ",") &&
+              append_text(out, "by", cause_by_name(c->by));
+    if (ok && c->close_code != CLOSE_CODE_NONE)
+        ok = buffer_printf(out, ",\"close_code\":%" PRId32, c->close_code);
+    if (ok && c->http_status) ok = buffer_printf(out, ",\"http_status\":%" PRId32, c->http_status);
+    if (ok && c->code) ok = buffer_printf(out, ",\"code\":%" PRId64, c->code);
+    if (ok && c->retry_after_ms != RETRY_AFTER_NONE)
+        ok = buffer_printf(out, ",\"retry_after_ms\":%" PRIu64, c->retry_after_ms);
+    if (ok && c->age_ms) ok = buffer_printf(out, ",\"age_ms\":%" PRIu64, c->age_ms);
+    if (ok && c->session) ok = LITERAL(out, ",\"session\":true");
+    if (ok && c->reason[0]) ok = LITERAL(out, ",") && append_text(out, "reason", c->reason);
+    return ok && LITERAL(out, "}");
+}
+
+static bool append_text(struct buffer *out, const char *key, const char *text)
+{
+    return buffer_append_char(out, '"') && buffer_append_text(out, key) && LITERAL(out, "\":") &&
+           text_json_string(out, text, strlen(text));
+}
+
+static bool append_time(struct buffer *out, uint64_t wall_ms)
+{
+    char text[TIMESTAMP_TEXT_MAX];
+    if (wall_ms == 0) return LITERAL(out, "null");
+    timestamp_format(wall_ms, text);
+    return buffer_append_char(out, '"') && buffer_append_text(out, text) &&
+           buffer_append_char(out, '"');
+}
+
+static bool append_take(struct buffer *out, const struct deliver_frame *frame)
+{
+    bool is_json = frame->json && !frame->malformed;
+    bool first = true;
+    bool ok = LITERAL(out, ",\"take\":{");
+    for (uint32_t i = 0; ok && i < frame->rules->field_count; i++) {
+        const struct field_value *v = &frame->fields[i];
+        if (!field_is_shown(v, is_json)) continue;
+        const char *name = frame->rules->fields[i].name;
+        ok = (first || LITERAL(out, ",")) && text_json_string(out, name, strlen(name)) &&
+             LITERAL(out, ":") && append_field(out, v, is_json);
+        first = false;
+    }
+    return ok && LITERAL(out, "}");
+}
+
+/* Of a text that is not JSON only those scalars are shown that we can write anew. */
+static bool field_is_shown(const struct field_value *v, bool is_json)
+{
+    if (v->kind == FIELD_ABSENT) return false;
+    return is_json || (v->kind != FIELD_OTHER && v->kind != FIELD_NUMBER);
+}
+
+static bool append_field(struct buffer *out, const struct field_value *v, bool is_json)
+{
+    switch (v->kind) {
+    case FIELD_ABSENT: break;
+    case FIELD_NULL: return LITERAL(out, "null");
+    case FIELD_BOOL: return buffer_append_text(out, v->boolean ? "true" : "false");
+    case FIELD_INTEGER: return buffer_printf(out, "%" PRId64, v->integer);
+    case FIELD_NUMBER:
+    case FIELD_OTHER: return buffer_append(out, v->text, v->len);
+    case FIELD_STRING:
+        if (!is_json && !string_body_is_json(v->text, v->len))
+            return text_json_string(out, v->text, v->len);
+        return buffer_append_char(out, '"') && buffer_append(out, v->text, v->len) &&
+               buffer_append_char(out, '"');
+    }
+    ASSERT(!"a field that is absent is not shown");
+    return false;
+}
+
+static bool string_body_is_json(const uint8_t *text, size_t len)
+{
+    if (!text_is_utf8(text, len)) return false;
+    for (size_t i = 0; i < len; i++) {
+        if (text[i] < 0x20 || text[i] == '"') return false;
+        if (text[i] != '\\') continue;
+        if (++i == len || !memchr("\"\\/bfnrtu", text[i], 9)) return false;
+        if (text[i] != 'u') continue;
+        for (int k = 0; k < 4; k++) {
+            if (++i == len || !memchr("0123456789abcdefABCDEF", text[i], 22)) return false;
+        }
+    }
+    return true;
+}
+
+static bool append_base64(struct buffer *out, const void *data, size_t len)
+{
+    if (len > SIZE_MAX / 2 || !buffer_reserve(out, BASE64_TEXT_BYTES(len) + 3)) return false;
+    out->data[out->len++] = '"';
+    out->len += base64_encode(data, len, (char *)out->data + out->len);
+    out->data[out->len++] = '"';
+    return true;
+}
