@@ -1,0 +1,293 @@
+/* Connections: added, found, started, stopped, given another build, removed. Asks the engine for everything
+ * that is a decision. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/rng.h"
+#include "base/text.h"
+#include "runtime_internal.h"
+
+struct rt_build *rt_build_ref(struct rt_build *b)
+{
+    ASSERT(b->references > 0);
+    b->references++;
+    return b;
+}
+
+void rt_build_unref(struct rt_build *b)
+{
+    if (!b) return;
+    ASSERT(b->references > 0);
+    if (--b->references) return;
+    policy_build_destroy(b->build);
+    free(b);
+}
+
+static struct rt_build *build_wrap(struct policy_build *build)
+{
+    struct rt_build *b = calloc(1, sizeof *b);
+    ASSERT(b != NULL);
+    b->references = 1;
+    b->build = build;
+    return b;
+}
+
+static struct deliver_limits limits_of(const struct plan *plan)
+{
+    return (struct deliver_limits){ .bytes_max = plan->backlog.bytes_max,
+                                    .age_ms = plan->backlog.age_ms,
+                                    .full = plan->backlog.full };
+}
+
+static struct dedupe *dedupe_of(const struct runtime *rt, const struct rt_conn *c)
+{
+    const struct frame_rules *rules = &c->build->build->rules;
+    if (!rules->dedupe.on) return NULL;
+    return dedupe_create(rules->dedupe.most, rules->dedupe.over_ms, rt->options.seed);
+}
+
+static bool spec_check(struct runtime *rt, const struct connection_spec *spec, char *why,
+                       size_t why_bytes)
+{
+    if (!spec->name[0] || strlen(spec->name) > 63) {
+        snprintf(why, why_bytes, "a connection's name has 1 to 63 bytes");
+        return false;
+    }
+    if (!handle_is_none(runtime_find(rt, spec->name))) {
+        snprintf(why, why_bytes, "connection \"%s\" exists already", spec->name);
+        return false;
+    }
+    if (spec->build->rules.ack.when == ACK_THROUGH) {
+        snprintf(why, why_bytes, "policy %s: frames.ack.when = \"through\" is not supported",
+                 policy_name(spec->build->version));
+        return false;
+    }
+    return true;
+}
+
+static char *copy_or_null(const char *text)
+{
+    if (!text) return NULL;
+    char *copy = strdup(text);
+    ASSERT(copy != NULL);
+    return copy;
+}
+
+struct handle runtime_add(struct runtime *rt, const struct connection_spec *spec, char *why,
+                          size_t why_bytes)
+{
+    if (!spec_check(rt, spec, why, why_bytes)) {
+        policy_build_destroy(spec->build);
+        return HANDLE_NONE;
+    }
+    struct policy_build *build = spec->build;
+    bool session = spec->session && spec->session->kind == VALUE_TABLE &&
+                   spec->session->table->count > 0 && spec->session_of == build->session_of;
+    struct engine_add add = { .name = spec->name,
+                              .identity = build->identity,
+                              .account = build->account,
+                              .lane = build->lane,
+                              .plan = &build->plan,
+                              .session_present = session,
+                              .session_saved_wall_ms = session ? spec->session_saved_wall_ms : 0,
+                              .at = rt_clock(rt) };
+    struct handle self = HANDLE_NONE, owner = HANDLE_NONE;
+    enum engine_add_result result = engine_add(rt->engine, &add, &self, &owner);
+    if (result != ENGINE_ADDED) {
+        const struct rt_conn *other = rt_conn_get(rt, owner);
+        if (result == ENGINE_IDENTITY_TAKEN) {
+            snprintf(why, why_bytes,
+                     "connection \"%s\" has the same identity as \"%s\": one of them must go",
+                     spec->name, other ? other->name : "another");
+        } else {
+            snprintf(why, why_bytes, "no room for more than %u connections", rt->conns_max);
+        }
+        policy_build_destroy(build);
+        return HANDLE_NONE;
+    }
+
+    ASSERT(self.index < rt->conns_max);
+    ASSERT(rt->conns[self.index] == NULL);
+    struct rt_conn *c = calloc(1, sizeof *c);
+    ASSERT(c != NULL);
+    rt->conns[self.index] = c;
+    rt->conn_count++;
+    c->self = self;
+    text_copy(c->name, sizeof c->name, spec->name, strlen(spec->name));
+    c->name_hash = hash_text(c->name);
+    c->build = build_wrap(build);
+    c->ca_file = copy_or_null(spec->ca_file);
+    c->plain = spec->plain;
+    c->proxy.host = copy_or_null(spec->proxy.host);
+    c->proxy.port = spec->proxy.port;
+    c->proxy.authorization = copy_or_null(spec->proxy.authorization);
+    c->session = session ? value_copy(spec->session) : value_table();
+    c->keep = spec->keep && spec->keep->kind == VALUE_TABLE ? value_copy(spec->keep)
+                                                            : value_table();
+    c->session_told_present = session;
+    c->dedupe = dedupe_of(rt, c);
+    if (rt->options.deliver) {
+        struct deliver_limits limits = limits_of(&build->plan);
+        c->stream = deliver_stream_add(rt->options.deliver, c->name, &limits);
+    }
+    if (!spec->stopped) runtime_start(rt, self);
+    return self;
+}
+
+void rt_conn_free(struct runtime *rt, struct rt_conn *c)
+{
+    rt_cancel(rt, c, 0, true);
+    while (c->links) {
+        rt->options.host.ops->link_abort(rt->options.host.self, rt_link_id(c->links));
+        rt_link_free(rt, c->links);
+    }
+    uint32_t i = 0;
+    struct handle h;
+    struct rt_send *s;
+    for (i = 0; (s = slots_next(&rt->sends, &i, &h)); i++) {
+        if (handle_equal(s->conn, c->self)) rt_send_free(rt, s);
+    }
+    if (rt->options.deliver && !handle_is_none(c->stream)) {
+        deliver_stream_remove(rt->options.deliver, c->stream);
+    }
+    while (c->acks) {
+        struct rt_ack *next = c->acks->next;
+        free(c->acks);
+        c->acks = next;
+    }
+    rt_address_free(c->address);
+    rt_journal_free(c);
+    value_clear(&c->session);
+    value_clear(&c->keep);
+    dedupe_destroy(c->dedupe);
+    free(c->ca_file);
+    free(c->proxy.host);
+    if (c->proxy.authorization) {
+        explicit_bzero(c->proxy.authorization, strlen(c->proxy.authorization));
+        free(c->proxy.authorization);
+    }
+    ASSERT(rt->conns[c->self.index] == c);
+    rt->conns[c->self.index] = NULL;
+    rt->conn_count--;
+    rt_build_unref(c->build);
+    free(c);
+}
+
+struct rt_conn *rt_conn_get(const struct runtime *rt, struct handle conn)
+{
+    if (handle_is_none(conn) || conn.index >= rt->conns_max) return NULL;
+    struct rt_conn *c = rt->conns[conn.index];
+    return c && handle_equal(c->self, conn) ? c : NULL;
+}
+
+struct handle runtime_find(const struct runtime *rt, const char *name)
+{
+    uint64_t hash = hash_text(name);
+    for (uint32_t i = 0; i < rt->conns_max; i++) {
+        const struct rt_conn *c = rt->conns[i];
+        if (c && c->name_hash == hash && strcmp(c->name, name) == 0) return c->self;
+    }
+    return HANDLE_NONE;
+}
+
+bool runtime_next(const struct runtime *rt, uint32_t *index, struct handle *conn_out)
+{
+    for (; *index < rt->conns_max; (*index)++) {
+        if (!rt->conns[*index]) continue;
+        *conn_out = rt->conns[*index]->self;
+        return true;
+    }
+    *conn_out = HANDLE_NONE;
+    return false;
+}
+
+uint32_t runtime_count(const struct runtime *rt)
+{
+    return rt->conn_count;
+}
+
+static void request(struct runtime *rt, enum event_kind kind, struct handle conn)
+{
+    if (!rt_conn_get(rt, conn)) return;
+    struct event ev = rt_event(kind, conn, 0);
+    rt_post(rt, &ev);
+    rt->options.host.ops->wake(rt->options.host.self);
+}
+
+void runtime_start(struct runtime *rt, struct handle conn)
+{
+    request(rt, EV_START_REQUESTED, conn);
+}
+
+void runtime_stop(struct runtime *rt, struct handle conn)
+{
+    request(rt, EV_STOP_REQUESTED, conn);
+}
+
+void runtime_restart(struct runtime *rt, struct handle conn)
+{
+    request(rt, EV_RESTART_REQUESTED, conn);
+}
+
+void runtime_remove(struct runtime *rt, struct handle conn)
+{
+    request(rt, EV_REMOVE_REQUESTED, conn);
+}
+
+void runtime_shutdown(struct runtime *rt)
+{
+    uint32_t i = 0;
+    struct handle conn;
+    rt->shutting_down = true;
+    for (; runtime_next(rt, &i, &conn); i++) request(rt, EV_SHUTDOWN_REQUESTED, conn);
+}
+
+bool runtime_is_down(const struct runtime *rt)
+{
+    return rt->shutting_down && rt->links.count == 0 && rt->queue_count == 0;
+}
+
+void runtime_swap(struct runtime *rt, struct handle conn, struct policy_build *build)
+{
+    struct rt_conn *c = rt_conn_get(rt, conn);
+    if (!c) {
+        policy_build_destroy(build);
+        return;
+    }
+    struct rt_build *old = c->build;
+    c->build = build_wrap(build);
+    bool same_session = old->build->session_of == build->session_of;
+    /* The engine lets go of the old plan in this very step. Not queued: the old build may go then. */
+    struct event ev = rt_event(EV_POLICY_SWAPPED, conn, 0);
+    ev.policy_swapped.plan = &build->plan;
+    ASSERT(!rt->pumping);
+    rt_pump(rt);
+    rt_step(rt, &ev);
+    for (struct rt_link *l = c->links; l; l = l->next) {
+        rt_link_adopt_build(rt, l);
+        if (!l->ready) continue;
+        rt_every_start(rt, c, l->generation);
+    }
+    if (!same_session) {
+        value_clear(&c->session);
+        c->session = value_table();
+        c->session_epoch++;
+        rt_session_flush(rt, c);
+    }
+    bool dedupe_same = old->build->rules.dedupe.on == build->rules.dedupe.on &&
+                       old->build->rules.dedupe.most == build->rules.dedupe.most &&
+                       old->build->rules.dedupe.over_ms == build->rules.dedupe.over_ms;
+    if (!dedupe_same) {
+        dedupe_destroy(c->dedupe);
+        c->dedupe = dedupe_of(rt, c);
+    }
+    if (rt->options.deliver) {
+        struct deliver_limits limits = limits_of(&build->plan);
+        deliver_stream_set_limits(rt->options.deliver, c->stream, &limits);
+    }
+    rt_build_unref(old);
+    rt_pump(rt);
+    rt->options.host.ops->wake(rt->options.host.self);
+}

@@ -1,0 +1,258 @@
+/* Fetches: values that HTTP yields, cached here so that no policy has to: single flight, expiry, a stale
+ * value while a renewal fails, shared by the connections of an account. Owns no timer: a value is
+ * renewed when somebody asks for it. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/duration.h"
+#include "base/rng.h"
+#include "base/text.h"
+#include "runtime_internal.h"
+
+/* A single-use value (keep 0) still serves those who waited for the same call. */
+static void fetch_fail(struct runtime *rt, struct rt_fetch *f, const struct cause *cause);
+static void waiters_serve(struct runtime *rt, struct rt_fetch *f);
+static void run(struct runtime *rt, struct rt_fetch *f, struct rt_conn *c, struct rt_build *build,
+                uint32_t generation);
+
+static const struct fetch_rule *rule_of(const struct policy_build *build, const char *name)
+{
+    for (uint32_t i = 0; i < build->fetch_count; i++) {
+        if (strcmp(build->fetch[i].name, name) == 0) return &build->fetch[i];
+    }
+    return NULL;
+}
+
+/* Everything that makes two calls ask for the same thing: the account, and the options (two connections
+ * with one token may still name different hosts). */
+static uint64_t key_of(const struct policy_build *build, const struct fetch_rule *rule)
+{
+    struct buffer text;
+    buffer_init(&text, 0);
+    ASSERT(value_to_json(&build->options, &text));
+    uint64_t options = rule->by_account ? 0 : hash_bytes(text.data, text.len);
+    buffer_deinit(&text);
+    uint64_t key = rng_draw(build->account, options, rule->by_account ? 0 : build->identity, 1);
+    for (uint32_t i = 0; i < build->host_count; i++) key = rng_mix(key ^ hash_text(build->hosts[i]));
+    return key;
+}
+
+static struct rt_fetch *fetch_of(struct runtime *rt, const struct policy_build *build,
+                                 const struct fetch_rule *rule)
+{
+    uint64_t key = key_of(build, rule);
+    const char *policy = policy_name(build->version);
+    for (struct rt_fetch *f = rt->fetches; f; f = f->next) {
+        if (f->key == key && strcmp(f->rule.name, rule->name) == 0 && strcmp(f->policy, policy) == 0) {
+            f->rule = *rule;
+            return f;
+        }
+    }
+    struct rt_fetch *f = calloc(1, sizeof *f);
+    ASSERT(f != NULL);
+    text_copy(f->policy, sizeof f->policy, policy, strlen(policy));
+    f->key = key;
+    f->rule = *rule;
+    f->value = value_nil();
+    f->next = rt->fetches;
+    rt->fetches = f;
+    return f;
+}
+
+enum rt_fetch_state rt_fetch_get(struct runtime *rt, struct rt_task *waiter, const char *name,
+                                 struct rt_fetch **fetch_out, struct cause *cause_out)
+{
+    const struct fetch_rule *rule = rule_of(waiter->build->build, name);
+    if (!rule) {
+        *cause_out = cause_make(STAGE_PREPARING, CAUSE_HOOK, BY_POLICY, "conn:get names no fetch");
+        return RT_FETCH_FAILED;
+    }
+    struct rt_fetch *f = fetch_of(rt, waiter->build->build, rule);
+    uint64_t now_ms = rt_clock(rt).mono_ms;
+    *fetch_out = f;
+    bool have = f->value.kind != VALUE_NIL;
+    if (have && !f->old && now_ms < f->expires_ms) return RT_FETCH_HAVE;
+    if (f->running || f->calling) return RT_FETCH_WAIT;
+    /* The gap keeps successful calls apart; failing ones are paced by the attempts' backoff. */
+    if (have && f->rule.stale && now_ms < f->called_ms + f->rule.gap_ms) return RT_FETCH_HAVE;
+    if (have && now_ms < f->called_ms + f->rule.gap_ms) {
+        *cause_out = cause_make(STAGE_PREPARING, CAUSE_FAILED, BY_US,
+                                "called again before the fetch's gap was over");
+        cause_rename(cause_out, "fetch_gap");
+        cause_out->retry_after_ms = f->called_ms + f->rule.gap_ms - now_ms;
+        return RT_FETCH_FAILED;
+    }
+    struct rt_conn *c = rt_conn_get(rt, waiter->conn);
+    ASSERT(c != NULL);
+    run(rt, f, c, waiter->build, waiter->generation);
+    if (f->failed) {
+        f->failed = false;
+        *cause_out = f->failure;
+        if (have && f->rule.stale) {
+            MARK("a stale fetched value serves while renewal fails");
+            return RT_FETCH_HAVE;
+        }
+        return RT_FETCH_FAILED;
+    }
+    return f->running ? RT_FETCH_WAIT : RT_FETCH_HAVE;
+}
+
+/* Calls the hook. Afterwards: running (it waits), failed (with its cause), or neither: value is there. */
+static void run(struct runtime *rt, struct rt_fetch *f, struct rt_conn *c, struct rt_build *build,
+                uint32_t generation)
+{
+    struct rt_task *t = rt_task_create(rt, c, build, generation, HOOK_FETCH, f->rule.name);
+    struct call_answer answer;
+    f->failed = false;
+    if (!t) {
+        f->failed = true;
+        f->failure = cause_make(STAGE_PREPARING, CAUSE_INTERNAL, BY_US, "too many tasks");
+        return;
+    }
+    t->fills = f;
+    struct policy_call call = rt_call_of(rt, c, build, generation, HOOK_FETCH, f->rule.name);
+    call_answer_init(&answer);
+    f->calling = true;
+    enum call_result result = rt_enter(rt, &call, &answer, &t->task, f);
+    if (result == CALL_WAITING) f->running = t;
+    rt_task_go_on(rt, t, result, &answer);
+    f->calling = false;
+}
+
+void rt_fetch_done(struct runtime *rt, struct rt_fetch *f, struct rt_task *t,
+                   enum call_result result, struct call_answer *answer)
+{
+    bool nested = f->calling; /* rt_fetch_get() is on the stack and serves its own waiter */
+    struct clock now = rt_clock(rt);
+    f->running = NULL;
+    if (result == CALL_OK && !f->failed && answer->value.kind != VALUE_NIL) {
+        value_clear(&f->value);
+        f->value = answer->value;
+        answer->value = value_nil();
+        uint64_t keep_ms = f->rule.keep_ms;
+        const struct value *keep = value_get(&answer->info, "keep");
+        uint64_t told;
+        if (keep && keep->kind == VALUE_NUMBER && keep->number >= 0) {
+            keep_ms = (uint64_t)keep->number;
+        } else if (value_text(keep) && duration_parse(keep->string.bytes, keep->string.len, &told)) {
+            keep_ms = told;
+        }
+        if (keep_ms > DURATION_MS_MAX) keep_ms = DURATION_MS_MAX;
+        f->called_ms = now.mono_ms;
+        f->expires_ms = now.mono_ms + keep_ms;
+        f->old = false;
+        const struct value *left = value_get(&answer->info, "left");
+        const struct value *reset = value_get(&answer->info, "reset");
+        if (left || reset || value_get(&answer->info, "lanes")) {
+            struct event ev = rt_event(EV_BUDGET_TOLD, t->conn, 0);
+            ev.budget_told.budget = BUDGET_START;
+            ev.budget_told.left = left && left->kind == VALUE_NUMBER && left->number >= 0 &&
+                                          left->number < 1e12
+                                      ? (int64_t)left->number
+                                      : -1;
+            double reset_ms = value_get_number(&answer->info, "reset", 0);
+            double lanes = value_get_number(&answer->info, "lanes", 0);
+            if (reset_ms > 0 && reset_ms <= (double)DURATION_MS_MAX) {
+                ev.budget_told.reset_ms = (uint64_t)reset_ms;
+            }
+            if (lanes >= 1 && lanes <= 4096) ev.budget_told.lanes = (uint32_t)lanes;
+            rt_post(rt, &ev);
+        }
+        if (!nested) waiters_serve(rt, f);
+        return;
+    }
+    if (!f->failed) {
+        f->failed = true;
+        f->failure = result == CALL_OK
+                         ? cause_make(STAGE_PREPARING, CAUSE_HOOK, BY_POLICY, "fetch answered nothing")
+                         : rt_hook_cause(HOOK_FETCH, answer);
+    }
+    if (result != CALL_OK && !answer->ended) {
+        struct rt_conn *c = rt_conn_get(rt, t->conn);
+        if (c) rt_hook_failed(rt, c, t->generation, HOOK_FETCH, result, answer);
+    }
+    if (nested) return;
+    f->failed = false;
+    struct cause cause = f->failure;
+    if (f->value.kind != VALUE_NIL && f->rule.stale) {
+        MARK("a stale fetched value serves while renewal fails");
+        waiters_serve(rt, f);
+        return;
+    }
+    fetch_fail(rt, f, &cause);
+}
+
+/* A task that waits for f, or NULL. Oldest connection first: the order is the table's. */
+static struct rt_task *waiter_of(struct runtime *rt, const struct rt_fetch *f)
+{
+    uint32_t i = 0;
+    struct handle h;
+    struct rt_task *t;
+    for (; (t = slots_next(&rt->tasks, &i, &h)); i++) {
+        if (t->fetch == f) return t;
+    }
+    return NULL;
+}
+
+static void waiters_serve(struct runtime *rt, struct rt_fetch *f)
+{
+    struct rt_task *t;
+    while ((t = waiter_of(rt, f))) {
+        struct resume_with with = { .kind = WAIT_FETCH, .answered = true, .value = &f->value };
+        struct call_answer answer;
+        call_answer_init(&answer);
+        t->fetch = NULL;
+        enum call_result result = rt_resume(rt, t, &with, &answer);
+        rt_task_go_on(rt, t, result, &answer);
+    }
+}
+
+static void fetch_fail(struct runtime *rt, struct rt_fetch *f, const struct cause *cause)
+{
+    struct rt_task *t;
+    while ((t = waiter_of(rt, f))) {
+        t->fetch = NULL;
+        rt_task_fail(rt, t, cause);
+    }
+}
+
+void rt_fetch_orphaned(struct runtime *rt, struct rt_fetch *f)
+{
+    f->running = NULL;
+    struct rt_task *t = rt->destroying ? NULL : waiter_of(rt, f);
+    if (!t) return;
+    struct rt_conn *c = rt_conn_get(rt, t->conn);
+    ASSERT(c != NULL);
+    run(rt, f, c, t->build, t->generation);
+    if (f->running) return;
+    bool failed = f->failed;
+    f->failed = false;
+    struct cause cause = f->failure;
+    if (failed && !(f->value.kind != VALUE_NIL && f->rule.stale)) {
+        fetch_fail(rt, f, &cause);
+    } else {
+        waiters_serve(rt, f);
+    }
+}
+
+void rt_fetch_drop(struct runtime *rt, struct rt_conn *c, const char *name)
+{
+    const struct policy_build *build = c->build->build;
+    for (uint32_t i = 0; i < build->fetch_count; i++) {
+        if (name[0] && strcmp(name, build->fetch[i].name) != 0) continue;
+        struct rt_fetch *f = fetch_of(rt, build, &build->fetch[i]);
+        f->old = true;
+        f->expires_ms = 0;
+    }
+}
+
+void rt_fetches_free(struct runtime *rt)
+{
+    while (rt->fetches) {
+        struct rt_fetch *next = rt->fetches->next;
+        value_clear(&rt->fetches->value);
+        free(rt->fetches);
+        rt->fetches = next;
+    }
+}

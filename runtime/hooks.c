@@ -1,0 +1,225 @@
+/* Hooks: when each one runs and what its answer becomes. Whatever a hook does wrong, the tables decide and
+ * the journal says so. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/duration.h"
+#include "base/rng.h"
+#include "base/text.h"
+#include "runtime_internal.h"
+
+static void start(struct runtime *rt, struct rt_conn *c, struct rt_build *build, uint32_t generation,
+                  enum hook hook, const char *name)
+{
+    struct rt_task *t = rt_task_create(rt, c, build, generation, hook, name);
+    struct call_answer answer;
+    call_answer_init(&answer);
+    ASSERT(t != NULL); /* the pool holds more tasks than connections can have */
+    struct policy_call call = rt_call_of(rt, c, build, generation, hook, name);
+    enum call_result result = rt_enter(rt, &call, &answer, &t->task, NULL);
+    rt_task_go_on(rt, t, result, &answer);
+}
+
+void rt_prepare(struct runtime *rt, struct rt_conn *c, uint32_t generation)
+{
+    start(rt, c, c->build, generation, HOOK_PREPARE, NULL);
+}
+
+void rt_greet(struct runtime *rt, struct rt_conn *c, uint32_t generation)
+{
+    struct rt_link *l = rt_link_find(c, generation);
+    if (!l) return;
+    if (!policy_has_hook(l->build->build->version, HOOK_GREET)) {
+        struct event ev = rt_event(EV_GREETED, c->self, generation);
+        rt_post(rt, &ev);
+        return;
+    }
+    start(rt, c, l->build, generation, HOOK_GREET, NULL);
+}
+
+bool rt_greet_frame(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
+                    const struct path_item *item)
+{
+    for (struct rt_task *t = c->tasks; t; t = t->next) {
+        if (t->generation != l->generation || t->hook != HOOK_GREET || t->wait != WAIT_FRAME) continue;
+        if (t->frame.count == 0 && t->progress.count == 0) return false;
+        if (item->malformed) return false;
+        if (!frame_match_any(&t->frame, item->fields)) {
+            if (!frame_match_any(&t->progress, item->fields)) return false;
+            struct event ev = rt_event(EV_GREETING_PROGRESSED, l->conn, l->generation);
+            rt_post(rt, &ev);
+            return false;
+        }
+        struct resume_with with = { .kind = WAIT_FRAME, .answered = true, .frame = item->data,
+                                    .frame_len = item->len, .fields = item->fields };
+        struct call_answer answer;
+        call_answer_init(&answer);
+        rt_task_waits_over(rt, t);
+        enum call_result result = rt_resume(rt, t, &with, &answer);
+        rt_task_go_on(rt, t, result, &answer);
+        return true;
+    }
+    return false;
+}
+
+void rt_task_within_passed(struct runtime *rt, struct handle task, uint32_t waits)
+{
+    struct rt_task *t = slots_get(&rt->tasks, task);
+    if (!t || t->waits != waits || t->wait != WAIT_FRAME) return;
+    struct resume_with with = { .kind = WAIT_FRAME };
+    struct call_answer answer;
+    call_answer_init(&answer);
+    rt_task_waits_over(rt, t);
+    enum call_result result = rt_resume(rt, t, &with, &answer);
+    rt_task_go_on(rt, t, result, &answer);
+}
+
+void rt_beat(struct runtime *rt, struct rt_conn *c, uint32_t generation)
+{
+    struct rt_link *l = rt_link_find(c, generation);
+    if (!l) return;
+    struct policy_call call = rt_call_of(rt, c, c->build, generation, HOOK_ON_BEAT, NULL);
+    struct call_answer answer;
+    call_answer_init(&answer);
+    enum call_result result = rt_enter(rt, &call, &answer, NULL, NULL);
+    if (result != CALL_OK && !answer.ended) {
+        rt_hook_failed(rt, c, generation, HOOK_ON_BEAT, result, &answer);
+        struct event ev = rt_event(EV_ENDING_ANNOUNCED, c->self, generation);
+        ev.ending.cause = rt_hook_cause(HOOK_ON_BEAT, &answer);
+        rt_post(rt, &ev);
+    } else if (answer.frame.len) {
+        rt_link_send(rt, l, answer.frame.data, answer.frame.len, answer.frame_text);
+    }
+    call_answer_deinit(&answer);
+}
+
+void rt_on_frame(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
+                 const struct path_item *item)
+{
+    if (!policy_has_hook(l->build->build->version, HOOK_ON_FRAME)) return;
+    struct policy_call call = rt_call_of(rt, c, l->build, l->generation, HOOK_ON_FRAME, NULL);
+    struct call_answer answer;
+    call.frame = item->data;
+    call.frame_len = item->len;
+    call.fields = item->fields;
+    call_answer_init(&answer);
+    enum call_result result = rt_enter(rt, &call, &answer, NULL, NULL);
+    if (result != CALL_OK && !answer.ended) {
+        rt_hook_failed(rt, c, l->generation, HOOK_ON_FRAME, result, &answer);
+    }
+    call_answer_deinit(&answer);
+}
+
+static bool ended_word(struct event *ev, const char *word)
+{
+    if (strcmp(word, "resume") == 0) return true;
+    if (strcmp(word, "fresh") == 0) {
+        ev->verdict.drop = DROP_FRESH;
+    } else if (strcmp(word, "renew") == 0) {
+        ev->verdict.drop = DROP_RENEW;
+    } else if (strcmp(word, "slow") == 0) {
+        ev->verdict.pace = PACE_SLOW;
+    } else if (strcmp(word, "stop") == 0) {
+        ev->verdict.pace = PACE_STOP;
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static bool ended_delay(const struct value *v, uint64_t *ms)
+{
+    if (v->kind == VALUE_NUMBER && v->number >= 0 && v->number <= (double)DURATION_MS_MAX) {
+        *ms = (uint64_t)v->number;
+        return true;
+    }
+    return v->kind == VALUE_STRING && duration_parse(v->string.bytes, v->string.len, ms);
+}
+
+/* False: not an answer that on_ended may give. */
+static bool ended_verdict(struct event *ev, const struct value *v)
+{
+    if (v->kind == VALUE_NIL) return true;
+    const struct value *word = v->kind == VALUE_TABLE ? value_get(v, "verdict") : v;
+    ev->verdict.given = true;
+    if (word && (!value_text(word) || !ended_word(ev, word->string.bytes))) return false;
+    if (v->kind != VALUE_TABLE) return word != NULL;
+    const char *note = value_get_text(v, "note");
+    if (note) text_copy(ev->verdict.note, sizeof ev->verdict.note, note, strlen(note));
+    const struct value *delay = value_get(v, "delay");
+    if (!delay) return true;
+    ev->verdict.has_delay = true;
+    const struct value *low = delay, *high = delay;
+    if (delay->kind == VALUE_TABLE) {
+        low = value_at(delay, 1);
+        high = value_at(delay, 2);
+    }
+    return low && high && ended_delay(low, &ev->verdict.delay.low) &&
+           ended_delay(high, &ev->verdict.delay.high) &&
+           ev->verdict.delay.low <= ev->verdict.delay.high;
+}
+
+void rt_ask_ended(struct runtime *rt, struct rt_conn *c, uint32_t generation,
+                  const struct cause *cause)
+{
+    struct policy_call call = rt_call_of(rt, c, c->build, generation, HOOK_ON_ENDED, NULL);
+    struct call_answer answer;
+    call.cause = cause;
+    call_answer_init(&answer);
+    enum call_result result = rt_enter(rt, &call, &answer, NULL, NULL);
+    struct event ev = rt_event(EV_VERDICT_GIVEN, c->self, generation);
+    ev.verdict.line = answer.line;
+    if (result == CALL_OK && !ended_verdict(&ev, &answer.value)) {
+        result = CALL_BAD_ANSWER;
+        snprintf(answer.error, sizeof answer.error,
+                 "expected nothing, a verdict word, or { verdict, delay, note }");
+    }
+    if (result != CALL_OK) {
+        rt_hook_failed(rt, c, generation, HOOK_ON_ENDED, result, &answer);
+        memset(&ev.verdict, 0, sizeof ev.verdict);
+        ev.verdict.failed = true;
+    }
+    rt_post(rt, &ev);
+    call_answer_deinit(&answer);
+}
+
+/* --- every ------------------------------------------------------------------------------------------- */
+
+static void every_arm(struct runtime *rt, struct rt_conn *c, uint32_t generation, uint32_t index)
+{
+    const struct every_task *e = &c->build->build->every[index];
+    uint64_t draw = rng_draw(rt->options.seed, c->name_hash, rng_mix(generation ^ (index << 16)),
+                             c->random_count++);
+    uint64_t wait_ms = rng_range(draw, e->every.low, e->every.high);
+    if (wait_ms < 100) wait_ms = 100;
+    timers_add(&rt->timers, (struct timer){ .due_ms = rt_clock(rt).mono_ms + wait_ms,
+                                            .kind = TIMER_EVERY,
+                                            .object = c->self,
+                                            .generation = generation,
+                                            .index = c->every_epoch << 8 | index });
+}
+
+void rt_every_start(struct runtime *rt, struct rt_conn *c, uint32_t generation)
+{
+    c->every_epoch++;
+    for (uint32_t i = 0; i < c->build->build->every_count; i++) every_arm(rt, c, generation, i);
+}
+
+void rt_every_run(struct runtime *rt, struct rt_conn *c, uint32_t generation, uint32_t index)
+{
+    if (index >> 8 != (c->every_epoch & 0xffffff)) return;
+    index &= 0xff;
+    struct rt_link *l = rt_link_find(c, generation);
+    if (!l || !l->ready || l->phase != RT_LINK_OPEN) return;
+    if (index >= c->build->build->every_count) return;
+    const char *name = c->build->build->every[index].name;
+    bool running = false;
+    for (const struct rt_task *t = c->tasks; t; t = t->next) {
+        if (t->hook == HOOK_EVERY && t->generation == generation && strcmp(t->name, name) == 0) {
+            running = true;
+        }
+    }
+    if (!running) start(rt, c, c->build, generation, HOOK_EVERY, name);
+    every_arm(rt, c, generation, index);
+}

@@ -1,0 +1,385 @@
+/* Links: from the dial to the closed descriptor. Writes the upgrade, encodes what goes out, closes as the
+ * engine says. Never decides to dial, never judges an ending. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/text.h"
+#include "runtime_internal.h"
+
+static void sink_link_stage(struct runtime *rt, uint64_t id, enum stage stage);
+static void sink_link_opened(struct runtime *rt, uint64_t id);
+static size_t sink_link_bytes(struct runtime *rt, uint64_t id, uint8_t *bytes, size_t len);
+static void sink_link_writable(struct runtime *rt, uint64_t id);
+static void sink_link_drained(struct runtime *rt, uint64_t id);
+static void sink_link_ended(struct runtime *rt, uint64_t id, const struct cause *cause);
+static void sink_link_closed(struct runtime *rt, uint64_t id);
+static void sink_http_done(struct runtime *rt, uint64_t id, const struct http_result *result);
+
+const struct host_sink runtime_host_sink = {
+    .link_stage = sink_link_stage,
+    .link_opened = sink_link_opened,
+    .link_bytes = sink_link_bytes,
+    .link_writable = sink_link_writable,
+    .link_drained = sink_link_drained,
+    .link_ended = sink_link_ended,
+    .link_closed = sink_link_closed,
+    .http_done = sink_http_done,
+};
+
+uint64_t rt_link_id(const struct rt_link *l)
+{
+    return handle_pack(l->self);
+}
+
+struct rt_link *rt_link_find(const struct rt_conn *c, uint32_t generation)
+{
+    for (struct rt_link *l = c->links; l; l = l->next) {
+        if (l->generation == generation) return l;
+    }
+    return NULL;
+}
+
+static void dial_failed(struct runtime *rt, struct rt_link *l, const struct cause *cause)
+{
+    struct event ev = rt_event(EV_DIAL_FAILED, l->conn, l->generation);
+    ev.cause = *cause;
+    l->phase = RT_LINK_OVER;
+    rt_post(rt, &ev);
+}
+
+void rt_link_dial(struct runtime *rt, struct rt_conn *c, uint32_t generation)
+{
+    ASSERT(c->address != NULL);
+    ASSERT(c->address_generation == generation);
+    struct handle h;
+    struct rt_link *l = slots_alloc(&rt->links, &h);
+    bool opened = false;
+    if (l) {
+        l->self = h;
+        l->conn = c->self;
+        l->generation = generation;
+        l->build = rt_build_ref(c->build);
+        l->session_epoch = c->session_epoch;
+        text_copy(l->shown, sizeof l->shown, c->address->shown, strlen(c->address->shown));
+        l->next = c->links;
+        c->links = l;
+        struct link_target target = { .host = c->address->host,
+                                      .port = c->address->port,
+                                      .tls = c->address->tls,
+                                      .ca_file = c->ca_file,
+                                      .proxy = { c->proxy.host, c->proxy.port,
+                                                 c->proxy.authorization } };
+        opened = rt->options.host.ops->link_open(rt->options.host.self, handle_pack(h), &target);
+    }
+    if (opened) return;
+    /* The engine waits for exactly one LINK_CLOSED per dial, also for one that never was. */
+    struct event ev = rt_event(EV_DIAL_FAILED, c->self, generation);
+    ev.cause = cause_make(STAGE_RESOLVING, CAUSE_IO, BY_US, "out of descriptors or memory");
+    rt_post(rt, &ev);
+    ev = rt_event(EV_LINK_CLOSED, c->self, generation);
+    ev.cause = cause_make(STAGE_RESOLVING, CAUSE_IO, BY_US, "out of descriptors or memory");
+    rt_post(rt, &ev);
+    if (l) rt_link_free(rt, l);
+}
+
+void rt_link_free(struct runtime *rt, struct rt_link *l)
+{
+    struct rt_conn *c = rt_conn_get(rt, l->conn);
+    ASSERT(c != NULL);
+    struct rt_link **at = &c->links;
+    while (*at != l) {
+        ASSERT(*at != NULL);
+        at = &(*at)->next;
+    }
+    *at = l->next;
+    if (l->pauses & RT_PAUSE_BACKLOG) rt->backlog_paused--;
+    if (l->path_on) path_deinit(&l->path);
+    if (l->upgrade) {
+        upgrade_reader_deinit(l->upgrade);
+        free(l->upgrade);
+    }
+    rt_build_unref(l->build);
+    slots_free(&rt->links, l->self);
+}
+
+void rt_link_adopt_build(struct runtime *rt, struct rt_link *l)
+{
+    struct rt_conn *c = rt_conn_get(rt, l->conn);
+    ASSERT(c != NULL);
+    if (l->build == c->build) return;
+    /* A greeting that waits holds matchers over the old build's fields: it finishes on them. */
+    for (const struct rt_task *t = c->tasks; t; t = t->next) {
+        if (t->generation == l->generation && t->hook == HOOK_GREET) return;
+    }
+    rt_build_unref(l->build);
+    l->build = rt_build_ref(c->build);
+    if (l->path_on) path_set_rules(&l->path, &l->build->build->rules);
+}
+
+/* --- outbound -------------------------------------------------------------------------------------- */
+
+static bool write_frame(struct runtime *rt, struct rt_link *l, enum ws_opcode opcode,
+                        const void *bytes, size_t len)
+{
+    uint8_t mask[4];
+    rt->options.host.ops->random(rt->options.host.self, mask, sizeof mask);
+    buffer_clear(&rt->scratch);
+    if (!ws_encode(&rt->scratch, opcode, true, bytes, len, mask)) return false;
+    if (!rt->options.host.ops->link_write(rt->options.host.self, rt_link_id(l), rt->scratch.data,
+                                          rt->scratch.len)) {
+        return false;
+    }
+    l->pulse.bytes_out += rt->scratch.len;
+    buffer_trim(&rt->scratch, 0);
+    return true;
+}
+
+bool rt_link_send(struct runtime *rt, struct rt_link *l, const void *bytes, size_t len, bool text)
+{
+    if (l->phase != RT_LINK_OPEN || l->close_sent) return false;
+    if (rt->options.observer.message) {
+        rt->options.observer.message(rt->options.observer.self, l->conn, l->generation, false, text,
+                                     bytes, len);
+    }
+    if (!write_frame(rt, l, text ? WS_TEXT : WS_BINARY, bytes, len)) return false;
+    l->pulse.frames_out++;
+    return true;
+}
+
+void rt_link_ping(struct runtime *rt, struct rt_link *l)
+{
+    if (l->phase == RT_LINK_OPEN && !l->close_sent) write_frame(rt, l, WS_PING, "hf", 2);
+}
+
+static void write_close(struct runtime *rt, struct rt_link *l, uint16_t code, const char *reason)
+{
+    uint8_t mask[4];
+    ASSERT(!l->close_sent);
+    l->close_sent = true;
+    rt->options.host.ops->random(rt->options.host.self, mask, sizeof mask);
+    buffer_clear(&rt->scratch);
+    if (!ws_encode_close(&rt->scratch, code, reason, mask)) return;
+    rt->options.host.ops->link_write(rt->options.host.self, rt_link_id(l), rt->scratch.data,
+                                     rt->scratch.len);
+}
+
+void rt_link_close(struct runtime *rt, struct rt_link *l, uint16_t code, const char *reason)
+{
+    if (l->phase == RT_LINK_OVER) return;
+    if (l->phase != RT_LINK_OPEN) {
+        /* No close frame exists before the upgrade: the descriptor goes at once. */
+        rt_link_abort(rt, l);
+        return;
+    }
+    rt_link_pause(rt, l, RT_PAUSE_HOOK, false);
+    rt_link_pause(rt, l, RT_PAUSE_BACKLOG, false);
+    if (!l->close_sent) write_close(rt, l, code, reason);
+    if (l->close_received) rt->options.host.ops->link_finish(rt->options.host.self, rt_link_id(l));
+}
+
+void rt_link_abort(struct runtime *rt, struct rt_link *l)
+{
+    l->phase = RT_LINK_OVER;
+    rt->options.host.ops->link_abort(rt->options.host.self, rt_link_id(l));
+}
+
+void rt_link_pause(struct runtime *rt, struct rt_link *l, enum rt_pause why, bool on)
+{
+    uint32_t pauses = on ? l->pauses | (uint32_t)why : l->pauses & ~(uint32_t)why;
+    if (pauses == l->pauses) return;
+    if (why == RT_PAUSE_BACKLOG) rt->backlog_paused += on ? 1 : -1;
+    bool was = l->pauses != 0;
+    l->pauses = pauses;
+    if (was == (pauses != 0) || l->phase == RT_LINK_OVER) return;
+    rt->options.host.ops->link_read(rt->options.host.self, rt_link_id(l), pauses == 0);
+}
+
+/* --- from the host ----------------------------------------------------------------------------------- */
+
+static struct rt_link *link_of(struct runtime *rt, uint64_t id)
+{
+    return slots_get(&rt->links, handle_unpack(id));
+}
+
+static void sink_link_stage(struct runtime *rt, uint64_t id, enum stage stage)
+{
+    struct rt_link *l = link_of(rt, id);
+    if (!l || l->phase != RT_LINK_OPENING) return;
+    struct event ev = rt_event(EV_STAGE_REACHED, l->conn, l->generation);
+    ev.stage.stage = stage;
+    rt_post(rt, &ev);
+    rt_pump(rt);
+}
+
+static void sink_link_opened(struct runtime *rt, uint64_t id)
+{
+    struct rt_link *l = link_of(rt, id);
+    if (!l || l->phase != RT_LINK_OPENING) return;
+    struct rt_conn *c = rt_conn_get(rt, l->conn);
+    ASSERT(c != NULL);
+    struct event ev = rt_event(EV_STAGE_REACHED, l->conn, l->generation);
+    ev.stage.stage = STAGE_UPGRADING;
+    rt_post(rt, &ev);
+    if (!c->address || c->address_generation != l->generation) {
+        rt_pump(rt);
+        return;
+    }
+    struct upgrade_request request = { .host = c->address->authority,
+                                       .target = c->address->target,
+                                       .protocol = c->address->protocol,
+                                       .headers = c->address->headers,
+                                       .header_count = c->address->header_count };
+    rt->options.host.ops->random(rt->options.host.self, request.nonce, sizeof request.nonce);
+    struct buffer text;
+    buffer_init(&text, 0);
+    bool ok = upgrade_write_request(&text, &request);
+    if (ok) {
+        l->upgrade = malloc(sizeof *l->upgrade);
+        ASSERT(l->upgrade != NULL);
+        upgrade_reader_init(l->upgrade, request.nonce, request.protocol);
+        l->phase = RT_LINK_UPGRADING;
+        ok = rt->options.host.ops->link_write(rt->options.host.self, id, text.data, text.len);
+        l->pulse.bytes_out += text.len;
+    }
+    if (!ok) {
+        struct cause cause = cause_make(STAGE_UPGRADING, CAUSE_ADDRESS, BY_POLICY,
+                                        "the prepared headers or address cannot be sent");
+        dial_failed(rt, l, &cause);
+        rt->options.host.ops->link_abort(rt->options.host.self, id);
+    }
+    if (text.data) explicit_bzero(text.data, text.len);
+    buffer_deinit(&text);
+    rt_pump(rt);
+}
+
+static void upgrade_over(struct rt_link *l)
+{
+    upgrade_reader_deinit(l->upgrade);
+    free(l->upgrade);
+    l->upgrade = NULL;
+}
+
+static struct cause upgrade_cause(struct runtime *rt, const struct rt_link *l)
+{
+    const struct upgrade_reader *u = l->upgrade;
+    struct cause cause;
+    if (u->state == UPGRADE_REFUSED) {
+        cause = cause_make(STAGE_UPGRADING, CAUSE_UPGRADE_REFUSED, BY_PEER, "");
+        cause.http_status = u->status;
+        cause.retry_after_ms = upgrade_retry_after_ms((const char *)u->head.data, u->head.len,
+                                                      rt_clock(rt).wall_ms);
+    } else {
+        cause = cause_make(STAGE_UPGRADING, CAUSE_UPGRADE_BAD, BY_PEER, u->why);
+    }
+    cause.head = (const char *)u->head.data;
+    cause.head_len = u->head.len;
+    cause.body = (const char *)u->body.data;
+    cause.body_len = u->body.len;
+    return cause;
+}
+
+/* Returns how many bytes belonged to the answer. */
+static size_t upgrade_bytes(struct runtime *rt, struct rt_link *l, const uint8_t *bytes, size_t len)
+{
+    size_t consumed = 0;
+    enum upgrade_state state = upgrade_read(l->upgrade, bytes, len, &consumed);
+    if (state == UPGRADE_MORE) return len;
+    struct rt_conn *c = rt_conn_get(rt, l->conn);
+    ASSERT(c != NULL);
+    struct cause cause;
+    if (state == UPGRADE_DONE && c->address &&
+        path_init(&l->path, &l->build->build->rules, c->address->inflate)) {
+        l->path_on = true;
+        l->phase = RT_LINK_OPEN;
+        upgrade_over(l);
+        /* Its texts may hold secrets, and are not needed any more. */
+        rt_address_free(c->address);
+        c->address = NULL;
+        struct event ev = rt_event(EV_UPGRADED, l->conn, l->generation);
+        rt_post(rt, &ev);
+        rt_pump(rt);
+        return consumed;
+    }
+    cause = state == UPGRADE_DONE
+                ? cause_make(STAGE_UPGRADING, CAUSE_INTERNAL, BY_US, "no memory for the frame path")
+                : upgrade_cause(rt, l);
+    dial_failed(rt, l, &cause);
+    upgrade_over(l);
+    rt->options.host.ops->link_abort(rt->options.host.self, rt_link_id(l));
+    rt_pump(rt);
+    return len;
+}
+
+static size_t sink_link_bytes(struct runtime *rt, uint64_t id, uint8_t *bytes, size_t len)
+{
+    struct rt_link *l = link_of(rt, id);
+    if (!l) return len;
+    uint64_t now_ms = rt_clock(rt).mono_ms;
+    l->pulse.last_byte_ms = now_ms;
+    l->pulse.bytes_in += len;
+    size_t consumed = 0;
+    if (l->phase == RT_LINK_UPGRADING) consumed = upgrade_bytes(rt, l, bytes, len);
+    if (l->phase != RT_LINK_OPEN) return len;
+    if (consumed < len && l->pauses == 0) consumed += rt_inbound(rt, l, bytes + consumed, len - consumed);
+    /* The rest comes again: it must not count twice. */
+    if (consumed < len) l->pulse.bytes_in -= len - consumed;
+    rt_pump(rt);
+    return consumed;
+}
+
+static void sink_link_writable(struct runtime *rt, uint64_t id)
+{
+    (void)id;
+    rt_pump(rt);
+}
+
+static void sink_link_drained(struct runtime *rt, uint64_t id)
+{
+    struct rt_link *l = link_of(rt, id);
+    if (!l) return;
+    struct event ev = rt_event(EV_DRAINED, l->conn, l->generation);
+    ev.drained.pulse = l->pulse;
+    rt_post(rt, &ev);
+    rt_pump(rt);
+}
+
+static void sink_link_ended(struct runtime *rt, uint64_t id, const struct cause *cause)
+{
+    struct rt_link *l = link_of(rt, id);
+    if (!l || l->phase == RT_LINK_OVER) return;
+    if (l->phase == RT_LINK_OPEN) {
+        if (!l->close_received) {
+            struct event ev = rt_event(EV_PEER_CLOSED, l->conn, l->generation);
+            ev.cause = *cause;
+            rt_post(rt, &ev);
+        }
+        l->phase = RT_LINK_OVER;
+    } else if (l->phase == RT_LINK_UPGRADING && upgrade_read_end(l->upgrade) != UPGRADE_MORE) {
+        struct cause refused = upgrade_cause(rt, l);
+        dial_failed(rt, l, &refused);
+    } else {
+        struct cause failed = *cause;
+        if (l->phase == RT_LINK_UPGRADING) failed.stage = STAGE_UPGRADING;
+        dial_failed(rt, l, &failed);
+    }
+    rt->options.host.ops->link_abort(rt->options.host.self, id);
+    rt_pump(rt);
+}
+
+static void sink_link_closed(struct runtime *rt, uint64_t id)
+{
+    struct rt_link *l = link_of(rt, id);
+    if (!l) return;
+    struct event ev = rt_event(EV_LINK_CLOSED, l->conn, l->generation);
+    ev.cause = cause_make(STAGE_CLOSING, CAUSE_EOF, BY_NETWORK, "the descriptor is closed");
+    rt_post(rt, &ev);
+    rt_link_free(rt, l);
+    rt_pump(rt);
+}
+
+static void sink_http_done(struct runtime *rt, uint64_t id, const struct http_result *result)
+{
+    rt_http_done(rt, handle_unpack(id), result);
+    rt_pump(rt);
+}

@@ -1,0 +1,386 @@
+/* Runtime: owns all objects of one loop, the queue of events, and the order in which things happen: one
+ * event, one engine step, its effects, then the next. Decides nothing: the engine does. */
+#include "runtime.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/rng.h"
+#include "base/text.h"
+#include "runtime_internal.h"
+
+#define CONNECTIONS_DEFAULT 16384
+#define JOURNAL_DEFAULT 64
+/* A tick does at most so many steps, so that a herd cannot keep the loop from its sockets. */
+#define STEPS_PER_TICK_MAX 4096
+/* A growth of boot minus mono above it was a suspend, not a clock read in two instants. */
+#define SUSPEND_MS_MIN 1000
+#define WALL_STEP_MS_MIN 2000
+#define DELIVER_EXPIRE_EVERY_MS 10000
+
+static bool step_due(struct runtime *rt);
+static void timers_run(struct runtime *rt);
+static void clocks_look(struct runtime *rt);
+
+struct runtime *runtime_create(const struct runtime_options *options)
+{
+    struct runtime *rt = calloc(1, sizeof *rt);
+    if (!rt) return NULL;
+    rt->options = *options;
+    if (!rt->options.connections_max) rt->options.connections_max = CONNECTIONS_DEFAULT;
+    if (!rt->options.journal_entries) rt->options.journal_entries = JOURNAL_DEFAULT;
+    rt->conns_max = rt->options.connections_max;
+    struct engine_options eo = { .seed = options->seed,
+                                 .connections_max = rt->conns_max,
+                                 .sends_max = 65536,
+                                 .sends_per_connection_max = 1024 };
+    rt->conns = calloc(rt->conns_max, sizeof *rt->conns);
+    rt->engine = engine_create(&eo);
+    if (!rt->engine || !rt->conns) {
+        if (rt->engine) engine_destroy(rt->engine);
+        free(rt->conns);
+        free(rt);
+        return NULL;
+    }
+    slots_init(&rt->links, sizeof(struct rt_link), rt->conns_max * 2 + 16);
+    slots_init(&rt->tasks, sizeof(struct rt_task), rt->conns_max * 12 + 16);
+    slots_init(&rt->calls, sizeof(struct rt_call), rt->conns_max * 12 + 16);
+    slots_init(&rt->sends, sizeof(struct rt_send), eo.sends_max + 1024);
+    slots_init(&rt->stores, sizeof(struct rt_store), rt->conns_max * 4 + 1024);
+    timers_init(&rt->timers);
+    buffer_init(&rt->scratch, 0);
+    buffer_init(&rt->scratch_text, 0);
+    rt_port_init(rt);
+    if (options->deliver) rt_consumers_init(rt);
+    return rt;
+}
+
+void runtime_destroy(struct runtime *rt)
+{
+    if (!rt) return;
+    rt->destroying = true;
+    uint32_t i = 0;
+    struct handle h;
+    for (i = 0; i < rt->conns_max; i++) {
+        if (rt->conns[i]) rt_conn_free(rt, rt->conns[i]);
+    }
+    struct rt_send *s;
+    for (i = 0; (s = slots_next(&rt->sends, &i, &h)); i++) rt_send_free(rt, s);
+    rt_fetches_free(rt);
+    engine_destroy(rt->engine);
+    slots_deinit(&rt->links);
+    slots_deinit(&rt->tasks);
+    slots_deinit(&rt->calls);
+    slots_deinit(&rt->sends);
+    slots_deinit(&rt->stores);
+    timers_deinit(&rt->timers);
+    buffer_deinit(&rt->scratch);
+    buffer_deinit(&rt->scratch_text);
+    for (uint32_t n = 0; n < rt->queue_count; n++) {
+        free(rt->queue[(rt->queue_head + n) % rt->queue_capacity].text);
+    }
+    free(rt->queue);
+    free(rt->conns);
+    free(rt);
+}
+
+/* --- events ---------------------------------------------------------------------------------------- */
+
+struct clock rt_clock(struct runtime *rt)
+{
+    struct clock now;
+    rt->options.host.ops->clock(rt->options.host.self, &now);
+    return now;
+}
+
+struct event rt_event(enum event_kind kind, struct handle conn, uint32_t generation)
+{
+    struct event ev;
+    memset(&ev, 0, sizeof ev);
+    ev.kind = kind;
+    ev.conn = conn;
+    ev.generation = generation;
+    return ev;
+}
+
+static struct cause *cause_of(struct event *ev)
+{
+    switch (ev->kind) {
+    case EV_ATTEMPT_FAILED:
+    case EV_DIAL_FAILED:
+    case EV_LIMIT_CROSSED:
+    case EV_PEER_CLOSED:
+    case EV_LINK_CLOSED:
+        return &ev->cause;
+    case EV_ENDING_ANNOUNCED:
+        return &ev->ending.cause;
+    default:
+        return NULL;
+    }
+}
+
+static void queue_grow(struct runtime *rt)
+{
+    uint32_t capacity = rt->queue_capacity ? rt->queue_capacity * 2 : 32;
+    struct rt_queued *queue = malloc(capacity * sizeof *queue);
+    ASSERT(queue != NULL);
+    for (uint32_t i = 0; i < rt->queue_count; i++) {
+        queue[i] = rt->queue[(rt->queue_head + i) % rt->queue_capacity];
+    }
+    free(rt->queue);
+    rt->queue = queue;
+    rt->queue_head = 0;
+    rt->queue_capacity = capacity;
+}
+
+void rt_post(struct runtime *rt, const struct event *ev)
+{
+    if (rt->queue_count == rt->queue_capacity) queue_grow(rt);
+    struct rt_queued *q = &rt->queue[(rt->queue_head + rt->queue_count) % rt->queue_capacity];
+    rt->queue_count++;
+    q->ev = *ev;
+    q->text = NULL;
+    struct cause *cause = cause_of(&q->ev);
+    if (!cause || (!cause->head && !cause->body)) return;
+    size_t head_len = cause->head ? cause->head_len : 0;
+    size_t body_len = cause->body ? cause->body_len : 0;
+    q->text = malloc(head_len + body_len + 2);
+    ASSERT(q->text != NULL);
+    if (head_len) memcpy(q->text, cause->head, head_len);
+    q->text[head_len] = 0;
+    if (body_len) memcpy(q->text + head_len + 1, cause->body, body_len);
+    q->text[head_len + 1 + body_len] = 0;
+    cause->head = q->text;
+    cause->body = q->text + head_len + 1;
+    cause->head_len = head_len;
+    cause->body_len = body_len;
+}
+
+void rt_step(struct runtime *rt, const struct event *original)
+{
+    struct event ev = *original;
+    ev.at = rt_clock(rt);
+    engine_step(rt->engine, &ev, &rt->effects);
+    if (rt->options.observer.step) {
+        rt->options.observer.step(rt->options.observer.self, &ev, &rt->effects);
+    }
+    /* Effects post events and never step, so the list stays as it is. */
+    uint32_t count = rt->effects.count;
+    for (uint32_t i = 0; i < count; i++) rt_dispatch(rt, &rt->effects.items[i]);
+    ASSERT(rt->effects.count == count);
+}
+
+void rt_pump(struct runtime *rt)
+{
+    if (rt->pumping) return;
+    rt->pumping = true;
+    while (rt->queue_count) {
+        struct rt_queued q = rt->queue[rt->queue_head];
+        rt->queue_head = (rt->queue_head + 1) % rt->queue_capacity;
+        rt->queue_count--;
+        rt_step(rt, &q.ev);
+        free(q.text);
+    }
+    rt->pumping = false;
+}
+
+/* --- time ------------------------------------------------------------------------------------------ */
+
+static bool step_due(struct runtime *rt)
+{
+    struct clock now = rt_clock(rt);
+    struct handle conn = engine_due(rt->engine, now.mono_ms);
+    if (handle_is_none(conn)) return false;
+    struct event ev = rt_event(EV_DEADLINE_PASSED, conn, 0);
+    const struct rt_conn *c = rt_conn_get(rt, conn);
+    ASSERT(c != NULL);
+    uint32_t n = 0;
+    for (const struct rt_link *l = c->links; l && n < 2; l = l->next) {
+        ev.deadline.generation[n] = l->generation;
+        ev.deadline.pulse[n] = l->pulse;
+        n++;
+    }
+    rt_post(rt, &ev);
+    rt_pump(rt);
+    return true;
+}
+
+static void timers_run(struct runtime *rt)
+{
+    struct timer t;
+    for (uint32_t n = 0; n < STEPS_PER_TICK_MAX; n++) {
+        if (!timers_take(&rt->timers, rt_clock(rt).mono_ms, &t)) return;
+        struct rt_conn *c;
+        switch (t.kind) {
+        case TIMER_TASK_WITHIN:
+            rt_task_within_passed(rt, t.object, t.generation);
+            break;
+        case TIMER_EVERY:
+            c = rt_conn_get(rt, t.object);
+            if (c) rt_every_run(rt, c, t.generation, t.index);
+            break;
+        case TIMER_BACKLOG_HOLD: {
+            c = rt_conn_get(rt, t.object);
+            struct rt_link *l = c ? rt_link_find(c, t.generation) : NULL;
+            if (!l || !(l->pauses & RT_PAUSE_BACKLOG)) break;
+            struct event ev = rt_event(EV_LIMIT_CROSSED, t.object, t.generation);
+            ev.cause = cause_make(STAGE_READY, CAUSE_BACKLOG_FULL, BY_US,
+                                  "the backlog stayed full for hold_for");
+            rt_post(rt, &ev);
+            break;
+        }
+        }
+        rt_pump(rt);
+    }
+}
+
+static void clocks_look(struct runtime *rt)
+{
+    struct clock now = rt_clock(rt);
+    uint64_t offset = now.boot_ms - now.mono_ms;
+    int64_t wall_offset = (int64_t)(now.wall_ms - now.boot_ms);
+    uint64_t suspended = rt->clocks_known && offset > rt->jump_offset ? offset - rt->jump_offset : 0;
+    int64_t stepped = rt->clocks_known ? wall_offset - rt->wall_offset : 0;
+    bool suspend = suspended >= SUSPEND_MS_MIN;
+    bool wall = stepped >= WALL_STEP_MS_MIN || stepped <= -WALL_STEP_MS_MIN;
+    if (rt->clocks_known && !suspend && !wall) return;
+    bool first = !rt->clocks_known;
+    rt->clocks_known = true;
+    rt->jump_offset = offset;
+    rt->wall_offset = wall_offset;
+    if (first) return;
+    if (suspend) {
+        rt_log(rt, LOG_WARNING, NULL, "the machine slept for %llu ms",
+               (unsigned long long)suspended);
+    } else {
+        rt_log(rt, LOG_WARNING, NULL, "wall time stepped by %lld ms", (long long)stepped);
+    }
+    uint32_t i = 0;
+    struct handle conn;
+    for (; runtime_next(rt, &i, &conn); i++) {
+        struct event ev = rt_event(EV_CLOCK_JUMPED, conn, 0);
+        ev.clock_jumped.suspended_ms = suspend ? suspended : 0;
+        ev.clock_jumped.wall_step_ms = wall ? stepped : 0;
+        rt_post(rt, &ev);
+    }
+}
+
+void runtime_tick(struct runtime *rt)
+{
+    clocks_look(rt);
+    rt_pump(rt);
+    for (uint32_t n = 0; n < STEPS_PER_TICK_MAX && step_due(rt); n++) {}
+    timers_run(rt);
+    if (rt->backlog_paused) rt_backlog_check(rt);
+    rt_pump(rt);
+    if (rt->options.deliver) {
+        deliver_pump(rt->options.deliver);
+        rt_pump(rt);
+        uint64_t now_ms = rt_clock(rt).mono_ms;
+        if (now_ms >= rt->deliver_expire_ms) {
+            rt->deliver_expire_ms = now_ms + DELIVER_EXPIRE_EVERY_MS;
+            deliver_expire(rt->options.deliver, rt_clock(rt).wall_ms);
+        }
+    }
+}
+
+uint64_t runtime_deadline_ms(const struct runtime *rt)
+{
+    if (rt->queue_count) return 0;
+    if (rt->options.deliver && deliver_wants_pump(rt->options.deliver)) return 0;
+    uint64_t deadline = engine_deadline_ms(rt->engine);
+    uint64_t timer = timers_next_ms(&rt->timers);
+    return timer < deadline ? timer : deadline;
+}
+
+bool rt_store_submit(struct runtime *rt, struct rt_conn *c, uint32_t generation,
+                     uint64_t engine_ticket, uint64_t offset, struct store_request *request)
+{
+    struct handle h;
+    struct rt_store *w = slots_alloc(&rt->stores, &h);
+    if (!w) return false;
+    *w = (struct rt_store){ .self = h,
+                            .conn = c->self,
+                            .generation = generation,
+                            .engine_ticket = engine_ticket,
+                            .offset = offset };
+    request->ticket = handle_pack(h);
+    request->connection = c->name;
+    if (rt->options.store.ops->submit(rt->options.store.self, request)) return true;
+    slots_free(&rt->stores, h);
+    return false;
+}
+
+void runtime_stored(struct runtime *rt, uint64_t ticket, bool ok)
+{
+    struct handle h = handle_unpack(ticket);
+    struct rt_store *found = slots_get(&rt->stores, h);
+    if (!found) return;
+    struct rt_store w = *found;
+    slots_free(&rt->stores, h);
+    struct rt_conn *c = rt_conn_get(rt, w.conn);
+    if (!c) return;
+    if (w.engine_ticket) {
+        struct event ev = rt_event(ok ? EV_STORED : EV_STORE_FAILED, w.conn, w.generation);
+        ev.store.ticket = w.engine_ticket;
+        rt_post(rt, &ev);
+    } else {
+        rt_acks_stored(rt, c, w.offset, ok);
+    }
+    rt_pump(rt);
+    rt->options.host.ops->wake(rt->options.host.self);
+}
+
+void rt_session_flush(struct runtime *rt, struct rt_conn *c)
+{
+    bool present = c->session.table->count > 0;
+    if (c->session_dirty || present != c->session_told_present) {
+        struct buffer json;
+        buffer_init(&json, 0);
+        if (present) ASSERT(value_to_json(&c->session, &json));
+        struct store_request request = { .op = STORE_OP_SESSION,
+                                         .connection = c->name,
+                                         .account = c->build->build->session_of,
+                                         .wall_ms = rt_clock(rt).wall_ms,
+                                         .bytes = present ? json.data : NULL,
+                                         .len = json.len };
+        rt->options.store.ops->submit(rt->options.store.self, &request);
+        buffer_deinit(&json);
+        c->session_dirty = false;
+    }
+    if (c->keep_dirty) {
+        struct buffer json;
+        buffer_init(&json, 0);
+        ASSERT(value_to_json(&c->keep, &json));
+        struct store_request request = { .op = STORE_OP_KEEP,
+                                         .connection = c->name,
+                                         .wall_ms = rt_clock(rt).wall_ms,
+                                         .bytes = json.data,
+                                         .len = json.len };
+        rt->options.store.ops->submit(rt->options.store.self, &request);
+        buffer_deinit(&json);
+        c->keep_dirty = false;
+    }
+    if (present == c->session_told_present) return;
+    c->session_told_present = present;
+    struct event ev = rt_event(EV_SESSION_CHANGED, c->self, 0);
+    ev.session_changed.present = present;
+    ev.session_changed.saved_wall_ms = rt_clock(rt).wall_ms;
+    rt_post(rt, &ev);
+}
+
+/* --- views ---------------------------------------------------------------------------------------- */
+
+const struct engine *runtime_engine(const struct runtime *rt)
+{
+    return rt->engine;
+}
+
+#ifdef HOLDFAST_TEST
+void runtime_plant(struct runtime *rt, enum engine_plant plant)
+{
+    engine_plant(rt->engine, plant);
+}
+#endif

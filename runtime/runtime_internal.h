@@ -1,0 +1,320 @@
+/* What the files of the runtime itself share: the objects behind the opaque names of runtime.h.
+ *
+ *   rt_conn   one connection: its build, session, journal, at most two links, its tasks
+ *   rt_link   one link: upgrade, frame path, pulse. Lives from link_open to link_closed
+ *   rt_task   one waiting hook (prepare, greet, every, fetch)
+ *   rt_fetch  one fetched value, shared by the connections of an account
+ *   rt_send   one outbound message that the engine has not yet let go
+ *
+ * A connection is named by the engine's handle everywhere. */
+#ifndef HOLDFAST_RUNTIME_INTERNAL_H
+#define HOLDFAST_RUNTIME_INTERNAL_H
+
+#include "base/buffer.h"
+#include "frame/dedupe.h"
+#include "frame/path.h"
+#include "frame/upgrade.h"
+#include "runtime.h"
+#include "timers.h"
+
+#define RT_SESSION_BYTES_MAX 16384
+#define RT_HEADERS_MAX 32
+
+struct rt_build {
+    uint32_t references;
+    struct policy_build *build; /* owned */
+};
+
+/* Where the next dial goes, as prepare answered. Text may hold secrets: wiped when freed. */
+struct rt_address {
+    bool tls;
+    char host[256];
+    uint16_t port;
+    char *authority; /* owned: for Host: */
+    char *target;    /* owned: path and query */
+    char *protocol;  /* owned or NULL */
+    struct upgrade_header headers[RT_HEADERS_MAX]; /* owned texts */
+    uint32_t header_count;
+    enum inflate_mode inflate;
+    char shown[256]; /* scheme, host, path, names of query parameters: no values */
+};
+
+enum rt_link_phase {
+    RT_LINK_OPENING,   /* resolving, connecting, securing: the host's work */
+    RT_LINK_UPGRADING, /* our request is out */
+    RT_LINK_OPEN,      /* frames flow */
+    RT_LINK_OVER,      /* nothing more is read or written; waits for link_closed */
+};
+
+enum rt_pause { RT_PAUSE_HOOK = 1, RT_PAUSE_BACKLOG = 2 };
+
+struct rt_link {
+    struct handle self;
+    struct handle conn;
+    uint32_t generation;
+    enum rt_link_phase phase;
+    struct rt_build *build;          /* reference; whose rules the path uses */
+    struct frame_path path;          /* while OPEN */
+    bool path_on;
+    bool deaf;                       /* after a path error: bytes are counted and dropped */
+    struct upgrade_reader *upgrade;  /* owned, while UPGRADING */
+    struct pulse pulse;
+    uint32_t session_epoch;          /* of the connection when this link began */
+    uint32_t pauses;                 /* bits of enum rt_pause */
+    bool ready;
+    bool close_sent, close_received;
+    char shown[256];
+    struct rt_link *next;            /* of the same connection, older */
+};
+
+struct rt_ack {
+    uint64_t offset;         /* of the frame that must be safe first */
+    struct rt_ack *next;
+    uint32_t generation;
+    size_t len;
+    bool text;
+    uint8_t bytes[]; /* owned with the struct */
+};
+
+struct rt_conn {
+    struct handle self;              /* the engine's handle */
+    char name[64];
+    uint64_t name_hash;
+    struct rt_build *build;          /* reference */
+    char *ca_file;                   /* owned or NULL */
+    bool plain;
+    struct {
+        char *host;                  /* owned or NULL */
+        uint16_t port;
+        char *authorization;         /* owned or NULL; wiped */
+    } proxy;
+    struct value session, keep;
+    uint32_t session_epoch;          /* counts drops: a link of an older epoch may not remember */
+    bool session_dirty, keep_dirty;
+    bool session_told_present;       /* what the engine was told last */
+    struct rt_link *links;           /* newest first; at most two */
+    struct rt_task *tasks;
+    struct rt_address *address;      /* owned or NULL; of address_generation */
+    uint32_t address_generation;
+    struct handle stream;
+    struct dedupe *dedupe;           /* owned or NULL */
+    struct rt_ack *acks, *acks_tail; /* owned; platform acknowledgements that wait for safe */
+    uint64_t acks_asked;             /* offset that a write under way covers */
+    uint64_t frames_delivered, frames_malformed, frames_duplicate, frames_other;
+    uint64_t hook_failures;
+    char warning[PLAN_NOTE_MAX];
+    struct journal_entry **journal;  /* owned ring of owned entries; grows to journal_entries */
+    uint32_t journal_count, journal_next;
+    uint64_t random_count;
+    uint32_t every_epoch;            /* counts swaps: timers of an older build find nothing */
+};
+
+struct rt_send {
+    struct handle self;
+    struct handle conn;
+    uint64_t deliver_id; /* 0: by a hook */
+    bool text;
+    size_t len;
+    uint8_t *bytes;      /* owned */
+};
+
+struct rt_fetch {
+    char policy[64];
+    uint64_t key;                    /* account, or identity when not shared */
+    struct fetch_rule rule;
+    struct value value;              /* nil: none yet */
+    uint64_t expires_ms, called_ms;  /* mono */
+    bool old;                        /* dropped: must be renewed before it is used, or stale */
+    struct rt_task *running;         /* the FETCH task, or NULL */
+    bool calling;                    /* inside policy_call: running is not known yet */
+    bool failed;                     /* conn:fail was called: failure holds why */
+    struct cause failure;
+    struct rt_fetch *next;
+};
+
+struct rt_task {
+    struct handle self;
+    struct handle conn;
+    uint32_t generation;
+    enum hook hook;
+    char name[PLAN_NAME_MAX];
+    struct policy_task *task;        /* owned; NULL while Lua runs */
+    struct rt_build *build;          /* reference */
+    enum wait_kind wait;
+    struct frame_matchers frame, progress; /* owned; wait FRAME */
+    struct handle call;              /* wait HTTP */
+    uint32_t waits;                  /* counts waits: a stale timer finds nothing */
+    struct rt_fetch *fills;          /* hook FETCH: what it fetches */
+    struct rt_fetch *fetch;          /* wait FETCH: what it waits for */
+    struct rt_task *next;            /* of the same connection */
+};
+
+struct rt_call {
+    struct handle self;
+    struct handle task;
+};
+
+/* One durable write under way. Its packed handle is the store's ticket. */
+struct rt_store {
+    struct handle self;
+    struct handle conn;
+    uint32_t generation;
+    uint64_t engine_ticket; /* 0: platform acknowledgements up to `offset` wait for it */
+    uint64_t offset;
+};
+
+struct rt_queued {
+    struct event ev;
+    char *text; /* owned copy of the cause's head and body, or NULL */
+};
+
+struct runtime {
+    struct runtime_options options;
+    struct engine *engine;           /* owned */
+    struct rt_conn **conns;          /* owned; by the handle's index */
+    uint32_t conns_max;
+    uint32_t conn_count;
+    struct slots links, tasks, calls, sends, stores;
+    struct rt_fetch *fetches;        /* owned list */
+    struct rt_queued *queue;         /* owned ring */
+    uint32_t queue_head, queue_count, queue_capacity;
+    struct effect_list effects;
+    bool pumping;
+    struct timers timers;
+    struct policy_port port;
+    struct deliver_port deliver_port;
+    struct buffer scratch;           /* encoding of one outbound message */
+    struct buffer scratch_text;
+    uint64_t jump_offset;            /* boot minus mono at the last look */
+    int64_t wall_offset;             /* wall minus boot at the last look */
+    bool clocks_known;
+    uint64_t deliver_expire_ms;
+    bool shutting_down, destroying;
+    uint32_t backlog_paused;         /* links that wait for room */
+    /* The hook that runs now, for the port. */
+    struct {
+        bool on;
+        enum hook hook;
+        struct rt_fetch *fetch;
+        bool session_changed, keep_changed;
+    } now;
+};
+
+/* runtime.c */
+struct rt_conn *rt_conn_get(const struct runtime *rt, struct handle conn);
+struct clock rt_clock(struct runtime *rt);
+/* Queues an event; copies head and body of its cause. Processed by rt_pump(). */
+void rt_post(struct runtime *rt, const struct event *ev);
+struct event rt_event(enum event_kind kind, struct handle conn, uint32_t generation);
+void rt_pump(struct runtime *rt);
+/* One event at once, not from inside another's effects. */
+void rt_step(struct runtime *rt, const struct event *ev);
+void rt_conn_free(struct runtime *rt, struct rt_conn *c);
+struct rt_build *rt_build_ref(struct rt_build *b);
+void rt_build_unref(struct rt_build *b);
+/* Tells the engine when the session became empty or not, and queues its durable write. */
+void rt_session_flush(struct runtime *rt, struct rt_conn *c);
+/* False when the store refused: nothing will be answered. `engine_ticket` 0 with `offset`: for acks. */
+bool rt_store_submit(struct runtime *rt, struct rt_conn *c, uint32_t generation,
+                     uint64_t engine_ticket, uint64_t offset, struct store_request *request);
+
+/* orders.c */
+void rt_consumers_init(struct runtime *rt);
+
+/* dispatch.c */
+void rt_dispatch(struct runtime *rt, const struct effect *fx);
+
+/* links.c */
+void rt_link_dial(struct runtime *rt, struct rt_conn *c, uint32_t generation);
+struct rt_link *rt_link_find(const struct rt_conn *c, uint32_t generation);
+bool rt_link_send(struct runtime *rt, struct rt_link *l, const void *bytes, size_t len, bool text);
+void rt_link_ping(struct runtime *rt, struct rt_link *l);
+void rt_link_close(struct runtime *rt, struct rt_link *l, uint16_t code, const char *reason);
+void rt_link_abort(struct runtime *rt, struct rt_link *l);
+void rt_link_pause(struct runtime *rt, struct rt_link *l, enum rt_pause why, bool on);
+void rt_link_adopt_build(struct runtime *rt, struct rt_link *l);
+void rt_link_free(struct runtime *rt, struct rt_link *l);
+uint64_t rt_link_id(const struct rt_link *l);
+
+/* inbound.c */
+size_t rt_inbound(struct runtime *rt, struct rt_link *l, uint8_t *bytes, size_t len);
+/* Frames up to `offset` are safe (or their write failed): acknowledgements go out, or are dropped, so
+ * that the platform sends the frame again. */
+void rt_acks_stored(struct runtime *rt, struct rt_conn *c, uint64_t offset, bool ok);
+/* Asks the store for what was appended since; once per batch of frames. */
+void rt_acks_flush(struct runtime *rt, struct rt_conn *c);
+void rt_backlog_check(struct runtime *rt);
+
+/* hooks.c and tasks.c */
+void rt_prepare(struct runtime *rt, struct rt_conn *c, uint32_t generation);
+void rt_greet(struct runtime *rt, struct rt_conn *c, uint32_t generation);
+void rt_beat(struct runtime *rt, struct rt_conn *c, uint32_t generation);
+void rt_ask_ended(struct runtime *rt, struct rt_conn *c, uint32_t generation,
+                  const struct cause *cause);
+void rt_on_frame(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
+                 const struct path_item *item);
+/* The greeting that awaits this frame goes on with it; true when one did. */
+bool rt_greet_frame(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
+                    const struct path_item *item);
+void rt_every_start(struct runtime *rt, struct rt_conn *c, uint32_t generation);
+void rt_every_run(struct runtime *rt, struct rt_conn *c, uint32_t generation, uint32_t index);
+void rt_cancel(struct runtime *rt, struct rt_conn *c, uint32_t generation, bool all);
+void rt_task_within_passed(struct runtime *rt, struct handle task, uint32_t waits);
+/* calls.c: true when the call is under way; false: `with` says why not (cause borrowed from *cause). */
+bool rt_http_begin(struct runtime *rt, struct rt_task *t, struct call_http *http,
+                   struct resume_with *with, struct cause *cause);
+void rt_http_done(struct runtime *rt, struct handle call, const struct http_result *result);
+struct policy_call rt_call_of(struct runtime *rt, struct rt_conn *c, struct rt_build *build,
+                              uint32_t generation, enum hook hook, const char *name);
+enum call_result rt_enter(struct runtime *rt, const struct policy_call *call,
+                          struct call_answer *answer, struct policy_task **task,
+                          struct rt_fetch *fetch);
+enum call_result rt_resume(struct runtime *rt, struct rt_task *t, const struct resume_with *with,
+                           struct call_answer *answer);
+/* Carries a call's outcome on until it waits or is over. Frees `answer`'s contents. */
+void rt_task_go_on(struct runtime *rt, struct rt_task *t, enum call_result result,
+                   struct call_answer *answer);
+struct rt_task *rt_task_create(struct runtime *rt, struct rt_conn *c, struct rt_build *build,
+                               uint32_t generation, enum hook hook, const char *name);
+void rt_task_free(struct runtime *rt, struct rt_task *t);
+/* What it waited for came: matchers and the call are let go. */
+void rt_task_waits_over(struct runtime *rt, struct rt_task *t);
+/* The task cannot go on: what it was for fails with this cause. */
+void rt_task_fail(struct runtime *rt, struct rt_task *t, const struct cause *cause);
+void rt_hook_failed(struct runtime *rt, struct rt_conn *c, uint32_t generation, enum hook hook,
+                    enum call_result result, const struct call_answer *answer);
+struct cause rt_hook_cause(enum hook hook, const struct call_answer *answer);
+
+/* fetches.c */
+enum rt_fetch_state { RT_FETCH_HAVE, RT_FETCH_WAIT, RT_FETCH_FAILED };
+/* HAVE: f->value is good. WAIT: the task was noted as a waiter. FAILED: *cause_out says why. */
+enum rt_fetch_state rt_fetch_get(struct runtime *rt, struct rt_task *waiter, const char *name,
+                                 struct rt_fetch **fetch_out, struct cause *cause_out);
+void rt_fetch_done(struct runtime *rt, struct rt_fetch *f, struct rt_task *t,
+                   enum call_result result, struct call_answer *answer);
+/* The running task of f was cancelled: goes on for another waiter, if there is one. */
+void rt_fetch_orphaned(struct runtime *rt, struct rt_fetch *f);
+void rt_fetch_drop(struct runtime *rt, struct rt_conn *c, const char *name);
+void rt_fetches_free(struct runtime *rt);
+
+/* address.c */
+struct rt_address *rt_address_create(const struct rt_conn *c, const struct policy_build *build,
+                                     const struct value *prepared, char *why, size_t why_bytes);
+void rt_address_free(struct rt_address *a);
+
+/* port.c */
+void rt_port_init(struct runtime *rt);
+void rt_send_free(struct runtime *rt, struct rt_send *s);
+
+/* journal.c */
+void rt_log(struct runtime *rt, enum log_level level, const struct rt_conn *c, const char *format,
+            ...) __attribute__((format(printf, 4, 5)));
+void rt_journal_state(struct runtime *rt, struct rt_conn *c, const struct effect *fx);
+void rt_journal_decision(struct runtime *rt, struct rt_conn *c, const struct effect *fx);
+void rt_journal_note(struct runtime *rt, struct rt_conn *c, uint32_t generation, int kind,
+                     const char *format, ...) __attribute__((format(printf, 5, 6)));
+void rt_journal_free(struct rt_conn *c);
+/* "closed by peer: 4000 unknown error (stage ready)" */
+const char *cause_text(const struct cause *cause, char *out, size_t out_bytes);
+
+#endif
