@@ -1,6 +1,6 @@
 /* Engine: decides for every connection when to prepare, dial, beat, judge, close and wait. One event
  * in, a bounded list of effects out. Pure: no I/O, no clock (each event carries `at`), no Lua, no
- * callback, no allocation after engine_create() and engine_add().
+ * callback, no allocation after engine_create() and engine_add() (a policy swap may grow a ledger).
  *
  * Glossary: design.md section 2 and 4; engine/plan.h, event.h, effect.h.
  *   attempt     one try to come up: prepare, dial, greet. Its number is the generation.
@@ -45,6 +45,10 @@ void engine_destroy(struct engine *e);
  * identity on ENGINE_IDENTITY_TAKEN. */
 enum engine_add_result engine_add(struct engine *e, const struct engine_add *add,
                                   struct handle *conn_out, struct handle *taken_by_out);
+/* A permit that an earlier process stored (STORE_PERMIT, not returned). Before the connections of the
+ * account start; may allocate. False without memory or for a budget that no ledger keeps. */
+bool engine_restore_permit(struct engine *e, uint64_t account, enum budget_kind budget,
+                           uint64_t wall_ms, struct clock now);
 
 /* `out` is cleared first. Effects are valid until the caller's list is used again. */
 void engine_step(struct engine *e, const struct event *ev, struct effect_list *out);

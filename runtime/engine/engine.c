@@ -1,0 +1,310 @@
+/* The engine: the pool of connections, their accounts, the heap of their deadlines, and the one entry
+ * of all events. What an event does is conn.c's. */
+#include "engine/engine.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "engine/engine_internal.h"
+
+static struct account **account_place(struct engine *e, uint64_t id);
+static struct account *account_get(struct engine *e, uint64_t id);
+static bool accounts_grow(struct engine *e);
+static void heap_add(struct engine *e, struct conn *c);
+static void heap_remove(struct engine *e, struct conn *c);
+static void heap_sift(struct engine *e, struct conn *c);
+static void refresh_deadline(struct engine *e, struct conn *c, uint64_t now, bool after_deadline);
+static void refresh_waiters(struct engine *e, struct account *a, struct clock at, uint64_t now);
+static void finish_removal(struct step *s);
+static void step_gone(struct engine *e, const struct event *ev, struct effect_list *out);
+
+struct engine *engine_create(const struct engine_options *options)
+{
+    ASSERT(options->connections_max > 0);
+    struct engine *e = calloc(1, sizeof *e);
+    if (!e) return NULL;
+    e->options = *options;
+    slots_init(&e->conns, sizeof(struct conn), options->connections_max);
+    e->heap = calloc(options->connections_max, sizeof *e->heap);
+    e->sends = calloc(options->sends_max ? options->sends_max : 1, sizeof *e->sends);
+    if (!e->heap || !e->sends || !accounts_grow(e)) {
+        engine_destroy(e);
+        return NULL;
+    }
+    sends_init(e);
+    return e;
+}
+
+void engine_destroy(struct engine *e)
+{
+    struct conn *c;
+    struct handle h;
+    if (!e) return;
+    for (uint32_t i = 0; (c = slots_next(&e->conns, &i, &h)); i++) {
+        free(c->links[0].sends.at);
+        free(c->links[1].sends.at);
+    }
+    for (uint32_t i = 0; i < e->account_capacity; i++) account_destroy(e->accounts[i]);
+    slots_deinit(&e->conns);
+    free(e->accounts);
+    free(e->heap);
+    free(e->sends);
+    free(e);
+}
+
+enum engine_add_result engine_add(struct engine *e, const struct engine_add *add,
+                                  struct handle *conn_out, struct handle *taken_by_out)
+{
+    struct conn *c;
+    struct handle h;
+    *conn_out = HANDLE_NONE;
+    if (taken_by_out) *taken_by_out = HANDLE_NONE;
+    ASSERT(add->plan != NULL);
+    for (uint32_t i = 0; (c = slots_next(&e->conns, &i, &h)); i++) {
+        if (c->identity != add->identity) continue;
+        if (taken_by_out) *taken_by_out = h;
+        return ENGINE_IDENTITY_TAKEN;
+    }
+    struct account *a = account_get(e, add->account);
+    if (!a || !account_reserve(a, add->plan)) return ENGINE_FULL;
+    c = slots_alloc(&e->conns, &h);
+    if (!c) return ENGINE_FULL;
+    const struct budget_plan *sends = &add->plan->budgets[BUDGET_SEND];
+    if (!send_ledger_reserve(&c->links[0].sends, sends) ||
+        !send_ledger_reserve(&c->links[1].sends, sends)) {
+        free(c->links[0].sends.at);
+        slots_free(&e->conns, h);
+        return ENGINE_FULL;
+    }
+    a->refs++;
+    account_tick(a, add->at);
+    c->self = h;
+    text_copy(c->name, sizeof c->name, add->name, strlen(add->name));
+    c->stream = hash_text(c->name);
+    c->plan = add->plan;
+    c->identity = add->identity;
+    c->account = a;
+    c->lane = add->lane;
+    c->wait.conn = c->claim.conn = c;
+    c->wait.lane = c->claim.lane = add->lane;
+    c->state = CONN_STOPPED;
+    c->since_mono_ms = add->at.mono_ms;
+    c->since_wall_ms = add->at.wall_ms;
+    c->attempt_at_ms = c->queue_at_ms = ENGINE_NEVER;
+    c->session_present = c->session_known = add->session_present;
+    c->session_saved_wall_ms = add->session_saved_wall_ms;
+    c->sends_head = c->sends_tail = SEND_NONE;
+    c->deadline_ms = ENGINE_NEVER;
+    c->next = "nothing";
+    heap_add(e, c);
+    *conn_out = h;
+    return ENGINE_ADDED;
+}
+
+bool engine_restore_permit(struct engine *e, uint64_t account, enum budget_kind budget,
+                           uint64_t wall_ms, struct clock now)
+{
+    if (budget >= ACCOUNT_BUDGETS) return false;
+    struct account *a = account_get(e, account);
+    if (!a) return false;
+    account_tick(a, now);
+    /* The permit was stored before it was used; and a wall clock that went back makes none younger
+     * than now. */
+    uint64_t used_ms = wall_ms + RESTORE_SLACK_MS;
+    uint64_t age_ms = used_ms < now.wall_ms ? now.wall_ms - used_ms : 0;
+    account_restore(a, budget, a->now - (int64_t)age_ms);
+    return true;
+}
+
+void engine_step(struct engine *e, const struct event *ev, struct effect_list *out)
+{
+    ASSERT((unsigned)ev->kind < EVENT_KIND_COUNT);
+    out->count = 0;
+    struct step s = { .e = e, .ev = ev, .at = ev->at, .out = out };
+    if (ev->at.mono_ms > e->now_ms) e->now_ms = ev->at.mono_ms;
+    s.now = e->now_ms;
+    s.c = slots_get(&e->conns, ev->conn);
+    if (!s.c) {
+        step_gone(e, ev, out);
+        return;
+    }
+    struct account *a = s.c->account;
+    account_tick(a, ev->at);
+    conn_step(&s);
+    conn_update(&s);
+    sends_tick(&s);
+    refresh_deadline(e, s.c, s.now, ev->kind == EV_DEADLINE_PASSED);
+    for (uint32_t i = 0; i < out->count; i++) {
+        struct effect *f = &out->items[i];
+        if (f->kind == FX_STATE && f->state.to == s.c->state) f->state.next_ms = s.c->deadline_ms;
+    }
+    if (s.c->removing) finish_removal(&s);
+    if (a->dirty) refresh_waiters(e, a, ev->at, s.now);
+}
+
+uint64_t engine_deadline_ms(const struct engine *e)
+{
+    return e->heap_count ? e->heap[0]->deadline_ms : ENGINE_NEVER;
+}
+
+struct handle engine_due(const struct engine *e, uint64_t mono_ms)
+{
+    if (!e->heap_count || e->heap[0]->deadline_ms > mono_ms) return HANDLE_NONE;
+    if (e->heap[0]->deadline_ms == ENGINE_NEVER) return HANDLE_NONE;
+    return e->heap[0]->self;
+}
+
+#ifdef HOLDFAST_TEST
+void engine_plant(struct engine *e, enum engine_plant plant)
+{
+    e->plant = plant;
+}
+
+enum engine_plant engine_planted(const struct engine *e)
+{
+    return e->plant;
+}
+#endif
+
+/* For a connection that is gone: counted; a send is still answered. */
+static void step_gone(struct engine *e, const struct event *ev, struct effect_list *out)
+{
+    e->stale_events++;
+    if (ev->kind != EV_SEND_REQUESTED) return;
+    struct effect *f = &out->items[out->count++];
+    memset(f, 0, sizeof *f);
+    f->kind = FX_REFUSE;
+    f->conn = ev->conn;
+    f->refuse.send_id = ev->send.send_id;
+    f->refuse.why = REFUSE_REMOVED;
+}
+
+static void finish_removal(struct step *s)
+{
+    struct conn *c = s->c;
+    if (c->state != CONN_STOPPED || c->sends_count) return;
+    fx(s, FX_REMOVED, 0);
+    ASSERT(!c->wait.listed);
+    ASSERT(!c->claim.listed);
+    heap_remove(s->e, c);
+    free(c->links[0].sends.at);
+    free(c->links[1].sends.at);
+    ASSERT(c->account->refs > 0);
+    c->account->refs--; /* the ledger stays: a budget survives who used it */
+    slots_free(&s->e->conns, c->self);
+}
+
+static void refresh_deadline(struct engine *e, struct conn *c, uint64_t now, bool after_deadline)
+{
+    c->deadline_ms = conn_deadline(e, c, now, &c->next);
+    /* What this event could not move must not be asked for again within the same instant. */
+    if (after_deadline && c->deadline_ms <= now) c->deadline_ms = now + 1;
+    /* I8, and no deadline in the past but one that is due. */
+    if (c->state != CONN_STOPPED && c->state != CONN_UP) {
+        ASSERT(c->deadline_ms != ENGINE_NEVER || PLANTED(e, PLANT_I8_NO_DEADLINE));
+    }
+    if (c->deadline_ms < now) c->deadline_ms = now;
+    heap_sift(e, c);
+}
+
+static void refresh_waiters(struct engine *e, struct account *a, struct clock at, uint64_t now)
+{
+    uint32_t seen = 0;
+    a->dirty = false;
+    for (struct budget_node *n = a->waiting.head; n && seen < REFRESH_MAX; n = n->next, seen++) {
+        struct conn *c = n->conn;
+        c->queue_at_ms = account_deadline(c, account_free_at(a, c->plan, n), at, now);
+        refresh_deadline(e, c, now, false);
+    }
+}
+
+/* --- accounts: open addressing; never removed while anything of theirs can still count */
+
+static struct account **account_place(struct engine *e, uint64_t id)
+{
+    ASSERT(e->account_count < e->account_capacity);
+    uint32_t i = (uint32_t)rng_mix(id) & (e->account_capacity - 1);
+    while (e->accounts[i] && e->accounts[i]->id != id) i = (i + 1) & (e->account_capacity - 1);
+    return &e->accounts[i];
+}
+
+static struct account *account_get(struct engine *e, uint64_t id)
+{
+    struct account **place = account_place(e, id);
+    if (*place) return *place;
+    if (e->account_count * 2 >= e->account_capacity) {
+        if (!accounts_grow(e)) return NULL;
+        place = account_place(e, id);
+    }
+    *place = account_create(id);
+    if (*place) e->account_count++;
+    return *place;
+}
+
+static bool accounts_grow(struct engine *e)
+{
+    uint32_t capacity = e->account_capacity ? e->account_capacity * 2 : 16;
+    struct account **before = e->accounts;
+    uint32_t before_capacity = e->account_capacity;
+    struct account **accounts = calloc(capacity, sizeof *accounts);
+    if (!accounts) return false;
+    e->accounts = accounts;
+    e->account_capacity = capacity;
+    for (uint32_t i = 0; i < before_capacity; i++) {
+        if (before[i]) *account_place(e, before[i]->id) = before[i];
+    }
+    free(before);
+    return true;
+}
+
+/* --- heap of deadlines; ties go to the lower place, so that a run repeats */
+
+static bool heap_before(const struct conn *a, const struct conn *b)
+{
+    if (a->deadline_ms != b->deadline_ms) return a->deadline_ms < b->deadline_ms;
+    return a->self.index < b->self.index;
+}
+
+static void heap_put(struct engine *e, struct conn *c, uint32_t at)
+{
+    e->heap[at] = c;
+    c->heap_at = at;
+}
+
+static void heap_add(struct engine *e, struct conn *c)
+{
+    ASSERT(e->heap_count < e->options.connections_max);
+    heap_put(e, c, e->heap_count++);
+    heap_sift(e, c);
+}
+
+static void heap_remove(struct engine *e, struct conn *c)
+{
+    ASSERT(e->heap_count > 0);
+    struct conn *last = e->heap[--e->heap_count];
+    if (last != c) {
+        heap_put(e, last, c->heap_at);
+        heap_sift(e, last);
+    }
+    c->heap_at = HEAP_NONE;
+}
+
+static void heap_sift(struct engine *e, struct conn *c)
+{
+    uint32_t at = c->heap_at;
+    ASSERT(at < e->heap_count);
+    while (at > 0 && heap_before(c, e->heap[(at - 1) / 2])) {
+        heap_put(e, e->heap[(at - 1) / 2], at);
+        at = (at - 1) / 2;
+    }
+    for (;;) {
+        uint32_t child = at * 2 + 1;
+        if (child >= e->heap_count) break;
+        if (child + 1 < e->heap_count && heap_before(e->heap[child + 1], e->heap[child])) child++;
+        if (!heap_before(e->heap[child], c)) break;
+        heap_put(e, e->heap[child], at);
+        at = child;
+    }
+    heap_put(e, c, at);
+}

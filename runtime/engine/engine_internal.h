@@ -1,0 +1,429 @@
+/* What the files of engine/ share. Nobody outside includes this.
+ *
+ * Glossary, beyond engine.h
+ *   step      one call of engine_step(): the event, the connection it concerns, the effects so far.
+ *   role      MAIN serves or is meant to; NEXT is the planned successor of a living MAIN; OLD was
+ *             replaced or died during a handover and only has to be closed.
+ *   alive     a link in RESOLVING to READY: it has not ended yet.
+ *   ends      the moment a link's end is known: it enters CLOSING and is judged, once.
+ *   claim     a place in a budget taken in memory before the attempt; it becomes a permit once stored.
+ *
+ * The connection's state is derived from facts (its links, its attempt, its wishes) in conn_update(),
+ * so that no handler can leave the two apart; conn_enter() alone writes it. */
+#ifndef HOLDFAST_ENGINE_INTERNAL_H
+#define HOLDFAST_ENGINE_INTERNAL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/assert.h"
+#include "base/rng.h"
+#include "base/slots.h"
+#include "engine/engine.h"
+
+#define ASK_LIMIT_MS 1000       /* on_ended's answer; then the tables decide */
+#define DRAIN_LIMIT_MS 1000     /* the answer to FX_DRAIN; then the pulse we have is judged */
+#define ABORT_LIMIT_MS 5000     /* LINK_CLOSED after FX_ABORT; then again, with an alarm */
+#define PEER_CLOSE_MS_MAX 60000 /* longest wait for the peer's close after an announced ending */
+#define SUSPEND_MS_DEFAULT 60000
+#define SUSPEND_DELAY_MS_MAX 600 /* a dial within a second of waking up, prepare included */
+#define RETRY_AFTER_MS_MAX ((uint64_t)24 * 3600 * 1000)
+#define TOLD_MS_DEFAULT 5000    /* figures told without a reset hold this long */
+#define RESTORE_SLACK_MS 120000 /* a stored permit may have been used this much later */
+
+#define LEDGER_COUNT_MAX 4096   /* entries kept per ledger; larger windows are treated as this large */
+#define SEND_SLICE_MAX 16       /* sends answered per step; the rest follows at once, in further steps */
+#define STEP_EFFECTS_MAX 32     /* everything else that one step may order */
+#define REFRESH_MAX 64          /* waiters of an account whose deadlines follow each change */
+_Static_assert(EFFECTS_MAX >= SEND_SLICE_MAX + STEP_EFFECTS_MAX, "one step always fits");
+_Static_assert(CLIMB_RULES_MAX <= 32, "climbs fit one mask");
+
+/* One constant per use: an extra draw in one place moves nothing anywhere else. */
+enum draw {
+    DRAW_BACKOFF = 1,
+    DRAW_SLOW,
+    DRAW_DELAY,
+    DRAW_RETRY_AFTER,
+    DRAW_BEAT,
+    DRAW_RETIRE,
+    DRAW_SUSPEND,
+};
+
+/* --- budgets (budget.c) ----------------------------------------------------------------------- */
+
+struct ledger_entry {
+    int64_t at;   /* boot ms; restored ones may lie before boot */
+    int64_t lane; /* LANE_ANY: blocks every lane */
+};
+#define LANE_ANY INT64_MIN
+
+struct ledger {
+    struct ledger_entry *entries; /* owned ring, oldest first */
+    uint32_t capacity, head, count;
+    int64_t told_left;            /* -1: not told */
+    int64_t told_until;           /* boot ms */
+    uint32_t lanes;               /* 0: not told */
+};
+
+/* One connection in an account's queue or among its claims. */
+struct budget_node {
+    struct budget_node *prev, *next;
+    struct conn *conn;
+    int64_t lane;
+    uint32_t needs; /* bit 1 << enum budget_kind */
+    bool listed;
+};
+
+struct budget_list {
+    struct budget_node *head, *tail;
+    uint32_t count;
+};
+
+#define ACCOUNT_BUDGETS BUDGET_SEND /* START, DIAL, CALL; sends are counted per link */
+
+struct account {
+    uint64_t id;
+    uint32_t refs;
+    int64_t now; /* boot ms, never backwards: a step of wall time refills nothing */
+    struct ledger ledgers[ACCOUNT_BUDGETS];
+    struct budget_list waiting; /* first come, first served */
+    struct budget_list claims;  /* places taken whose use still lies ahead */
+    bool dirty;                 /* waiters' deadlines want to be computed again */
+};
+
+struct account *account_create(uint64_t id);
+void account_destroy(struct account *a);
+/* Room for what the plan's windows count. False without memory. */
+bool account_reserve(struct account *a, const struct plan *p);
+void account_tick(struct account *a, struct clock at);
+/* Boot ms from which `node` may take what it needs; at or before a->now: now. Those before it in the
+ * queue come first; a node that is not queued stands behind all. */
+int64_t account_free_at(const struct account *a, const struct plan *p,
+                        const struct budget_node *node);
+void account_wait(struct account *a, struct budget_node *node);
+void account_unwait(struct account *a, struct budget_node *node);
+void account_claim(struct account *a, struct budget_node *node);
+/* Gives back the claims in `needs` without use. */
+void account_release(struct account *a, struct budget_node *node, uint32_t needs);
+/* The claim of `kind` becomes an entry at this moment. */
+void account_spend(struct account *a, struct budget_node *node, enum budget_kind kind);
+void account_restore(struct account *a, enum budget_kind kind, int64_t at);
+void account_told(struct account *a, enum budget_kind kind, int64_t left, uint64_t reset_ms,
+                  uint32_t lanes);
+/* False when figures told since the claim leave no place for it. */
+bool account_claim_holds(const struct account *a, const struct budget_node *node,
+                         enum budget_kind kind);
+void account_view(const struct account *a, const struct plan *p, enum budget_kind kind,
+                  int64_t lane, int64_t *free_at_out, struct budget_view *out);
+
+/* Sends of one link, on the monotonic clock; starts empty with each link. */
+struct send_ledger {
+    uint64_t *at; /* owned ring, oldest first */
+    uint32_t capacity, head, count;
+    uint64_t told_until; /* no sends but beats before; 0 */
+};
+bool send_ledger_reserve(struct send_ledger *l, const struct budget_plan *b);
+void send_ledger_reset(struct send_ledger *l);
+void send_ledger_note(struct send_ledger *l, const struct budget_plan *b, uint64_t now);
+/* From when one more send that is no beat fits; at or before now: now. */
+uint64_t send_ledger_free_at(const struct send_ledger *l, const struct budget_plan *b,
+                             uint64_t now);
+void send_ledger_view(const struct send_ledger *l, const struct budget_plan *b, uint64_t now,
+                      struct budget_view *out);
+
+/* --- connections and links ---------------------------------------------------------------------- */
+
+enum link_role { ROLE_MAIN, ROLE_NEXT, ROLE_OLD };
+enum close_phase { CLOSE_NONE, CLOSE_PEER_WAIT, CLOSE_SENT, CLOSE_ABORTED };
+enum drain_for { DRAIN_FOR_PROBE = 1, DRAIN_FOR_SILENCE = 2, DRAIN_FOR_BEAT = 4 };
+
+struct stall {
+    uint64_t last_in_ms;    /* newest proof of life that we were told */
+    uint64_t first_ping_ms; /* first ping since then; 0: none */
+    uint64_t last_ping_ms;
+    uint32_t draining;      /* bits of enum drain_for; 0: no drain under way */
+    uint64_t drain_since_ms;
+};
+
+struct beat {
+    bool on;
+    uint64_t wished_ms;   /* what the policy set, before the plan's clamp; 0: the plan's own */
+    uint64_t next_ms;     /* when the next regular one is due, and the last one judged */
+    uint64_t sent_ms;     /* the last regular one; 0: none yet */
+    bool pending;         /* sent and not answered */
+    uint32_t missed;      /* unanswered in a row */
+    uint64_t sent, answered, round_trip_ms;
+};
+
+struct link {
+    enum link_state state; /* NONE: this place is free */
+    enum link_role role;
+    uint32_t generation;
+    uint64_t since_ms;     /* state entered, or its limit re-armed */
+    uint64_t dialed_ms;
+    uint64_t ready_ms;     /* 0: never */
+    bool settled;
+    bool session;          /* meant to resume */
+    bool retiring;         /* judged as planned, serves until its successor is ready */
+    bool alarmed;
+    double retire_draw;    /* U[0,1), fixed when it became ready */
+    enum close_phase closing;
+    uint64_t closing_since_ms, peer_wait_ms;
+    uint16_t close_code;   /* that we sent; 0 */
+    struct stall stall;
+    struct beat beat;
+    struct send_ledger sends;
+};
+
+struct verdict {
+    enum drop drop;
+    enum pace pace;
+    bool has_delay, from_retry_after, has_otherwise, has_pace_span;
+    struct span_ms delay, otherwise, pace_span;
+    bool counts, planned;
+    char drop_fetch[PLAN_NAME_MAX];
+    char note[PLAN_NOTE_MAX];
+    uint32_t line;
+    int by; /* DECIDED_BY_* */
+};
+
+/* The one ending that is being judged, and after it the last that was. */
+struct judging {
+    bool pending;          /* on_ended was asked */
+    uint64_t since_ms;
+    uint32_t generation;   /* of the attempt or link that ended; 0: none yet */
+    bool settled;          /* it had settled */
+    bool successor;        /* it was a handover's, and the old link lives */
+    struct cause cause;
+    struct verdict base;   /* from tables or hook */
+    struct verdict climb;  /* what the climbs raise; RESUME and NORMAL when nothing */
+    uint32_t climbs_seen;  /* rules that counted this ending already */
+};
+
+struct climb_state {
+    uint32_t count;
+    uint64_t at_ms[CLIMB_TIMES_MAX]; /* ring of the last occurrences */
+    uint32_t next;
+};
+
+enum attempt_phase { ATTEMPT_NONE, ATTEMPT_PREPARING, ATTEMPT_STORING };
+enum permit_state { PERMIT_NONE, PERMIT_CLAIMED, PERMIT_STORING, PERMIT_HELD, PERMIT_SPENT };
+
+struct attempt {
+    enum attempt_phase phase; /* NONE also once its link was dialled */
+    uint64_t since_ms;
+    bool handover;            /* began while the old link was up: two descriptors are allowed */
+};
+
+struct permit {
+    enum permit_state state;
+    uint32_t generation;
+    uint64_t ticket, wall_ms;
+};
+
+#define SEND_NONE UINT32_MAX
+
+struct queued_send {
+    uint64_t send_id;
+    enum send_kind by;
+    uint32_t next; /* index, or SEND_NONE */
+};
+
+struct conn {
+    struct handle self;
+    char name[64];
+    uint64_t stream; /* of its draws */
+    const struct plan *plan;
+    uint64_t identity;
+    struct account *account;
+    int64_t lane;
+
+    enum conn_state state;
+    uint64_t since_mono_ms, since_wall_ms;
+    bool wanted;   /* nobody stopped it */
+    bool fatal;    /* a verdict did */
+    bool doomed;   /* a successor met a fatal cause: no further attempt once this link is gone */
+    bool removing;
+    bool planned_next;   /* the next attempt is a planned replacement: exempt from the floor */
+    struct cause cause;
+    struct decision decision;
+    uint64_t decided_ms;
+
+    uint32_t generation, failed, slow_count;
+    bool attempted;
+    uint64_t last_attempt_ms;
+    uint64_t attempt_at_ms; /* when the next attempt may begin; ENGINE_NEVER: none is due */
+    bool queued;            /* its time has come, a budget's has not */
+    uint64_t queue_at_ms;
+    struct attempt attempt;
+    struct permit permit;
+    struct budget_node wait, claim;
+    struct link links[2];
+    struct judging judging;
+    struct climb_state climbs[CLIMB_RULES_MAX];
+
+    bool session_present;
+    uint64_t session_saved_wall_ms;
+    bool session_known;   /* there was one, or the connection was ready: its loss is a gap */
+
+    uint32_t sends_head, sends_tail, sends_count;
+    uint32_t sends_doomed; /* so many from the head are to be refused */
+    enum refuse_why sends_why;
+
+    uint64_t attempts_total, ready_total, stale_events;
+    uint64_t deadline_ms;
+    const char *next;
+    uint32_t heap_at; /* place in the heap; HEAP_NONE */
+};
+#define HEAP_NONE UINT32_MAX
+
+struct engine {
+    struct engine_options options;
+    struct slots conns;
+    struct conn **heap; /* owned; by (deadline, place) */
+    uint32_t heap_count;
+    struct account **accounts; /* owned, open addressing, capacity a power of two */
+    uint32_t account_count, account_capacity;
+    struct queued_send *sends; /* owned pool */
+    uint32_t sends_free, sends_used;
+    uint64_t now_ms;
+    uint64_t next_ticket;
+    uint64_t stale_events; /* of connections that are gone */
+#ifdef HOLDFAST_TEST
+    enum engine_plant plant;
+#endif
+};
+
+#ifdef HOLDFAST_TEST
+#define PLANTED(engine, which) ((engine)->plant == (which))
+#else
+#define PLANTED(engine, which) false
+#endif
+
+struct step {
+    struct engine *e;
+    struct conn *c;
+    const struct event *ev;
+    struct clock at;
+    uint64_t now; /* at.mono_ms, never backwards */
+    struct effect_list *out;
+};
+
+/* One broken connection must not end the others: its link is aborted, it goes slow, people are told. */
+#define ENSURE_CONN(s, expression)                                                                 \
+    do {                                                                                           \
+        if (!(expression)) {                                                                       \
+            conn_broken(s, #expression);                                                           \
+            return;                                                                                \
+        }                                                                                          \
+    } while (0)
+
+/* The earlier of two deadlines; names `b` in *next when it wins. */
+static inline uint64_t earlier(uint64_t a, uint64_t b, const char **next, const char *label)
+{
+    if (b >= a) return a;
+    *next = label;
+    return b;
+}
+
+/* --- effects and draws (effects.c) */
+struct effect *fx(struct step *s, enum effect_kind kind, uint32_t generation);
+void fx_alarm(struct step *s, const char *text);
+uint64_t conn_draw(const struct step *s, uint32_t generation, enum draw purpose, uint32_t count);
+uint64_t span_draw(struct span_ms span, uint64_t draw);
+
+/* --- backoff.c */
+uint64_t backoff_floor_ms(const struct plan *p);
+/* The bound before jitter after `failed` failures (1: the first). */
+uint64_t backoff_bound_ms(const struct plan *p, uint32_t failed);
+uint64_t backoff_jittered_ms(const struct plan *p, uint32_t failed, uint64_t draw);
+/* The slow ladder's wait for its count-th step, in `span` when it is not NULL. */
+uint64_t backoff_slow_ms(const struct plan *p, const struct span_ms *span, uint32_t count,
+                         uint64_t draw);
+
+/* --- match.c */
+bool cause_matches(const struct cause_matcher *m, const struct cause *c);
+
+/* --- verdict.c */
+struct verdict verdict_classify(const struct plan *p, struct cause *cause);
+/* True when `more` raised drop or pace. */
+bool verdict_raise(struct verdict *v, const struct verdict *more);
+/* The end of the attempt or link `generation`; cause is complete. */
+void judge_begin(struct step *s, const struct cause *cause, uint32_t generation, bool settled,
+                 bool successor);
+/* on_ended answered, or its limit passed (answered: false). */
+void judge_answer(struct step *s, bool answered);
+/* A further cause of an ending that was judged already: it may only raise. */
+void judge_more(struct step *s, const struct cause *cause, uint32_t generation);
+/* A decision of the engine or an operator itself. */
+void judge_directly(struct step *s, const struct cause *cause, int by, enum pace pace,
+                    uint64_t delay_ms, const char *note);
+void climbs_settled(struct conn *c);
+
+/* --- stall.c */
+void stall_begin(struct step *s, struct link *l);
+void stall_pulse(struct step *s, struct link *l, const struct pulse *pulse);
+void stall_tick(struct step *s, struct link *l);
+void stall_drained(struct step *s, struct link *l);
+void stall_probe(struct step *s, struct link *l);
+uint64_t stall_deadline(const struct conn *c, const struct link *l, const char **next);
+uint64_t beat_interval_ms(const struct plan *p, const struct link *l);
+void beat_begin(struct step *s, struct link *l, uint64_t interval_ms);
+void beat_asked(struct step *s, struct link *l);
+void beat_answered(struct step *s, struct link *l);
+
+/* --- link.c */
+struct link *link_find(struct conn *c, uint32_t generation);
+struct link *link_of_role(const struct conn *c, enum link_role role);
+uint32_t links_open(const struct conn *c);
+bool link_alive(const struct link *l);
+void link_enter(struct step *s, struct link *l, enum link_state to);
+void link_dial(struct step *s);
+void link_stage(struct step *s, struct link *l, enum link_state to);
+void link_close(struct step *s, struct link *l, uint16_t code, const char *reason);
+void link_abort(struct step *s, struct link *l);
+void link_peer_wait(struct step *s, struct link *l, uint64_t wait_ms);
+void link_free(struct step *s, struct link *l);
+void link_tick(struct step *s, struct link *l);
+uint64_t link_deadline(const struct conn *c, const struct link *l, const char **next);
+enum stage link_stage_of(const struct link *l);
+
+/* --- ending.c: how links and attempts end */
+enum end_how { END_ANNOUNCED, END_CLOSE, END_ABORT, END_GONE };
+void conn_link_ends(struct step *s, struct link *l, const struct cause *cause, enum end_how how,
+                    uint64_t wait_ms);
+void conn_attempt_fails(struct step *s, const struct cause *cause);
+void conn_broken(struct step *s, const char *what);
+/* Ends everything by somebody's wish; no verdict of the policy is asked. */
+void conn_end_all(struct step *s, const struct cause *cause, uint16_t close_code);
+
+/* --- attempt.c: begin, permits, dial */
+bool session_valid(const struct conn *c, struct clock at);
+bool conn_may_begin(const struct engine *e, const struct conn *c);
+void attempt_begin(struct step *s);
+void attempt_prepared(struct step *s);
+void attempt_stored(struct step *s, bool stored);
+void attempt_queue_tick(struct step *s);
+void attempt_unqueue(struct step *s);
+void attempt_cancel(struct step *s);
+void permit_give_back(struct step *s, uint32_t generation);
+void permit_spend(struct step *s);
+uint64_t account_deadline(const struct conn *c, int64_t free_at, struct clock at, uint64_t now);
+
+/* --- conn.c */
+void conn_step(struct step *s);
+void conn_update(struct step *s);
+uint64_t conn_deadline(const struct engine *e, const struct conn *c, uint64_t now,
+                       const char **next);
+
+/* --- sends.c */
+void sends_init(struct engine *e);
+void send_requested(struct step *s);
+void send_dropped(struct step *s, uint64_t send_id);
+/* All that wait now are refused, in slices. */
+void sends_doom(struct conn *c, enum refuse_why why);
+/* Answers up to a slice: refusals first, then releases. */
+void sends_tick(struct step *s);
+uint64_t sends_deadline(const struct conn *c, uint64_t now);
+
+#endif

@@ -1,0 +1,81 @@
+/* The budget of one link's sends: every payload is noted, beats and greeting frames too; a few places
+ * stay free for beats. Starts empty with each link. */
+#include <stdlib.h>
+
+#include "engine/engine_internal.h"
+
+static uint64_t entry_at(const struct send_ledger *l, uint32_t i);
+
+bool send_ledger_reserve(struct send_ledger *l, const struct budget_plan *b)
+{
+    uint32_t most = 0;
+    for (uint32_t i = 0; b->on && i < b->window_count; i++) {
+        if (b->windows[i].count > most) most = b->windows[i].count;
+    }
+    if (most > LEDGER_COUNT_MAX) most = LEDGER_COUNT_MAX;
+    if (most) most += 16; /* beats and greeting frames may go beyond the limit: they are noted too */
+    if (most <= l->capacity) return true;
+    uint64_t *at = malloc(most * sizeof *at);
+    if (!at) return false;
+    for (uint32_t i = 0; i < l->count; i++) at[i] = entry_at(l, i);
+    free(l->at);
+    l->at = at;
+    l->capacity = most;
+    l->head = 0;
+    return true;
+}
+
+void send_ledger_reset(struct send_ledger *l)
+{
+    l->head = l->count = 0;
+    l->told_until = 0;
+}
+
+void send_ledger_note(struct send_ledger *l, const struct budget_plan *b, uint64_t now)
+{
+    if (!b->on || l->capacity == 0) return;
+    if (l->count == l->capacity) {
+        l->head = (l->head + 1) % l->capacity;
+        l->count--;
+    }
+    l->at[(l->head + l->count) % l->capacity] = now;
+    l->count++;
+}
+
+uint64_t send_ledger_free_at(const struct send_ledger *l, const struct budget_plan *b, uint64_t now)
+{
+    uint64_t free_at = l->told_until > now ? l->told_until : now;
+    for (uint32_t i = 0; b->on && i < b->window_count; i++) {
+        uint32_t count = b->windows[i].count;
+        if (count > LEDGER_COUNT_MAX) count = LEDGER_COUNT_MAX;
+        uint32_t limit = count > b->beats ? count - b->beats : 1;
+        if (l->count < limit) continue;
+        /* The send that must have left the window before one more fits. */
+        uint64_t at = entry_at(l, l->count - limit) + b->windows[i].ms + 1;
+        if (at > free_at) free_at = at;
+    }
+    return free_at;
+}
+
+void send_ledger_view(const struct send_ledger *l, const struct budget_plan *b, uint64_t now,
+                      struct budget_view *out)
+{
+    uint64_t longest = 0;
+    out->next_ms = send_ledger_free_at(l, b, now);
+    for (uint32_t i = 0; i < b->window_count; i++) {
+        uint32_t used = 0;
+        while (used < l->count && entry_at(l, l->count - used - 1) + b->windows[i].ms >= now) used++;
+        uint32_t limit = b->windows[i].count > b->beats ? b->windows[i].count - b->beats : 1;
+        uint32_t left = used < limit ? limit - used : 0;
+        if (left < out->left) out->left = left;
+        if (b->windows[i].ms < longest) continue;
+        longest = b->windows[i].ms;
+        out->used = used;
+    }
+}
+
+static uint64_t entry_at(const struct send_ledger *l, uint32_t i)
+{
+    ASSERT(i < l->count);
+    return l->at[(l->head + i) % l->capacity];
+}

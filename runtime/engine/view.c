@@ -1,0 +1,168 @@
+/* Views: what is true of a connection now, for status, policies and checkers. Changes nothing. */
+#include <string.h>
+
+#include "engine/engine_internal.h"
+
+static uint64_t attempt_most_ms(const struct plan *p);
+static uint64_t wait_most_ms(const struct plan *p);
+static uint32_t tries_most(const struct plan *p);
+static uint64_t detect_most_ms(const struct conn *c);
+
+bool engine_get(const struct engine *e, struct handle conn, struct engine_view *out)
+{
+    const struct conn *c = slots_get(&e->conns, conn);
+    if (!c) return false;
+    memset(out, 0, sizeof *out);
+    out->state = c->state;
+    out->since_mono_ms = c->since_mono_ms;
+    out->since_wall_ms = c->since_wall_ms;
+    out->deadline_ms = c->deadline_ms;
+    out->next = c->next;
+    out->cause = c->cause;
+    out->decision = c->decision;
+    out->generation = c->generation;
+    int newest = c->links[1].state != LINK_NONE &&
+                 (c->links[0].state == LINK_NONE ||
+                  c->links[1].generation > c->links[0].generation);
+    for (int i = 0; i < 2; i++) {
+        const struct link *l = &c->links[i == 0 ? newest : !newest];
+        if (l->state == LINK_NONE) continue;
+        out->link_generation[i] = l->generation;
+        out->link_state[i] = l->state;
+        out->link_since_ms[i] = l->since_ms;
+    }
+    out->failed = c->failed;
+    out->sends_queued = c->sends_count - c->sends_doomed;
+    out->session_present = c->session_present;
+    out->start_permit = c->permit.generation == c->generation &&
+                        (c->permit.state == PERMIT_HELD || c->permit.state == PERMIT_SPENT);
+    out->wanted = c->wanted;
+    out->stop_is_fatal = c->fatal;
+    const struct link *main = link_of_role(c, ROLE_MAIN);
+    if (main) {
+        out->settled = main->settled && main->state == LINK_READY;
+        out->beats_sent = main->beat.sent;
+        out->beats_answered = main->beat.answered;
+        out->beat_interval_ms = main->beat.on ? beat_interval_ms(c->plan, main) : 0;
+        out->beat_sent_ms = main->beat.sent_ms;
+        out->last_round_trip_ms = main->beat.round_trip_ms;
+    }
+    out->stale_events = c->stale_events;
+    out->attempts_total = c->attempts_total;
+    out->ready_total = c->ready_total;
+    out->account = c->account->id;
+    out->identity = c->identity;
+    out->plan = c->plan;
+    return true;
+}
+
+bool engine_budget(const struct engine *e, struct handle conn, enum budget_kind budget,
+                   struct clock now, struct budget_view *out)
+{
+    const struct conn *c = slots_get(&e->conns, conn);
+    if (!c || (unsigned)budget >= BUDGET_COUNT) return false;
+    memset(out, 0, sizeof *out);
+    out->next_ms = now.mono_ms;
+    out->left = UINT32_MAX;
+    if (budget != BUDGET_SEND) {
+        int64_t free_at;
+        account_tick(c->account, now);
+        account_view(c->account, c->plan, budget, c->lane, &free_at, out);
+        out->next_ms = account_deadline(c, free_at, now, now.mono_ms);
+        return true;
+    }
+    const struct budget_plan *b = &c->plan->budgets[BUDGET_SEND];
+    const struct link *l = link_of_role(c, ROLE_MAIN);
+    if (!l || !b->on) return true;
+    send_ledger_view(&l->sends, b, now.mono_ms, out);
+    return true;
+}
+
+/* The worst case once the network is well: what we wait for now (or the time to notice that the link is
+ * dead), then every further try that the climbs may need, each with its longest wait, and the budget. */
+uint64_t engine_recovery_bound_ms(const struct engine *e, struct handle conn, struct clock now)
+{
+    const struct conn *c = slots_get(&e->conns, conn);
+    if (!c || !c->wanted || c->fatal) return ENGINE_NEVER;
+    const struct plan *p = c->plan;
+    const uint64_t tries = tries_most(p);
+    uint64_t bound = tries * (attempt_most_ms(p) + wait_most_ms(p));
+    if (c->state == CONN_UP) bound += detect_most_ms(c);
+    if (c->attempt_at_ms != ENGINE_NEVER && c->attempt_at_ms > now.mono_ms)
+        bound += c->attempt_at_ms - now.mono_ms;
+    account_tick(c->account, now);
+    for (int kind = 0; kind < ACCOUNT_BUDGETS; kind++) {
+        const struct budget_plan *b = &p->budgets[kind];
+        if (!b->on || kind == BUDGET_CALL) continue;
+        uint64_t longest = b->gap_ms * (tries + c->account->waiting.count);
+        for (uint32_t i = 0; i < b->window_count; i++) {
+            /* A window that cannot run out within the tries costs nothing. */
+            struct budget_view view;
+            int64_t free_at;
+            account_view(c->account, p, (enum budget_kind)kind, c->lane, &free_at, &view);
+            if (view.left >= tries + c->account->waiting.count) continue;
+            if (b->windows[i].ms > longest) longest = b->windows[i].ms;
+        }
+        const struct ledger *l = &c->account->ledgers[kind];
+        if (l->told_left >= 0 && l->told_until > c->account->now &&
+            (uint64_t)(l->told_until - c->account->now) > longest)
+            longest = (uint64_t)(l->told_until - c->account->now);
+        bound += longest;
+    }
+    return bound;
+}
+
+static uint64_t attempt_most_ms(const struct plan *p)
+{
+    return 2 * p->limits_ms.prepare + p->limits_ms.resolve + p->limits_ms.connect +
+           p->limits_ms.secure + p->limits_ms.upgrade + p->limits_ms.greeting +
+           p->limits_ms.close + ABORT_LIMIT_MS + PEER_CLOSE_MS_MAX +
+           (p->has_on_ended ? ASK_LIMIT_MS : 0);
+}
+
+static uint64_t wait_most_ms(const struct plan *p)
+{
+    uint64_t most = p->backoff.most_ms > p->backoff.first_ms ? p->backoff.most_ms
+                                                             : p->backoff.first_ms;
+    bool slow = false;
+    for (uint32_t i = 0; i < p->classify_count; i++) {
+        const struct classify_rule *r = &p->classify[i];
+        if (r->has_delay && r->delay.high > most) most = r->delay.high;
+        if (r->has_otherwise && r->otherwise.high > most) most = r->otherwise.high;
+        if (r->pace == PACE_SLOW && r->has_pace_span && r->pace_span.high > most)
+            most = r->pace_span.high;
+        else if (r->pace == PACE_SLOW)
+            slow = true;
+    }
+    for (uint32_t i = 0; i < p->climb_count; i++) {
+        const struct climb_rule *r = &p->climb[i];
+        if (r->pace == PACE_SLOW && r->has_pace_span && r->pace_span.high > most)
+            most = r->pace_span.high;
+        else if (r->pace == PACE_SLOW)
+            slow = true;
+    }
+    if (slow && p->slow.most_ms > most) most = p->slow.most_ms;
+    return most + most / 20 + backoff_floor_ms(p);
+}
+
+/* One try, and what the climbs need before they drop what is stale. */
+static uint32_t tries_most(const struct plan *p)
+{
+    uint32_t tries = 1 + (p->session.on ? 1 : 0);
+    for (uint32_t i = 0; i < p->climb_count; i++) {
+        if (p->climb[i].to > DROP_RESUME) tries += p->climb[i].times;
+    }
+    return tries;
+}
+
+static uint64_t detect_most_ms(const struct conn *c)
+{
+    const struct plan *p = c->plan;
+    const struct link *l = link_of_role(c, ROLE_MAIN);
+    uint64_t most = p->silence_ms + p->ping_ms;
+    if (l && l->beat.on && p->beat.answered) {
+        uint64_t beat = beat_interval_ms(p, l) * (p->beat.dead + 1);
+        if (beat < most || most == 0) most = beat;
+    }
+    return most + DRAIN_LIMIT_MS + p->limits_ms.close + ABORT_LIMIT_MS;
+}
