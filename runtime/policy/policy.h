@@ -116,6 +116,11 @@ struct policy_build *policy_build_create(struct policy_version *v, const struct 
 void policy_build_destroy(struct policy_build *b);
 /* Is `host` (no port) covered by the build's hosts? "*.example.org" matches one or more labels. */
 bool policy_host_allowed(const struct policy_build *b, const char *host);
+/* May this address be called or dialled? A good URL, encrypted unless it leads to this machine or the
+ * connection says `plain`, on the build's hosts. Else *why is a static sentence that begins with a verb
+ * and holds nothing of the address. */
+bool policy_url_allowed(const struct policy_build *b, const char *url, bool plain,
+                        const char **why);
 
 /* --- calling ------------------------------------------------------------------------------------ */
 

@@ -11,9 +11,13 @@ bool schema_check(const struct value *policy, const char *file, struct problems 
 /* Checks a connection's own keys (options and tune) against the policy's. */
 bool schema_check_settings(const struct value *policy, const struct value *settings, const char *file,
                            struct problems *problems);
-/* Compiles plan, rules, options, hosts, fingerprints, fetch and every rules from checked tables. */
-bool schema_build(const struct value *policy, const struct value *settings, const char *file,
-                  uint32_t version, struct policy_build *out, struct problems *problems);
+/* Compiles plan, rules, options, hosts, fingerprints, fetch and every rules from checked tables.
+ * `out` is overwritten, its `version` kept. False: nothing in `out` is owned. */
+bool schema_build(const struct value *policy, const char *policy_file,
+                  const struct value *settings, const char *settings_file, uint32_t version,
+                  struct policy_build *out, struct problems *problems);
+/* Frees what `out` owns, `version` excepted. */
+void schema_build_deinit(struct policy_build *b);
 /* A matcher table over take fields, as conn:await takes it: `{ op = 10 }`. Owned by the caller. */
 bool schema_frame_matchers(const struct value *table, const struct frame_rules *rules,
                            struct frame_matchers *out, char *error, size_t error_bytes);

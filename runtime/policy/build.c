@@ -1,0 +1,34 @@
+/* Builds: a version compiled for one connection's settings, and what may be reached with it. Owns the
+ * build and its reference to the version; never enters Lua. */
+#include "policy/policy.h"
+
+#include <stdlib.h>
+
+#include "base/assert.h"
+#include "policy/schema.h"
+#include "policy/version_internal.h"
+
+struct policy_build *policy_build_create(struct policy_version *v, const struct value *settings,
+                                         const char *file, struct problems *problems)
+{
+    struct policy_build *b = calloc(1, sizeof *b);
+    ASSERT(b != NULL);
+    struct value none = value_table();
+    bool ok = schema_build(policy__tables(v), policy_path(v), settings ? settings : &none, file,
+                           policy_version_number(v), b, problems);
+    value_clear(&none);
+    if (!ok) {
+        free(b);
+        return NULL;
+    }
+    b->version = policy_ref(v);
+    return b;
+}
+
+void policy_build_destroy(struct policy_build *b)
+{
+    if (!b) return;
+    schema_build_deinit(b);
+    policy_unref(b->version);
+    free(b);
+}

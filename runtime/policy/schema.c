@@ -1,0 +1,560 @@
+/* Schema: the pass over one policy. Knows how to read each kind of value and how to say what is wrong
+ * with it; what the keys are stands in schema_tables.c. No Lua, no files, no clock. */
+#include "policy/schema.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/duration.h"
+#include "base/text.h"
+#include "policy/schema_internal.h"
+
+static void report(struct schema *s, bool warning, const char *path, uint32_t line,
+                   const char *format, va_list args);
+static void one(struct schema *s, const struct key *k, const struct value *v, void *base);
+static void unknown_keys(struct schema *s, const struct key *keys, const struct value *table);
+static void integer_store(void *to, size_t width, int64_t n);
+static void text_store(struct schema *s, const struct key *k, const struct value *v, char *to);
+static bool size_read(struct schema *s, const struct value *v, double low, double high,
+                      uint64_t *out);
+static bool compile(struct schema *s);
+
+bool schema_check(const struct value *policy, const char *file, struct problems *problems)
+{
+    struct policy_build scratch = { 0 };
+    struct schema s = {
+        .policy = policy, .policy_file = file, .settings_file = file,
+        .out = &scratch, .problems = problems,
+    };
+    bool ok = compile(&s);
+    schema_build_deinit(&scratch);
+    return ok;
+}
+
+bool schema_check_settings(const struct value *policy, const struct value *settings,
+                           const char *file, struct problems *problems)
+{
+    struct policy_build scratch = { 0 };
+    struct schema s = {
+        .policy = policy, .settings = settings, .policy_file = "the policy",
+        .settings_file = file, .out = &scratch, .problems = problems,
+    };
+    bool ok = compile(&s);
+    schema_build_deinit(&scratch);
+    return ok;
+}
+
+bool schema_build(const struct value *policy, const char *policy_file,
+                  const struct value *settings, const char *settings_file, uint32_t version,
+                  struct policy_build *out, struct problems *problems)
+{
+    *out = (struct policy_build){ .version = out->version };
+    struct schema s = {
+        .policy = policy, .settings = settings, .policy_file = policy_file,
+        .settings_file = settings_file, .out = out, .problems = problems,
+    };
+    bool ok = compile(&s);
+    if (!ok) {
+        schema_build_deinit(out);
+        return false;
+    }
+    text_copy(out->plan.file, sizeof out->plan.file, policy_file, strlen(policy_file));
+    out->plan.version = version;
+    return true;
+}
+
+void schema_build_deinit(struct policy_build *b)
+{
+    plan_deinit(&b->plan);
+    frame_rules_deinit(&b->rules);
+    value_clear(&b->options);
+    for (uint32_t i = 0; i < b->host_count; i++) free(b->hosts[i]);
+    free(b->hosts);
+    *b = (struct policy_build){ .version = b->version };
+}
+
+static bool compile(struct schema *s)
+{
+    uint32_t errors_before = s->problems->errors;
+    plan_defaults(&s->out->plan);
+    s->out->rules.message_bytes_max = SCHEMA_MESSAGE_BYTES;
+    s->out->rules.send_bytes_max = SCHEMA_SEND_BYTES;
+    s->out->options = value_table();
+    if (s->policy->kind != VALUE_TABLE) {
+        schema__error(s, "a policy file returns holdfast.policy { ... }");
+        return false;
+    }
+    s->line = s->policy->line;
+    schema__overlay(s);
+    schema__take(s);
+    schema__keys(s, schema__root, &s->tables, s->out);
+    schema__settle_options(s);
+    schema__cross(s);
+    bool ok = s->problems->errors == errors_before;
+    if (ok && !frame_rules_prepare(&s->out->rules)) {
+        schema__error(s, "the paths of frames.take could not be compiled");
+        ok = false;
+    }
+    value_clear(&s->tables);
+    value_clear(&s->direct.values);
+    value_clear(&s->tune.values);
+    return ok;
+}
+
+/* --- where we are ------------------------------------------------------------------------------- */
+
+void schema__enter(struct schema *s, const char *name, uint32_t index, const struct value *v)
+{
+    ASSERT(s->depth < SCHEMA_DEPTH_MAX);
+    size_t len = strlen(s->path);
+    s->stack[s->depth].path_len = len;
+    s->stack[s->depth].line = s->line;
+    s->depth++;
+    char part[80];
+    if (name) {
+        snprintf(part, sizeof part, "%s%.64s", len ? "." : "", name);
+    } else {
+        snprintf(part, sizeof part, "[%u]", index);
+    }
+    text_copy(s->path + len, sizeof s->path - len, part, strlen(part));
+    if (v && v->line) s->line = v->line;
+}
+
+void schema__leave(struct schema *s)
+{
+    ASSERT(s->depth > 0);
+    s->depth--;
+    s->path[s->stack[s->depth].path_len] = 0;
+    s->line = s->stack[s->depth].line;
+}
+
+/* --- what is wrong ------------------------------------------------------------------------------ */
+
+void schema__error(struct schema *s, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    report(s, false, s->path, s->line, format, args);
+    va_end(args);
+}
+
+void schema__warn(struct schema *s, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    report(s, true, s->path, s->line, format, args);
+    va_end(args);
+}
+
+/* The line of the value at a path such as "alive.silence", or of the nearest table above it. */
+static uint32_t line_of(const struct schema *s, const char *path)
+{
+    const struct value *v = &s->tables;
+    uint32_t line = v->line;
+    while (*path) {
+        char name[64];
+        size_t n = strcspn(path, ".");
+        text_copy(name, sizeof name, path, n);
+        v = value_get(v, name);
+        if (!v) break;
+        if (v->line) line = v->line;
+        path += n + (path[n] == '.');
+    }
+    return line;
+}
+
+void schema__error_at(struct schema *s, const char *a, const char *b, const char *format, ...)
+{
+    const char *file;
+    uint32_t line;
+    char key[128];
+    const char *at = a;
+    if (b && !schema__origin(s, a, &file, &line, key) && schema__origin(s, b, &file, &line, key)) {
+        at = b;
+    }
+    va_list args;
+    va_start(args, format);
+    report(s, false, at, line_of(s, at), format, args);
+    va_end(args);
+}
+
+void schema__warn_at(struct schema *s, const char *a, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    report(s, true, a, line_of(s, a), format, args);
+    va_end(args);
+}
+
+static void report(struct schema *s, bool warning, const char *path, uint32_t line,
+                   const char *format, va_list args)
+{
+    char text[400], key[128];
+    const char *file = s->policy_file;
+    vsnprintf(text, sizeof text, format, args);
+    text_copy(key, sizeof key, path, strlen(path));
+    bool theirs = s->in_settings;
+    if (theirs) {
+        file = s->settings_file;
+    } else {
+        theirs = schema__origin(s, path, &file, &line, key);
+    }
+    /* The policy's own warnings were given when it was loaded. */
+    if (warning && s->settings && !theirs) return;
+    problems_add(s->problems, warning, file, line, key, "%s", text);
+}
+
+const char *schema__describe(const struct schema *s, const struct value *v, char out[96])
+{
+    switch (v->kind) {
+    case VALUE_NIL:
+        return strcpy(out, "nothing");
+    case VALUE_BOOL:
+        return strcpy(out, v->boolean ? "true" : "false");
+    case VALUE_NUMBER:
+        snprintf(out, 96, "the number %.14g", v->number);
+        return out;
+    case VALUE_STRING:
+        if (s->in_settings) return strcpy(out, "a text"); /* it could be a secret in the wrong place */
+        snprintf(out, 96, "\"%.60s%s\"", v->string.bytes, v->string.len > 60 ? "..." : "");
+        return out;
+    case VALUE_SECRET:
+        return strcpy(out, "a secret");
+    case VALUE_TABLE:
+        return strcpy(out, "a table");
+    case VALUE_FUNCTION:
+        return strcpy(out, "a function");
+    }
+    return strcpy(out, "something else");
+}
+
+void schema__unknown(struct schema *s, const char *name, const char *const *names, size_t count)
+{
+    const char *near = text_nearest(name, names, count);
+    if (near) {
+        schema__error(s, "unknown key; did you mean `%s`?", near);
+        return;
+    }
+    char list[300] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < count && used < sizeof list - 40; i++) {
+        used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", names[i]);
+    }
+    schema__error(s, "unknown key; known here: %s", list);
+}
+
+bool schema__is_list(struct schema *s, const struct value *v, const char *of, uint32_t most)
+{
+    char text[96];
+    if (v->kind != VALUE_TABLE) {
+        schema__error(s, "expected a list of %s, got %s", of, schema__describe(s, v, text));
+        return false;
+    }
+    uint32_t count = value_length(v);
+    if (count != v->table->count) {
+        schema__error(s, "expected a list of %s, without named keys or holes", of);
+        return false;
+    }
+    if (count > most) {
+        schema__error(s, "has %u items, at most %u are possible", count, most);
+        return false;
+    }
+    return true;
+}
+
+/* --- one table ---------------------------------------------------------------------------------- */
+
+void schema__keys(struct schema *s, const struct key *keys, const struct value *table, void *base)
+{
+    char text[96];
+    if (table->kind != VALUE_TABLE) {
+        schema__error(s, "expected a table, got %s", schema__describe(s, table, text));
+        return;
+    }
+    unknown_keys(s, keys, table);
+    for (const struct key *k = keys; k->name; k++) {
+        const struct value *v = value_get(table, k->name);
+        if (!v && k->flags & KEY_REQUIRED) {
+            schema__enter(s, k->name, 0, NULL);
+            schema__error(s, "is missing: %s", k->about);
+            schema__leave(s);
+        }
+        if (!v) continue;
+        schema__enter(s, k->name, 0, v);
+        one(s, k, v, base);
+        schema__leave(s);
+    }
+}
+
+static void unknown_keys(struct schema *s, const struct key *keys, const struct value *table)
+{
+    const char *names[64];
+    size_t count = 0;
+    for (const struct key *k = keys; k->name; k++) {
+        ASSERT(count < sizeof names / sizeof names[0]);
+        names[count++] = k->name;
+    }
+    for (uint32_t i = 0; i < table->table->count; i++) {
+        const struct value_pair *p = &table->table->pairs[i];
+        if (p->key.kind == VALUE_NUMBER) {
+            schema__enter(s, NULL, p->key.number > 0 && p->key.number < 1e6 ? (uint32_t)p->key.number : 0,
+                          &p->value);
+            schema__error(s, "a value without a name; this table has named keys only");
+            schema__leave(s);
+            continue;
+        }
+        const char *name = value_text(&p->key);
+        bool known = false;
+        for (size_t k = 0; k < count && !known; k++) known = strcmp(names[k], name) == 0;
+        if (known) continue;
+        schema__enter(s, name, 0, &p->value);
+        schema__unknown(s, name, names, count);
+        schema__leave(s);
+    }
+}
+
+static void one(struct schema *s, const struct key *k, const struct value *v, void *base)
+{
+    char text[96];
+    void *to = k->width ? (char *)base + k->at : NULL;
+    union {
+        uint64_t whole;
+        int64_t integer;
+        double number;
+        struct span_ms span;
+    } got;
+    switch (k->type) {
+    case KEY_BOOL:
+        if (v->kind != VALUE_BOOL) {
+            schema__error(s, "expected true or false, got %s", schema__describe(s, v, text));
+        } else if (to) {
+            *(bool *)to = v->boolean;
+        }
+        return;
+    case KEY_INTEGER:
+        if (schema__integer(s, v, k->low, k->high, &got.integer) && to) {
+            integer_store(to, k->width, got.integer);
+        }
+        return;
+    case KEY_NUMBER:
+        if (schema__number(s, v, k->low, k->high, &got.number) && to) *(double *)to = got.number;
+        return;
+    case KEY_DURATION:
+        if (k->flags & KEY_OFF && v->kind == VALUE_BOOL && !v->boolean) {
+            *(uint64_t *)to = 0;
+            return;
+        }
+        if (schema__duration(s, v, k->low, k->high, &got.whole) && to) *(uint64_t *)to = got.whole;
+        return;
+    case KEY_SPAN:
+        if (schema__span(s, v, k->low, k->high, &got.span) && to) *(struct span_ms *)to = got.span;
+        return;
+    case KEY_SIZE:
+        if (size_read(s, v, k->low, k->high, &got.whole) && to) *(uint64_t *)to = got.whole;
+        return;
+    case KEY_TEXT:
+        text_store(s, k, v, to);
+        return;
+    case KEY_NAME:
+        schema__name(s, v, to, k->width);
+        return;
+    case KEY_WORD: {
+        int index = schema__word(s, v, k->words);
+        if (index >= 0 && to) *(unsigned *)to = (unsigned)index;
+        return;
+    }
+    case KEY_FUNCTION:
+        if (v->kind != VALUE_FUNCTION) {
+            schema__error(s, "expected a function, got %s", schema__describe(s, v, text));
+        } else if (to) {
+            *(bool *)to = true;
+        }
+        return;
+    case KEY_TABLE:
+        schema__keys(s, k->keys, v, to ? to : base);
+        return;
+    case KEY_CUSTOM:
+        k->custom(s, v, to ? to : base);
+        return;
+    }
+}
+
+static void integer_store(void *to, size_t width, int64_t n)
+{
+    if (width == sizeof(uint16_t)) {
+        *(uint16_t *)to = (uint16_t)n;
+    } else {
+        ASSERT(width == sizeof(uint32_t));
+        *(uint32_t *)to = (uint32_t)n;
+    }
+}
+
+static void text_store(struct schema *s, const struct key *k, const struct value *v, char *to)
+{
+    char text[96];
+    if (v->kind != VALUE_STRING) {
+        schema__error(s, "expected a text, got %s", schema__describe(s, v, text));
+    } else if (!text_is_utf8(v->string.bytes, v->string.len) ||
+               memchr(v->string.bytes, 0, v->string.len)) {
+        schema__error(s, "expected a text in UTF-8");
+    } else if (k->high > 0 && (double)v->string.len > k->high) {
+        schema__error(s, "is %zu bytes long, at most %.0f are possible", v->string.len, k->high);
+    } else if (to) {
+        text_copy(to, k->width, v->string.bytes, v->string.len);
+    }
+}
+
+/* --- one value ---------------------------------------------------------------------------------- */
+
+bool schema__duration(struct schema *s, const struct value *v, double low, double high,
+                      uint64_t *out)
+{
+    char text[96], a[DURATION_TEXT_MAX], b[DURATION_TEXT_MAX];
+    if (high <= 0) high = (double)DURATION_MS_MAX;
+    if (v->kind != VALUE_STRING || !duration_parse(v->string.bytes, v->string.len, out)) {
+        schema__error(s, "expected a duration with a unit, such as \"30s\" (ms s m h d), got %s",
+                      schema__describe(s, v, text));
+        return false;
+    }
+    if ((double)*out < low) {
+        schema__error(s, "is %s; the least possible is %s", duration_format(*out, a),
+                      duration_format((uint64_t)low, b));
+        return false;
+    }
+    if ((double)*out > high) {
+        schema__error(s, "is %s; the most possible is %s", duration_format(*out, a),
+                      duration_format((uint64_t)high, b));
+        return false;
+    }
+    return true;
+}
+
+bool schema__span(struct schema *s, const struct value *v, double low, double high,
+                  struct span_ms *out)
+{
+    if (v->kind != VALUE_TABLE) {
+        if (!schema__duration(s, v, low, high, &out->low)) return false;
+        out->high = out->low;
+        return true;
+    }
+    if (value_length(v) != 2 || v->table->count != 2) {
+        schema__error(s, "expected one duration or a pair, such as { \"1s\", \"5s\" }");
+        return false;
+    }
+    bool ok = true;
+    for (uint32_t i = 1; i <= 2; i++) {
+        schema__enter(s, NULL, i, value_at(v, i));
+        ok = schema__duration(s, value_at(v, i), low, high, i == 1 ? &out->low : &out->high) && ok;
+        schema__leave(s);
+    }
+    if (ok && out->low > out->high) {
+        schema__error(s, "the pair is the wrong way round: the smaller duration comes first");
+        return false;
+    }
+    return ok;
+}
+
+static bool size_read(struct schema *s, const struct value *v, double low, double high,
+                      uint64_t *out)
+{
+    char text[96];
+    bool ok = false;
+    if (v->kind == VALUE_NUMBER) {
+        ok = v->number >= 0 && v->number <= 0x1p50 && v->number == floor(v->number);
+        if (ok) *out = (uint64_t)v->number;
+    } else if (v->kind == VALUE_STRING) {
+        ok = size_parse(v->string.bytes, v->string.len, out);
+    }
+    if (!ok) {
+        schema__error(s, "expected a size, such as \"64MiB\" or 4096, got %s",
+                      schema__describe(s, v, text));
+        return false;
+    }
+    if ((double)*out < low || (double)*out > high) {
+        schema__error(s, "is %llu bytes; possible are %.0f to %.0f", (unsigned long long)*out, low,
+                      high);
+        return false;
+    }
+    return true;
+}
+
+bool schema__integer(struct schema *s, const struct value *v, double low, double high, int64_t *out)
+{
+    char text[96];
+    if (v->kind != VALUE_NUMBER || v->number != floor(v->number) || fabs(v->number) > 0x1p53) {
+        schema__error(s, "expected a whole number, got %s", schema__describe(s, v, text));
+        return false;
+    }
+    if (v->number < low || v->number > high) {
+        schema__error(s, "is %.0f; possible are %.0f to %.0f", v->number, low, high);
+        return false;
+    }
+    *out = (int64_t)v->number;
+    return true;
+}
+
+bool schema__number(struct schema *s, const struct value *v, double low, double high, double *out)
+{
+    char text[96];
+    if (v->kind != VALUE_NUMBER || !isfinite(v->number)) {
+        schema__error(s, "expected a number, got %s", schema__describe(s, v, text));
+        return false;
+    }
+    if (v->number < low || v->number > high) {
+        schema__error(s, "is %.14g; possible are %.14g to %.14g", v->number, low, high);
+        return false;
+    }
+    *out = v->number;
+    return true;
+}
+
+bool schema__is_name(const char *text, size_t bytes_max)
+{
+    size_t n = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.");
+    return n > 0 && n <= bytes_max && text[n] == 0;
+}
+
+bool schema__name(struct schema *s, const struct value *v, char *out, size_t width)
+{
+    char text[96];
+    if (v->kind != VALUE_STRING || strlen(v->string.bytes) != v->string.len ||
+        !schema__is_name(v->string.bytes, width - 1)) {
+        schema__error(s, "expected a name (letters, digits, - _ . and at most %zu bytes), got %s",
+                      width - 1, schema__describe(s, v, text));
+        return false;
+    }
+    text_copy(out, width, v->string.bytes, v->string.len);
+    return true;
+}
+
+int schema__word(struct schema *s, const struct value *v, const char *const *words)
+{
+    char text[96], list[240] = "";
+    size_t used = 0, count = 0;
+    for (; words[count]; count++) {
+        if (v->kind == VALUE_STRING && strcmp(words[count], v->string.bytes) == 0) return (int)count;
+        if (used < sizeof list - 40) {
+            used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", count ? ", " : "",
+                                     words[count]);
+        }
+    }
+    const char *near = v->kind == VALUE_STRING ? text_nearest(v->string.bytes, words, count) : NULL;
+    schema__describe(s, v, text);
+    if (near) {
+        schema__error(s, "unknown word %s; did you mean \"%s\"?", text, near);
+    } else {
+        schema__error(s, "expected one of %s, got %s", list, text);
+    }
+    return -1;
+}
+
+void *schema__alloc(size_t count, size_t size)
+{
+    void *memory = calloc(count ? count : 1, size);
+    ASSERT(memory != NULL);
+    return memory;
+}

@@ -1,0 +1,172 @@
+/* What the files of the schema share: the description of keys, and the pass over one policy.
+ *
+ * Glossary
+ *   key      one entry of the declarative tables in schema_tables.c
+ *   pass     one compilation of a whole policy, with or without a connection's settings; checks and
+ *            fills a policy_build at once, so that what is checked is what is built
+ *   path     where the pass is: "classify[3].verdict"
+ *   overlay  values that a connection lays over the policy's tables: `tune`, `backlog`, and options
+ *            of the type tune. A problem in one names the configuration, not the policy.
+ *
+ * To add a key: one line in schema_tables.c, with its place in the plan; a good and some bad values in
+ * tests/unit/policy_schema/keys_spec.lua. */
+#ifndef HOLDFAST_POLICY_SCHEMA_INTERNAL_H
+#define HOLDFAST_POLICY_SCHEMA_INTERNAL_H
+
+#include "policy/policy.h"
+
+#define SCHEMA_DEPTH_MAX 16
+#define SCHEMA_ROWS_MAX 256   /* of one list of rules */
+#define SCHEMA_WANTS_MAX 64   /* alternatives of one matcher key */
+#define SCHEMA_OPTIONS_MAX 64
+#define SCHEMA_HOSTS_MAX 64
+#define SCHEMA_MESSAGE_BYTES ((uint64_t)64 << 20) /* sizes.message when nothing is said */
+#define SCHEMA_SEND_BYTES ((uint64_t)1 << 20)     /* sizes.send */
+
+enum key_type {
+    KEY_BOOL,     /* bool */
+    KEY_INTEGER,  /* uint16_t or uint32_t, by width */
+    KEY_NUMBER,   /* double */
+    KEY_DURATION, /* uint64_t, ms */
+    KEY_SPAN,     /* struct span_ms: one duration or a pair */
+    KEY_SIZE,     /* uint64_t, bytes */
+    KEY_TEXT,     /* char[width] */
+    KEY_NAME,     /* char[width]: letters, digits, '_', '-', '.' */
+    KEY_WORD,     /* an enum: index into words */
+    KEY_FUNCTION, /* bool: it is there */
+    KEY_TABLE,    /* `keys` below it */
+    KEY_CUSTOM,   /* `custom` reads it */
+};
+
+enum key_flags {
+    KEY_REQUIRED = 1,
+    KEY_FIXED = 2, /* `tune` may not set it */
+    KEY_NAMED = 4, /* CUSTOM: a table of named rows, each merged by `tune` along `keys` */
+    KEY_OFF = 8,   /* DURATION: `false` turns it off */
+};
+
+struct schema;
+
+struct key {
+    const char *name;
+    enum key_type type;
+    unsigned flags;
+    double low, high;         /* both included: ms, bytes or the number; text: bytes */
+    const char *const *words; /* WORD: ends with NULL */
+    const struct key *keys;   /* TABLE: ends with a nameless one; CUSTOM: of its rows, or NULL */
+    /* CUSTOM; `base`: of what is being filled. */
+    void (*custom)(struct schema *s, const struct value *v, void *base);
+    size_t at, width;         /* where it goes in `base`; width 0: nowhere */
+    const char *standard;     /* the default, in words */
+    const char *about;
+};
+
+struct overlay {
+    struct value values;  /* owned; shaped like a policy's tables */
+    char prefix[8];       /* "tune." or "" */
+    const char *file;     /* borrowed */
+};
+
+struct schema {
+    const struct value *policy;   /* borrowed; as written */
+    const struct value *settings; /* borrowed, or NULL: a check of the policy alone */
+    const char *policy_file, *settings_file;
+    struct value tables;          /* owned; the policy with its overlays */
+    struct overlay direct, tune;
+    struct policy_build *out;
+    struct problems *problems;
+    bool in_settings;             /* the path is within the settings, not the policy */
+    char path[128];
+    uint32_t depth;
+    struct {
+        size_t path_len;
+        uint32_t line;
+    } stack[SCHEMA_DEPTH_MAX];
+    uint32_t line;                /* of the nearest enclosing value that knows its line */
+};
+
+/* --- schema.c: where we are, what is wrong, one value ------------------------------------------- */
+
+/* Steps into a key or (name NULL) an item; every enter has its leave. */
+void schema__enter(struct schema *s, const char *name, uint32_t index, const struct value *v);
+void schema__leave(struct schema *s);
+void schema__error(struct schema *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void schema__warn(struct schema *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* An error about the root path `a` ("alive.silence") that `b` (may be NULL) shares: named at whichever
+ * the connection's own settings hold, else at `a`. */
+void schema__error_at(struct schema *s, const char *a, const char *b, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+void schema__warn_at(struct schema *s, const char *a, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* "the number 30", "the text \"30 sec\"", "a table"; of a secret never more than that it is one, and in
+ * settings never what a text says. `out` is returned. */
+const char *schema__describe(const struct schema *s, const struct value *v, char out[96]);
+/* Checks a table against `keys` and fills `base`. */
+void schema__keys(struct schema *s, const struct key *keys, const struct value *table, void *base);
+/* True when v is a table with items 1..n alone; otherwise an error was added. */
+bool schema__is_list(struct schema *s, const struct value *v, const char *of, uint32_t most);
+void schema__unknown(struct schema *s, const char *name, const char *const *names, size_t count);
+bool schema__duration(struct schema *s, const struct value *v, double low, double high, uint64_t *out);
+bool schema__span(struct schema *s, const struct value *v, double low, double high,
+                  struct span_ms *out);
+bool schema__integer(struct schema *s, const struct value *v, double low, double high, int64_t *out);
+bool schema__number(struct schema *s, const struct value *v, double low, double high, double *out);
+bool schema__name(struct schema *s, const struct value *v, char *out, size_t width);
+/* The index of v's text in `words`, or -1 and an error. */
+int schema__word(struct schema *s, const struct value *v, const char *const *words);
+bool schema__is_name(const char *text, size_t bytes_max);
+void *schema__alloc(size_t count, size_t size);
+
+/* --- schema_tables.c ---------------------------------------------------------------------------- */
+
+extern const struct key schema__root[];
+
+/* --- the customs, by file ----------------------------------------------------------------------- */
+
+/* schema_frames.c */
+extern const struct key schema__frames[];
+void schema__take(struct schema *s);
+/* A matcher or a list of them over the fields of `take`, into `out`. Keys of `others` (may be NULL, ends
+ * with a nameless one) are left to the caller. */
+void schema__frame_matchers(struct schema *s, const struct value *v, const struct key *others,
+                            struct frame_matchers *out);
+/* schema_rules.c */
+extern const struct key schema__classify_row[], schema__climb_row[];
+void schema__classify(struct schema *s, const struct value *v, void *base);
+void schema__climb(struct schema *s, const struct value *v, void *base);
+/* schema_numbers.c */
+void schema__beat_every(struct schema *s, const struct value *v, void *base);
+void schema__beat_asked(struct schema *s, const struct value *v, void *base);
+void schema__beat_answer(struct schema *s, const struct value *v, void *base);
+void schema__close_code(struct schema *s, const struct value *v, void *base);
+void schema__budget_windows(struct schema *s, const struct value *v, void *base);
+void schema__budget_share(struct schema *s, const struct value *v, void *base);
+void schema__start_frame(struct schema *s, const struct value *v, void *base);
+extern const struct key schema__fetch_row[];
+void schema__fetch(struct schema *s, const struct value *v, void *base);
+void schema__every(struct schema *s, const struct value *v, void *base);
+/* schema_options.c */
+extern const struct key schema__option_row[];
+void schema__options(struct schema *s, const struct value *v, void *base);
+void schema__option_names(struct schema *s, const struct value *v, void *base);
+void schema__lane(struct schema *s, const struct value *v, void *base);
+void schema__hosts(struct schema *s, const struct value *v, void *base);
+/* Checks the settings, fills options, hosts, fingerprints and lane. */
+void schema__settle_options(struct schema *s);
+/* schema_tune.c: lays the settings over the policy's tables; fills s->tables and the overlays. */
+void schema__overlay(struct schema *s);
+/* The place of the value at s->path or another root path: true when an overlay holds it. `key_out` holds
+ * 128 bytes. */
+bool schema__origin(const struct schema *s, const char *path, const char **file_out,
+                    uint32_t *line_out, char *key_out);
+/* schema_cross.c: what one key alone cannot tell. */
+void schema__cross(struct schema *s);
+
+/* A pattern of `public`: text that begins with ^, then literal bytes, ".", %a %d %w %x (and escapes of
+ * punctuation) and sets, each with + * ? or nothing, possibly $ at the end. No captures, and what was
+ * taken is never given back, so that it costs one look per byte. */
+bool public_pattern_is_valid(const char *pattern);
+/* Length of the part of `bytes` that matches, or -1. */
+long public_pattern_match(const char *pattern, const char *bytes, size_t len);
+
+#endif
