@@ -1,0 +1,84 @@
+/* BIO: the bytes of a link's socket for OpenSSL. Keeps what OpenSSL's own socket BIO loses: the errno
+ * of the call that failed, whether the stream ended, and the first bytes of a peer that may not speak
+ * TLS at all. Sends with MSG_NOSIGNAL. */
+#include <errno.h>
+#include <openssl/bio.h>
+#include <pthread.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "net/net_internal.h"
+
+static BIO_METHOD *method; /* made once per process, never changed after */
+static pthread_once_t method_once = PTHREAD_ONCE_INIT;
+
+static bool would_block(int error)
+{
+    return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
+}
+
+static int bio_read(BIO *bio, char *out, int len)
+{
+    struct net_link *link = BIO_get_data(bio);
+    BIO_clear_retry_flags(bio);
+    ssize_t got = recv(link->fd, out, (size_t)len, 0);
+    if (got < 0) {
+        if (would_block(errno)) BIO_set_retry_read(bio);
+        else link->sys_errno = errno;
+        return -1;
+    }
+    if (got == 0) {
+        link->sys_eof = true;
+        return 0;
+    }
+    if (link->first_len < sizeof link->first) {
+        size_t room = sizeof link->first - link->first_len;
+        size_t take = (size_t)got < room ? (size_t)got : room;
+        memcpy(link->first + link->first_len, out, take);
+        link->first_len += (uint8_t)take;
+    }
+    return (int)got;
+}
+
+static int bio_write(BIO *bio, const char *bytes, int len)
+{
+    struct net_link *link = BIO_get_data(bio);
+    BIO_clear_retry_flags(bio);
+    ssize_t sent = send(link->fd, bytes, (size_t)len, MSG_NOSIGNAL);
+    if (sent < 0) {
+        if (would_block(errno)) BIO_set_retry_write(bio);
+        else link->sys_errno = errno;
+        return -1;
+    }
+    return (int)sent;
+}
+
+static long bio_ctrl(BIO *bio, int command, long number, void *pointer)
+{
+    (void)number;
+    (void)pointer;
+    struct net_link *link = BIO_get_data(bio);
+    if (command == BIO_CTRL_FLUSH) return 1;
+    if (command == BIO_CTRL_EOF) return link->sys_eof;
+    return 0;
+}
+
+static void make_method(void)
+{
+    method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "link");
+    if (!method) return;
+    BIO_meth_set_read(method, bio_read);
+    BIO_meth_set_write(method, bio_write);
+    BIO_meth_set_ctrl(method, bio_ctrl);
+}
+
+BIO *bio__create(struct net_link *link)
+{
+    pthread_once(&method_once, make_method);
+    if (!method) return NULL;
+    BIO *bio = BIO_new(method);
+    if (!bio) return NULL;
+    BIO_set_data(bio, link);
+    BIO_set_init(bio, 1);
+    return bio;
+}

@@ -1,0 +1,268 @@
+/* What the files of net/ share. Nobody else includes this.
+ *
+ * One turn of the loop: poll callbacks read and connect; then, in uv_prepare, queued turns run (what
+ * ops asked for), the runtime's tick if it is due, and last all written bytes are flushed, so that
+ * many small writes become one. An active uv_idle keeps the loop from sleeping while turns wait. */
+#ifndef HOLDFAST_NET_NET_INTERNAL_H
+#define HOLDFAST_NET_NET_INTERNAL_H
+
+#include <netinet/in.h>
+#include <openssl/ssl.h>
+#include <sys/socket.h>
+
+#include "base/buffer.h"
+#include "net/list.h"
+#include "net/net.h"
+#include "net/table.h"
+
+#define NET_READ_BYTES ((size_t)64 << 10) /* the loop's one read buffer; also a link's share of a turn */
+#define NET_DRAIN_BYTES_MAX ((size_t)1 << 20)
+#define NET_ADDRESSES_MAX 8
+/* How long one address may take while others follow; the last one is bounded by the engine's limit.
+ * The one exception to "a host keeps no stage timer": otherwise a black-holed first address would
+ * eat the whole limit, each time, for ever. */
+#define NET_ATTEMPT_MS 3000
+#define NET_HOST_BYTES_MAX 254
+
+/* Work to be done in the next turn. */
+struct turn {
+    struct node node;
+    void (*run)(struct turn *turn);
+};
+
+/* Somebody waiting for a shared answer (a lookup, a trust). `done` comes from the loop. */
+struct wait {
+    struct node node;
+    void (*done)(struct wait *wait);
+};
+
+union address {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+};
+
+struct address_list {
+    uint32_t count;
+    union address items[NET_ADDRESSES_MAX];
+};
+
+struct http;
+struct resolver;
+struct trusts;
+
+struct net {
+    uv_loop_t *loop;
+    const struct host_sink *sink;
+    struct runtime *rt;
+    void (*tick)(struct runtime *rt);
+    uint64_t (*deadline_ms)(struct runtime *rt);
+
+    struct node turns;       /* struct turn */
+    struct node flushes;     /* struct net_link.flush */
+    struct node attempts;    /* struct net_link.attempt: oldest first, all with the same bound */
+    struct table links;      /* struct net_link */
+    struct table calls;      /* struct http_call */
+    struct resolver *resolver; /* owned */
+    struct trusts *trusts;     /* owned */
+    struct http *http;         /* owned */
+    uint8_t *read_buffer;      /* owned, NET_READ_BYTES; in use only while one link is read */
+
+    uv_prepare_t prepare;
+    uv_idle_t idle;
+    uv_timer_t timer;          /* the runtime's deadline */
+    uv_timer_t attempt_timer;  /* the oldest attempt's bound */
+    bool wake;
+    uint64_t armed_ms;         /* NET_DEADLINE_NEVER when the timer is stopped */
+
+    uint64_t lag_ms[2];        /* largest of this and of the last window */
+    uint64_t lag_window_ms;    /* when this one began */
+    uint64_t turn_at_ns, idle_at_ns;
+
+    bool closing;
+    uint32_t holds;            /* uv handles and pool work that are not over */
+    void (*closed)(void *data);
+    void *closed_data;
+    struct net_counts counts;
+};
+
+uint64_t net__now_ms(void);
+/* Runs `turn` in the next turn; once, however often it is asked for. */
+void net__queue(struct net *net, struct turn *turn);
+void net__flush_soon(struct net *net, struct node *flush);
+void net__arm_attempts(struct net *net);
+/* Keeps `net` alive until as many releases. */
+void net__hold(struct net *net);
+void net__release(struct net *net);
+/* Causes with a printf'ed reason, cut to fit and made printable. */
+struct cause net__cause(enum stage stage, enum cause_kind kind, int64_t code, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+/* The kind that an errno of connect() means. */
+enum cause_kind net__connect_kind(int error);
+/* The kind that an errno of a stream means. */
+enum cause_kind net__stream_kind(int error);
+
+/* resolve.c */
+struct resolve_wait {
+    struct wait wait;
+    struct lookup *lookup; /* borrowed while waiting */
+};
+enum resolve_result { RESOLVE_READY, RESOLVE_WAITING, RESOLVE_FAILED };
+struct resolver *resolver__create(struct net *net, uint64_t ttl_ms);
+void resolver__close(struct resolver *r); /* cancels what can be; the rest ends by itself */
+void resolver__destroy(struct resolver *r);
+/* READY: `out` is filled (ports are 0). FAILED: `status_out` is libuv's. WAITING: wait->done comes. */
+enum resolve_result resolver__get(struct resolver *r, const char *host, struct resolve_wait *wait,
+                                  struct address_list *out, int *status_out);
+/* Only inside wait->done. */
+enum resolve_result resolver__take(struct resolve_wait *wait, struct address_list *out,
+                                   int *status_out);
+void resolver__leave(struct resolve_wait *wait); /* harmless when not waiting */
+/* True for IPv4 and IPv6 literals. */
+bool address__parse(const char *host, union address *out);
+/* "192.0.2.1" or "2001:db8::1". */
+const char *address__text(const union address *a, char out[INET6_ADDRSTRLEN]);
+void address__set_port(union address *a, uint16_t port);
+socklen_t address__len(const union address *a);
+
+/* tls.c, trust.c */
+struct trust;
+enum trust_result { TRUST_READY, TRUST_WAITING, TRUST_FAILED };
+struct trusts *trusts__create(struct net *net, const char *system_ca_file);
+void trusts__destroy(struct trusts *t);
+/* `ca_file` NULL: the system's CAs alone. FAILED: trust__error() tells why. The trust is borrowed
+ * until the loop runs again. */
+enum trust_result trusts__get(struct trusts *t, const char *ca_file, struct wait *wait,
+                              struct trust **out);
+const char *trust__error(const struct trust *t);
+X509_STORE *trust__store(const struct trust *t);
+SSL_CTX *trust__context(const struct trust *t);
+uint64_t trust__id(const struct trust *t); /* another one after each reload */
+struct sessions *trusts__sessions(struct trusts *t);
+
+struct net_link;
+SSL_CTX *tls__context(X509_STORE *store); /* moved; options, modes and callbacks of links; NULL when memory is out */
+/* The bytes of link->fd for OpenSSL, NULL when memory is out. Keeps errno, EOF and the peer's first
+ * bytes in the link: OpenSSL's own BIO loses them, and raises SIGPIPE. */
+BIO *bio__create(struct net_link *link);
+/* An SSL on link->fd, ready for the handshake. False when memory is out. */
+bool tls__start(struct net_link *link, const struct trust *trust);
+void tls__handshake(struct net_link *link);
+/* What a failed SSL call means, by its SSL_get_error(); to be asked before any other SSL call. */
+struct cause tls__cause(struct net_link *link, enum stage stage, int ssl_error);
+void tls__free(struct net_link *link, bool session_is_bad);
+
+struct sessions;
+struct sessions *sessions__create(void);
+void sessions__destroy(struct sessions *s);
+void sessions__put(struct sessions *s, const char *host, uint16_t port, uint64_t trust_id,
+                   SSL_SESSION *session); /* moved */
+/* Borrowed until the loop runs again, or NULL. */
+SSL_SESSION *sessions__find(struct sessions *s, const char *host, uint16_t port, uint64_t trust_id);
+void sessions__drop(struct sessions *s, const char *host, uint16_t port, uint64_t trust_id);
+
+/* link.c, stream.c */
+enum link_at {
+    AT_NEW,
+    AT_TRUST,
+    AT_RESOLVE,
+    AT_CONNECT,
+    AT_PROXY,
+    AT_SECURE,
+    AT_OPEN,
+    AT_OVER, /* no descriptor; what is left to tell is told in the next turn */
+};
+
+#define LINK_WORK_READ 1u
+#define LINK_WORK_DRAIN 2u
+#define LINK_WORK_WRITABLE 4u
+
+/* The watched socket: outlives its link by one turn, until libuv has let go of it. */
+struct watch {
+    uv_poll_t poll;
+    struct net_link *link; /* NULL once let go */
+    struct net *net;
+};
+
+struct net_link {
+    struct table_entry entry; /* by id */
+    struct net *net;
+    struct turn turn;
+    struct node flush;
+    struct node attempt;
+    uint64_t attempt_until_ms;
+    struct wait trust_wait;
+    struct resolve_wait resolve_wait;
+    enum link_at at;
+    unsigned work;
+
+    char *host;          /* owned; without brackets and final dot */
+    char *ca_file;       /* owned, or NULL */
+    char *proxy_host;    /* owned, or NULL */
+    char *proxy_authorization; /* owned, or NULL; wiped */
+    uint16_t port, proxy_port;
+    bool tls;
+
+    struct address_list *addresses; /* owned while connecting */
+    uint32_t address_at;
+    struct cause dial_cause; /* the most telling of the addresses tried so far */
+    uint32_t dial_failed;
+
+    int fd;
+    struct watch *watch;  /* moved to libuv when closed */
+    int events;           /* asked of the poll */
+    SSL *ssl;             /* owned */
+    uint64_t trust_id;
+    uint8_t alert;        /* last one received */
+    bool got_alert;
+    char *peer_name;      /* owned, or NULL: what a certificate for somebody else is for */
+    int sys_errno;        /* of the last recv or send below OpenSSL */
+    bool sys_eof;
+    uint8_t first[24];    /* first bytes of the peer during the handshake */
+    uint8_t first_len;
+
+    bool reading;
+    bool want_write_to_read, want_read_to_write;
+    bool write_blocked;
+    bool above_low;
+    bool finishing, notified, shut;
+    bool poll_failed;
+    bool ended;           /* `cause` is to be told */
+    bool end_seen;        /* `cause` is to be told once the kept bytes are consumed */
+    int write_errno;
+    struct buffer out;    /* owned: written, not taken */
+    struct buffer kept;   /* owned: read, not consumed */
+    struct cause cause;
+};
+
+bool link__open(struct net *net, uint64_t id, const struct link_target *target);
+struct net_link *link__find(struct net *net, uint64_t id);
+void link__abort(struct net_link *link);
+void link__destroy_all(struct net *net);
+/* Closes the descriptor and tells link_ended and link_closed in the next turn. */
+void link__end(struct net_link *link, const struct cause *cause);
+/* Bytes can flow: link_opened. */
+void link__opened(struct net_link *link);
+/* TCP stands, and the proxy's tunnel where there is one. */
+void link__connected(struct net_link *link);
+void link__poll(struct net_link *link); /* asks the poll for what the state needs */
+void link__attempts_due(struct net *net);
+
+void proxy__start(struct net_link *link);
+void proxy__on_poll(struct net_link *link);
+
+void stream__on_poll(struct net_link *link, int events);
+bool stream__write(struct net_link *link, const void *bytes, size_t len);
+void stream__flush(struct net_link *link);
+void stream__read(struct net_link *link, size_t bytes_max);
+void stream__finish(struct net_link *link);
+int stream__wanted(const struct net_link *link);
+
+/* http.c */
+struct http *http__create(struct net *net);
+void http__close(struct http *h); /* ends all calls, closes the handles */
+void http__destroy(struct http *h);
+bool http__start(struct net *net, uint64_t id, const struct http_request *request);
+void http__cancel(struct net *net, uint64_t id);
+
+#endif

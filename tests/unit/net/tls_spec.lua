@@ -1,0 +1,176 @@
+local net = require "unit.net"
+local world = require "net_world"
+
+local CERTIFICATE_EXPIRED, SELF_SIGNED_ROOT, NO_ISSUER, NAME, ADDRESS = 10, 19, 20, 62, 64
+local TLS_1_2 = 0x0303
+
+describe("link with TLS", function ()
+  local ca, ca_file
+  before_each(function ()
+    world.setup()
+    ca_file = os.tmpname()
+    ca = net.authority(ca_file)
+  end)
+  after_each(function ()
+    os.remove(ca_file)
+    world.teardown()
+  end)
+
+  -- Dials a server with these options and steps; returns the events until the link is closed.
+  local function dial(server, target)
+    local s = world.server(server)
+    local w = world.open()
+    target = target or {}
+    target.host, target.port, target.tls = target.host or "localhost", s:port(), true
+    target.ca_file = target.ca_file or ca_file
+    assert(w:link(1, target))
+    local _, seen = world.await_what(w, "closed")
+    return seen, s, w
+  end
+
+  local function ending(seen)
+    for _, e in ipairs(seen) do if e.what == "ended" then return e.cause end end
+  end
+
+  it("opens after the handshake and carries bytes both ways", function ()
+    local s = world.server { authority = ca, { "tls" }, { "read", "5" }, { "write", "world" }, { "notify" } }
+    local w = world.open()
+    assert(w:link(1, { host = "localhost", port = s:port(), tls = true, ca_file = ca_file }))
+    world.await_what(w, "opened")
+    assert.is_true(w:write(1, "hello"))
+    local _, seen = world.await_what(w, "closed")
+    assert.equal("world", world.bytes(seen, 1))
+    local _, received = s:saw(1)
+    assert.equal("hello", received)
+    local cause = ending(seen)
+    assert.equal("eof", cause.kind)
+    assert.matches("close_notify", cause.reason)
+    assert.not_matches("without", cause.reason)
+  end)
+
+  it("tells an end without close_notify from one with it", function ()
+    local cause = ending(dial { authority = ca, { "tls" }, { "write", "x" } })
+    assert.equal("eof", cause.kind)
+    assert.matches("without close_notify", cause.reason)
+  end)
+
+  for what, case in pairs {
+    ["another name"] = { server = { names = "DNS:other.example" }, code = NAME,
+      reason = "the certificate is for other.example, not for localhost" },
+    ["another address"] = { server = { names = "DNS:localhost,IP:127.0.0.2" }, host = "127.0.0.1",
+      code = ADDRESS, reason = "not for 127.0.0.1" },
+    ["a day gone by"] = { server = { from_s = -7200, until_s = -3600 }, code = CERTIFICATE_EXPIRED,
+      reason = "certificate refused: certificate has expired" },
+    ["a day to come"] = { server = { from_s = 3600 }, code = 9, reason = "not yet valid" },
+    ["a wildcard inside a label"] = { server = { names = "DNS:local*" }, code = NAME, reason = "local%*" },
+  } do
+    it("refuses a certificate for " .. what, function ()
+      local server = case.server
+      server.authority, server[1] = ca, { "tls" }
+      local seen = dial(server, { host = case.host })
+      local cause = ending(seen)
+      assert.equal("certificate", cause.kind)
+      assert.equal("securing", cause.stage)
+      assert.equal(case.code, cause.code)
+      assert.matches(case.reason, cause.reason)
+      assert.equal("resolving connecting securing ended closed", world.story(seen, 1))
+    end)
+  end
+
+  it("refuses a certificate of an unknown CA", function ()
+    local other_file = os.tmpname()
+    local other = net.authority(other_file)
+    local cause = ending(dial { authority = other, { "tls" } })
+    os.remove(other_file)
+    assert.equal("certificate", cause.kind)
+    assert.is_true(cause.code == NO_ISSUER or cause.code == SELF_SIGNED_ROOT or cause.code == 7, cause.code)
+  end)
+
+  it("accepts the address literal that the certificate names", function ()
+    local seen = dial({ authority = ca, { "tls" }, { "write", "x" } }, { host = "127.0.0.1" })
+    assert.equal("resolving connecting securing opened ended closed", world.story(seen, 1))
+  end)
+
+  it("says that the peer sent plain text on a TLS port, and what", function ()
+    local cause = ending(dial { { "write", "HTTP/1.1 400 Bad Request\r\n\r\n" }, { "end" } })
+    assert.equal("tls", cause.kind)
+    assert.equal(0, cause.code)
+    assert.matches("does not speak TLS, it sent: HTTP/1.1 400 Bad", cause.reason)
+  end)
+
+  it("names the alert of a peer that shares no cipher", function ()
+    local cause = ending(dial { authority = ca, tls_most = TLS_1_2, ciphers = "PSK", { "tls" } })
+    assert.equal("tls", cause.kind)
+    assert.equal(40, cause.code)
+    assert.matches("handshake failure", cause.reason)
+    assert.equal("peer", cause.by)
+  end)
+
+  it("refuses TLS below 1.2", function ()
+    local cause = ending(dial { authority = ca, tls_most = 0x0302, ciphers = "ALL:@SECLEVEL=0", { "tls" } })
+    assert.equal("tls", cause.kind)
+    assert.equal("securing", cause.stage)
+  end)
+
+  it("names the alert that comes after the handshake when a client certificate is missing", function ()
+    local seen = dial { authority = ca, want_client_certificate = true, { "tls" }, { "end" } }
+    local cause = ending(seen)
+    assert.equal("tls", cause.kind)
+    assert.equal(116, cause.code)
+    assert.matches("certificate required", cause.reason)
+  end)
+
+  it("tells a reset and an end inside the handshake", function ()
+    local reset = ending(dial { { "read", "20" }, { "reset" } })
+    assert.equal("reset", reset.kind)
+    assert.equal("securing", reset.stage)
+    local eof = ending(dial { { "shutdown" }, { "end" } })
+    assert.equal("eof", eof.kind)
+    assert.equal("securing", eof.stage)
+    assert.matches("handshake", eof.reason)
+  end)
+
+  it("says why when the CA file cannot be read or holds none, and does not dial", function ()
+    local seen, s = dial({ authority = ca, { "tls" } }, { ca_file = ca_file .. ".missing" })
+    local cause = ending(seen)
+    assert.equal("certificate", cause.kind)
+    assert.matches("cannot read the CA file", cause.reason)
+    assert.equal("us", cause.by)
+    assert.is_nil(s:saw(1))
+    local empty = os.tmpname()
+    local none = ending(dial({ authority = ca, { "tls" } }, { ca_file = empty }))
+    os.remove(empty)
+    assert.matches("no certificate in the CA file", none.reason)
+  end)
+
+  for version, most in pairs { ["1.3"] = 0, ["1.2"] = TLS_1_2 } do
+    it("resumes the session at the second dial, also after an abort, with TLS " .. version, function ()
+      local s = world.server { authority = ca, tls_most = most, { "tls" }, { "write", "x" }, { "end" } }
+      local w = world.open()
+      for id = 1, 3 do
+        assert(w:link(id, { host = "localhost", port = s:port(), tls = true, ca_file = ca_file }))
+        world.await_what(w, "bytes", id)
+        w:abort(id)
+        world.await_what(w, "closed", id)
+      end
+      local counts = w:counts()
+      assert.equal(3, counts.handshakes)
+      assert.equal(2, counts.handshakes_resumed)
+      assert.matches("resumed", (s:saw(2)))
+    end)
+  end
+
+  it("does not resume a session with another trust or another host name", function ()
+    local s = world.server { authority = ca, { "tls" }, { "write", "x" }, { "end" } }
+    local w = world.open { system_ca_file = ca_file }
+    for id, target in ipairs { { host = "localhost", ca_file = ca_file }, { host = "localhost" },
+      { host = "127.0.0.1" } } do
+      target.port, target.tls = s:port(), true
+      assert(w:link(id, target))
+      world.await_what(w, "bytes", id)
+      w:finish(id)
+      world.await_what(w, "closed", id)
+    end
+    assert.equal(0, w:counts().handshakes_resumed)
+  end)
+end)
