@@ -49,6 +49,7 @@ bool rt_greet_frame(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
             if (!frame_match_any(&t->progress, item->fields)) return false;
             struct event ev = rt_event(EV_GREETING_PROGRESSED, l->conn, l->generation);
             rt_post(rt, &ev);
+            t->within_due_ms = rt_clock(rt).mono_ms + t->within_ms;
             return false;
         }
         struct resume_with with = { .kind = WAIT_FRAME, .answered = true, .frame = item->data,
@@ -67,6 +68,14 @@ void rt_task_within_passed(struct runtime *rt, struct handle task, uint32_t wait
 {
     struct rt_task *t = slots_get(&rt->tasks, task);
     if (!t || t->waits != waits || t->wait != WAIT_FRAME) return;
+    if (rt_clock(rt).mono_ms < t->within_due_ms) {
+        MARK("progress moves the end of an await");
+        timers_add(&rt->timers, (struct timer){ .due_ms = t->within_due_ms,
+                                                .kind = TIMER_TASK_WITHIN,
+                                                .object = t->self,
+                                                .generation = t->waits });
+        return;
+    }
     struct resume_with with = { .kind = WAIT_FRAME };
     struct call_answer answer;
     call_answer_init(&answer);

@@ -142,6 +142,7 @@ struct rt_task {
     struct rt_build *build;          /* reference */
     enum wait_kind wait;
     struct frame_matchers frame, progress; /* owned; wait FRAME */
+    uint64_t within_ms, within_due_ms; /* FRAME: since the wait or its last progress; 0: none */
     struct handle call;              /* wait HTTP */
     uint32_t waits;                  /* counts waits: a stale timer finds nothing */
     struct rt_fetch *fills;          /* hook FETCH: what it fetches */

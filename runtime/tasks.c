@@ -273,9 +273,11 @@ static bool wait_begin(struct runtime *rt, struct rt_task *t, struct call_answer
         t->progress = answer->wait.progress;
         memset(&answer->wait.frame, 0, sizeof answer->wait.frame);
         memset(&answer->wait.progress, 0, sizeof answer->wait.progress);
-        if (answer->wait.within_ms) {
+        t->within_ms = answer->wait.within_ms;
+        t->within_due_ms = rt_clock(rt).mono_ms + t->within_ms;
+        if (t->within_ms) {
             timers_add(&rt->timers,
-                       (struct timer){ .due_ms = rt_clock(rt).mono_ms + answer->wait.within_ms,
+                       (struct timer){ .due_ms = t->within_due_ms,
                                        .kind = TIMER_TASK_WITHIN,
                                        .object = t->self,
                                        .generation = t->waits });
