@@ -1,7 +1,7 @@
-/* Any bytes, as a compressed stream; and any text, compressed and back. Input: byte 0 picks mode and
- * purpose, byte 1 how the bytes are cut into WebSocket messages. Claims: never a byte over the limit
- * and never memory for it; after BAD or TOO_BIG nothing but BAD; zlib yields the same text however
- * its bytes are cut; what was compressed comes back. */
+/* Any bytes, as a compressed stream; and any text, compressed and back. Input: byte 0 picks mode
+ * and purpose, byte 1 how the bytes are cut into WebSocket messages. Claims: never a byte over the
+ * limit and never memory for it; after BAD or TOO_BIG nothing but BAD; zlib yields the same text
+ * however its bytes are cut; what was compressed comes back. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,7 +12,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
-static enum inflate_result feed(struct inflate *i, const uint8_t *data, size_t len, struct buffer *text)
+static enum inflate_result feed(struct inflate *i, const uint8_t *data, size_t len,
+                                struct buffer *text)
 {
     uint8_t *piece = malloc(len ? len : 1), *out;
     size_t out_len;

@@ -1,6 +1,6 @@
-/* Any bytes, as the answer to an upgrade, as a request, and as a head to look for headers in. Input:
- * byte 0 picks the role and whether the stream ends, byte 1 the cut. Claims: the same verdict,
- * status, sentence and body however it is cut; bounds hold; what is said to be consumed was given. */
+/* Any bytes, as the answer to an upgrade, as a request, and as a head to look for headers in.
+ * Input: byte 0 picks the role and whether the stream ends, byte 1 the cut. Claims: the same
+ * verdict, status, sentence and body however it is cut; bounds hold; what is consumed was given. */
 #include <stdlib.h>
 #include <string.h>
 

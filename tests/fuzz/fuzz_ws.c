@@ -1,7 +1,7 @@
 /* Any bytes, as frames to either role. Input: byte 0 picks role and limit, byte 1 how the stream is
- * cut, the rest is the stream. Claims: the items are the same however the stream is cut; nothing is
- * read or written outside a piece; every call consumes or yields; what is yielded obeys the RFC; no
- * memory stays once the decoder is idle; and each whole message, encoded again, decodes to itself. */
+ * cut, the rest is the stream. Claims: the items are the same however the stream is cut; nothing
+ * is read or written outside a piece; every call consumes or yields; what is yielded obeys the RFC;
+ * no memory stays once the decoder is idle; each message, encoded again, decodes to itself. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,6 +1,7 @@
 /* modules: frame crypto base */
-/* require "unit.frame_ws": framing, upgrade and decompression for specs. Every run may cut its input
- * anywhere; each piece is a heap copy of its exact size, so that a sanitizer sees one byte too many. */
+/* require "unit.frame_ws": framing, upgrade and decompression for specs. Every run may cut its
+ * input anywhere; each piece is a heap copy of its exact size, so that a sanitizer sees a byte too
+ * many. */
 #include <lauxlib.h>
 #include <lua.h>
 #include <stdlib.h>
@@ -144,7 +145,7 @@ static int push_buffer(lua_State *L, struct buffer *b, bool ok)
     return 1;
 }
 
-/* encode(opcode, payload, { mask, fin, limit }) */
+/* encode(opcode, payload, mask, fin, limit) */
 static int l_encode(lua_State *L)
 {
     size_t len;
