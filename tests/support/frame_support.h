@@ -15,7 +15,8 @@
 #include "frame/json.h"
 #include "frame/rules.h"
 
-#define RULES_MT "unit.frame.rules"
+/* One per unit module: when a Lua state closes, each module's finalizers must be its own. */
+#define RULES_MT "unit.frame.rules " __BASE_FILE__
 
 static inline void *support_calloc(size_t count, size_t size)
 {
