@@ -1,0 +1,30 @@
+local unit = require "unit.sim_world"
+
+local UPGRADE = "GET /ws?v=10 HTTP/1.1\r\nHost: a.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+  .. "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+
+describe("a dial in the simulated world", function ()
+  it("goes through its stages, upgrades and carries messages both ways", function ()
+    local w = unit.new(1)
+    assert.is_true(w:open(1, "a.test"))
+    w:run(1000)
+    local log = w:log()
+    assert.truthy(log:find("stage 1 resolving", 1, true))
+    assert.truthy(log:find("stage 1 connecting", 1, true))
+    assert.truthy(log:find("stage 1 securing", 1, true))
+    assert.truthy(log:find("opened 1", 1, true))
+    assert.is_true(w:write(1, UPGRADE))
+    w:run(1000)
+    log = w:log()
+    assert.truthy(log:find("server upgrade /ws?v=10 host a.test", 1, true))
+    assert.truthy(log:find("server opened", 1, true))
+    assert.truthy(w:seen(1):find("^HTTP/1.1 101 "))
+    w:write(1, unit.frame(1, "hello"))
+    w:run(1000)
+    assert.truthy(w:log():find("server text 5 hello", 1, true))
+    w:server("send", "answer")
+    w:run(1000)
+    assert.equal("\x81\x06answer", w:seen(1))
+    w:destroy()
+  end)
+end)
