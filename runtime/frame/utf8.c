@@ -107,8 +107,10 @@ static const uint8_t *skip_ascii(const uint8_t *p, const uint8_t *end)
 /* Runs of U+0800 to U+FFFF: most of what people write in Chinese, Japanese and Korean. */
 static const uint8_t *skip_three_byte(const uint8_t *p, const uint8_t *end)
 {
-    while (end - p >= 3) {
-        uint32_t w = (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16;
+    while (end - p >= 4) {
+        /* Four bytes, because the compiler makes one load of them; the last is not looked at. */
+        uint32_t w = (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 |
+                     (uint32_t)p[3] << 24;
         if ((w & 0x00c0c0f0) != 0x008080e0) break;
         if ((w & 0x200f) == 0x0000 || (w & 0x200f) == 0x200d) break; /* overlong, surrogate */
         p += 3;
