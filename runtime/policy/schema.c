@@ -77,6 +77,27 @@ void schema_build_deinit(struct policy_build *b)
     *b = (struct policy_build){ .version = b->version };
 }
 
+static void each_key(const struct key *keys, const char *above,
+                     void (*visit)(void *, const char *, const char *, const char *), void *context)
+{
+    for (const struct key *k = keys; k && k->name; k++) {
+        char path[128], below[140];
+        snprintf(path, sizeof path, "%s%s%s", above, above[0] ? "." : "", k->name);
+        visit(context, path, k->standard, k->about);
+        if (!k->keys) continue;
+        const char *rows = k->type == KEY_TABLE ? "" : k->flags & KEY_NAMED ? ".*" : "[]";
+        snprintf(below, sizeof below, "%s%s", path, rows);
+        each_key(k->keys, below, visit, context);
+    }
+}
+
+void schema_each_key(void (*visit)(void *context, const char *path, const char *standard,
+                                   const char *about),
+                     void *context)
+{
+    each_key(schema__root, "", visit, context);
+}
+
 static bool compile(struct schema *s)
 {
     uint32_t errors_before = s->problems->errors;

@@ -22,5 +22,10 @@ void schema_build_deinit(struct policy_build *b);
 bool schema_frame_matchers(const struct value *table, const struct frame_rules *rules,
                            struct frame_matchers *out, char *error, size_t error_bytes);
 void frame_matchers_deinit(struct frame_matchers *m);
+/* Visits every key that a policy may set, in the order of the tables: "backoff.first", "classify[].close",
+ * "fetch.*.keep", "options.*.type". `standard`: the default in words, or NULL. For the reference's check. */
+void schema_each_key(void (*visit)(void *context, const char *path, const char *standard,
+                                   const char *about),
+                     void *context);
 
 #endif

@@ -172,7 +172,7 @@ const struct key schema__root[] = {
       "the platform's name" },
     { "about", KEY_TEXT, KEY_FIXED, 0, 1000, NULL, NULL, NULL, 0, 0, NULL,
       "where the numbers come from" },
-    { "options", KEY_CUSTOM, KEY_FIXED, .custom = schema__options, .keys = schema__option_row,
+    { "options", KEY_CUSTOM, KEY_FIXED | KEY_NAMED, .custom = schema__options, .keys = schema__option_row,
       .about = "what a connection sets" },
     { "identity", KEY_CUSTOM, KEY_FIXED, .custom = schema__option_names,
       .about = "the options that say whom the platform sees" },
