@@ -1,7 +1,7 @@
 /* Peer: a scripted platform server. A Lua file (lua/peers/NAME.lua) in a state of its own, driven by a
  * host: the simulator, or libwebsockets on a real port. Knows neither.
  *
- * The Lua side is described in lua/peers/README or at the top of lua/peers/discord.lua. */
+ * The Lua side is described at the top of lua/peers/discord.lua and in peer/api.c. */
 #ifndef HOLDFAST_PEER_PEER_H
 #define HOLDFAST_PEER_PEER_H
 
@@ -64,5 +64,9 @@ void peer_timer(struct peer *p, uint64_t timer);
  * ("kick", "fault", "stats" ...). False with a sentence. `*answer` is owned by the caller. */
 bool peer_control(struct peer *p, const char *verb, const struct value *argument,
                   struct value *answer, char *why, size_t why_bytes);
+
+/* The first error of the peer's own script since the last call, or NULL: a peer that raised is a broken
+ * test, and whoever hosts it says so loudly. Borrowed until the next call of any peer function. */
+const char *peer_error(struct peer *p);
 
 #endif

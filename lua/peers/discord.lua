@@ -1,0 +1,519 @@
+-- The server side of Discord's Gateway v10, as far as a client can tell: bootstrap, sessions, real replay,
+-- heartbeats, limits that are punished as the platform punishes them, and faults on demand.
+-- Hosted by the simulator and by `holdfast peer discord --port N`. What a peer may call stands in
+-- runtime/peer/api.c.
+--
+-- Options
+--   token               what clients must show; nil takes any
+--   heartbeat_interval  ms, 41250
+--   max_concurrency     IDENTIFYs per 5 s and lane, 1
+--   limit               { total = 1000, remaining = 1000, reset_after = ms }
+--   resume_host         "wss://..." told in READY; default: where the peer itself is reached
+--   replay_window       ms that a session outlives its socket, 180000
+--   events_every        ms between made-up messages of each session, 0: none
+--   shards              recommended count, 1
+--   faults              see `faults` below; changed while running by control verbs fault and heal
+--
+-- Controls: stats, sent, dispatch, op7, op9, ask_beat, kick, abort, deaf, raw, fault, heal, expire.
+
+local OP = { dispatch = 0, heartbeat = 1, identify = 2, resume = 6, reconnect = 7, invalid = 9,
+             hello = 10, ack = 11 }
+local KNOWN = { [3] = true, [4] = true, [8] = true, [31] = true, [43] = true }
+
+local state = {
+  sessions = {},     -- by id
+  open = {},         -- by ws.id: sockets that the server believes open
+  identifies = {},   -- instants of the last 24 h
+  lanes = {},        -- lane -> instant of its last IDENTIFY
+  next_session = 1,
+  token_reset = false,
+  stats = { http = 0, upgrades = 0, hellos = 0, identifies = 0, resumes = 0, resumed = 0, beats = 0,
+            refused_identifies = 0, token_resets = 0, over_rate = 0, most_open = {}, closes = {},
+            received = 0, presences = 0, early = 0 },
+}
+
+-- Faults. A number of times where that makes sense; true is for ever.
+--   http            { status =, times =, body =, headers = }     answers of /gateway/bot
+--   silent_http     never answers /gateway/bot
+--   upgrade         { status =, times =, body =, headers = }     answers of the WebSocket upgrade
+--   silent_upgrade  accepts the connection and never answers the upgrade
+--   silent_hello    upgrades and never says HELLO
+--   op7_for_hello   op 7 instead of HELLO
+--   no_ready, no_resumed     takes IDENTIFY or RESUME and says nothing
+--   ready_delay     ms before READY
+--   close_after_identify, close_after_resume   close code, or 0 for none, -1 for an abort
+--   close_delay     ms before those closes
+--   invalid_identify         op 9 false to every IDENTIFY
+--   no_ack          beats stay unanswered
+--   ack_delay       ms before an answer to a beat
+--   replay_delay    ms between replayed events
+--   noise           unknown ops, types and fields between events
+--   scripted        a list of { at = ms, verb = "...", ... } run in a loop of `period` ms
+local faults = {}
+
+local function take(name)
+  local f = faults[name]
+  if not f then return nil end
+  if type(f) == "table" and f.times then
+    if f.times <= 0 then return nil end
+    f.times = f.times - 1
+  elseif type(f) == "number" and (name == "invalid_identify" or name == "silent_hello" or name == "op7_for_hello"
+      or name == "no_ready" or name == "no_resumed" or name == "silent_upgrade" or name == "silent_http") then
+    if f <= 0 then return nil end
+    faults[name] = f - 1
+  end
+  return f
+end
+
+local function send(p, ws, frame)
+  if ws.gone then return end
+  if ws.deflate then
+    ws:send_bytes(ws.deflate:message(p:encode(frame)))
+  else
+    ws:send(frame)
+  end
+end
+
+local function close(ws, code, reason)
+  if ws.gone then return end
+  if code == -1 then
+    ws:abort()
+  else
+    ws:close(code or 0, reason or "")
+  end
+end
+
+local function dispatch(p, session, kind, data)
+  session.seq = session.seq + 1
+  local frame = { op = OP.dispatch, s = session.seq, t = kind, d = data }
+  session.buffer[session.seq] = frame
+  if session.ws and session.ready then send(p, session.ws, frame) end
+  if faults.noise and session.ws and session.ready then
+    send(p, session.ws, { op = 99, d = { anything = true }, extra = 1 })
+    send(p, session.ws, { op = OP.ack, d = { late = true }, _trace = { "noise" } })
+  end
+  return session.seq
+end
+
+local function made_up(p, session)
+  session.made = session.made + 1
+  return dispatch(p, session, "MESSAGE_CREATE", {
+    id = "9" .. string.format("%016d", session.made), channel_id = "1", content = "message " .. session.made,
+    number = session.made,
+  })
+end
+
+local function events_start(p, session)
+  local every = p.options.events_every or 0
+  if every <= 0 then return end
+  local function tick()
+    if session.dead then return end
+    made_up(p, session)
+    session.timer = p:after(every, tick)
+  end
+  session.timer = p:after(every, tick)
+end
+
+local function session_end(p, session)
+  session.dead = true
+  state.sessions[session.id] = nil
+  p:cancel(session.timer)
+  p:cancel(session.expiry)
+end
+
+local function detach(p, ws)
+  local session = ws.session
+  ws.session = nil
+  if not session or session.ws ~= ws then return end
+  session.ws, session.ready = nil, false
+  session.expiry = p:after(p.options.replay_window or 180000, function () session_end(p, session) end)
+end
+
+local function shard_key(d)
+  local shard = type(d.shard) == "table" and d.shard or { 0, 1 }
+  return tostring(shard[1]) .. "/" .. tostring(shard[2]), shard[1]
+end
+
+local function token_matches(p, token)
+  if state.token_reset then return false end
+  local want = p.options.token
+  return want == nil or token == want or token == "Bot " .. want
+end
+
+local function remaining(p)
+  local limit = p.options.limit or {}
+  local now = p:now()
+  local kept = {}
+  for _, at in ipairs(state.identifies) do
+    if now - at < 86400000 then kept[#kept + 1] = at end
+  end
+  state.identifies = kept
+  if state.exhausted_until then
+    if now < state.exhausted_until then return 0, state.exhausted_until - now end
+    state.exhausted_until = nil
+  end
+  local first = kept[1]
+  return (limit.remaining or limit.total or 1000) - #kept, first and 86400000 - (now - first) or 0
+end
+
+-- All that the daily limit takes with it: every session, and the token itself.
+local function reset_token(p)
+  state.token_reset = true
+  state.stats.token_resets = state.stats.token_resets + 1
+  for _, ws in pairs(state.open) do close(ws, 4004, "Authentication failed.") end
+  for _, session in pairs(state.sessions) do session_end(p, session) end
+end
+
+local function finish_identify(p, ws, session)
+  local base = p.options.resume_host or p.base_url:gsub("^http", "ws")
+  session.ready = true
+  dispatch(p, session, "READY", {
+    v = 10, user = { id = "42", username = "bot", bot = true },
+    guilds = { { id = "1", unavailable = true } }, session_id = session.id,
+    resume_gateway_url = base, shard = session.shard, application = { id = "42", flags = 0 },
+  })
+  events_start(p, session)
+end
+
+local function on_identify(p, ws, d)
+  local now = p:now()
+  state.stats.identifies = state.stats.identifies + 1
+  if ws.session then return close(ws, 4005, "Already authenticated.") end
+  if not token_matches(p, d.token) then return close(ws, 4004, "Authentication failed.") end
+  if type(d.intents) ~= "number" then return close(ws, 4013, "Invalid intents.") end
+  local left = remaining(p)
+  state.identifies[#state.identifies + 1] = now
+  if left <= 0 then return reset_token(p) end
+  local key, shard_id = shard_key(d)
+  local lane = (shard_id or 0) % (p.options.max_concurrency or 1)
+  local last = state.lanes[lane]
+  state.lanes[lane] = now
+  if last and now - last < 5000 then
+    state.stats.refused_identifies = state.stats.refused_identifies + 1
+    return send(p, ws, { op = OP.invalid, d = false })
+  end
+  if take "invalid_identify" then return send(p, ws, { op = OP.invalid, d = false }) end
+  if take "no_ready" then return end
+  if faults.close_after_identify then
+    return p:after(faults.close_delay or 20, function () close(ws, faults.close_after_identify or 4000) end)
+  end
+  local session = { id = string.format("session%05d", state.next_session), seq = 0, buffer = {}, made = 0,
+                    key = key, shard = d.shard or { 0, 1 } }
+  state.next_session = state.next_session + 1
+  -- A new session of a shard ends the older one of the same shard.
+  for _, old in pairs(state.sessions) do
+    if old.key == key then
+      if old.ws then close(old.ws, 4006, "Session is no longer valid.") end
+      session_end(p, old)
+    end
+  end
+  state.sessions[session.id] = session
+  ws.session, session.ws = session, ws
+  local delay = faults.ready_delay
+  if delay then
+    p:after(delay, function () if ws.session == session then finish_identify(p, ws, session) end end)
+  else
+    finish_identify(p, ws, session)
+  end
+end
+
+local function finish_resume(p, ws, session)
+  session.ready = true
+  state.stats.resumed = state.stats.resumed + 1
+  dispatch(p, session, "RESUMED", { _trace = { "peer" } })
+end
+
+local function replay(p, ws, session, from)
+  local delay = faults.replay_delay
+  if not delay then
+    for seq = from + 1, session.seq do send(p, ws, session.buffer[seq]) end
+    return finish_resume(p, ws, session)
+  end
+  local last = session.seq
+  local function step(seq)
+    if ws.gone or ws.session ~= session then return end
+    if seq > last then return finish_resume(p, ws, session) end
+    send(p, ws, session.buffer[seq])
+    p:after(delay, function () step(seq + 1) end)
+  end
+  step(from + 1)
+end
+
+local function on_resume(p, ws, d)
+  state.stats.resumes = state.stats.resumes + 1
+  if ws.session then return close(ws, 4005, "Already authenticated.") end
+  if not token_matches(p, d.token) then return close(ws, 4004, "Authentication failed.") end
+  if faults.close_after_resume then
+    return p:after(faults.close_delay or 20, function () close(ws, faults.close_after_resume or 0) end)
+  end
+  if take "no_resumed" then return end
+  local session = state.sessions[d.session_id or ""]
+  if not session then return send(p, ws, { op = OP.invalid, d = false }) end
+  if type(d.seq) ~= "number" or d.seq > session.seq or d.seq < 0 then
+    session_end(p, session)
+    return close(ws, 4007, "Invalid seq.")
+  end
+  if session.ws and session.ws ~= ws then
+    local old = session.ws
+    old.session = nil
+    close(old, 4000, "Resumed elsewhere.")
+  end
+  p:cancel(session.expiry)
+  ws.session, session.ws, session.ready = session, ws, false
+  replay(p, ws, session, d.seq)
+end
+
+local function on_beat(p, ws, d)
+  state.stats.beats = state.stats.beats + 1
+  ws.beats = (ws.beats or 0) + 1
+  ws.last_beat = p:now()
+  ws.beat_d = d
+  if faults.no_ack then return end
+  if faults.ack_delay then
+    p:after(faults.ack_delay, function () send(p, ws, { op = OP.ack }) end)
+  else
+    send(p, ws, { op = OP.ack })
+  end
+end
+
+-- 120 payloads in 60 s, beats included: over it the socket ends with 4008.
+local function over_rate(p, ws)
+  local now = p:now()
+  local kept = {}
+  for _, at in ipairs(ws.rate) do
+    if now - at < 60000 then kept[#kept + 1] = at end
+  end
+  kept[#kept + 1] = now
+  ws.rate = kept
+  return #kept > 120
+end
+
+local function pick(which)
+  local list = {}
+  for _, ws in pairs(state.open) do
+    if not which or (ws.session and ws.session.key == which) then list[#list + 1] = ws end
+  end
+  table.sort(list, function (a, b) return a.id < b.id end)
+  return list
+end
+
+local control = {}
+
+function control.stats(p)
+  local s = {}
+  for k, v in pairs(state.stats) do s[k] = v end
+  s.open, s.sessions, s.remaining = 0, 0, (remaining(p))
+  for _ in pairs(state.open) do s.open = s.open + 1 end
+  for _ in pairs(state.sessions) do s.sessions = s.sessions + 1 end
+  return s
+end
+
+-- What every session sent so far: { key = { last = seq, made = n } }.
+function control.sent()
+  local out = {}
+  for id, session in pairs(state.sessions) do
+    out[id] = { key = session.key, last = session.seq, made = session.made }
+  end
+  return out
+end
+
+function control.dispatch(p, a)
+  a = a or {}
+  local count = 0
+  for _, session in pairs(state.sessions) do
+    if not a.shard or session.key == a.shard then
+      for _ = 1, a.count or 1 do
+        if a.kind then dispatch(p, session, a.kind, a.d or {}) else made_up(p, session) end
+        count = count + 1
+      end
+    end
+  end
+  return count
+end
+
+local function each(which, fn)
+  local list = pick(which)
+  for _, ws in ipairs(list) do fn(ws) end
+  return #list
+end
+
+function control.op7(p, a)
+  return each(a and a.shard, function (ws)
+    send(p, ws, { op = OP.reconnect })
+    -- The platform closes by itself some seconds later.
+    p:after(5000, function () close(ws, 1001, "Reconnect.") end)
+  end)
+end
+
+function control.op9(p, a)
+  return each(a and a.shard, function (ws)
+    local resumable = a and a.resumable or false
+    if not resumable and ws.session then session_end(p, ws.session) end
+    send(p, ws, { op = OP.invalid, d = resumable })
+  end)
+end
+
+function control.ask_beat(p, a)
+  return each(a and a.shard, function (ws) send(p, ws, { op = OP.heartbeat }) end)
+end
+
+function control.kick(p, a)
+  return each(a and a.shard, function (ws)
+    local code = a and a.code or 4000
+    if ws.session and (code == 4003 or code == 4006 or code == 4007 or code == 4009 or code == 4005) then
+      session_end(p, ws.session)
+    end
+    close(ws, code, a and a.reason or "kicked")
+  end)
+end
+
+function control.abort(_, a)
+  return each(a and a.shard, function (ws) ws:abort() end)
+end
+
+function control.deaf(_, a)
+  return each(a and a.shard, function (ws) ws:deaf(not (a and a.off)) end)
+end
+
+-- Bytes as they are, for what no server should send.
+function control.raw(_, a)
+  return each(a and a.shard, function (ws)
+    if a.binary then ws:send_bytes(a.text) else ws:send(a.text) end
+  end)
+end
+
+function control.expire(p)
+  for _, session in pairs(state.sessions) do session_end(p, session) end
+end
+
+function control.fault(p, a)
+  for k, v in pairs(a or {}) do faults[k] = v end
+  if a and a.exhausted_for then state.exhausted_until = p:now() + a.exhausted_for end
+end
+
+function control.heal()
+  faults = {}
+end
+
+local function run_script(p, script, period)
+  for _, entry in ipairs(script) do
+    p:after(entry.at, function ()
+      p:log(entry.say or entry.verb)
+      control[entry.verb](p, entry)
+    end)
+  end
+  p:after(period, function () run_script(p, script, period) end)
+end
+
+local function answer(p, request, fault)
+  p:respond(request, fault.status or 500, { body = fault.body or "", headers = fault.headers })
+end
+
+return {
+  start = function (p, options)
+    for k, v in pairs(options.faults or {}) do faults[k] = v end
+    if options.script then run_script(p, options.script, options.period or 30000) end
+    if options.limit and options.limit.remaining == 0 then
+      state.exhausted_until = p:now() + (options.limit.reset_after or 0)
+      options.limit.remaining = nil
+    end
+  end,
+
+  http = function (p, request)
+    state.stats.http = state.stats.http + 1
+    if take "silent_http" then return end
+    local fault = take "http"
+    if fault then return answer(p, request, fault) end
+    local path = request.path
+    if not path:find("/gateway/bot$") and not path:find("/gateway$") then
+      return p:respond(request, 404, { json = { message = "404: Not Found", code = 0 } })
+    end
+    local url = p.base_url:gsub("^http", "ws")
+    if path:find("/gateway$") then return p:respond(request, 200, { json = { url = url } }) end
+    local token = (request.headers.authorization or ""):match("^Bot (.+)$")
+    if not token or not token_matches(p, token) then
+      return p:respond(request, 401, { json = { message = "401: Unauthorized", code = 0 } })
+    end
+    local left, reset = remaining(p)
+    p:respond(request, 200, { json = {
+      url = url, shards = p.options.shards or 1,
+      session_start_limit = { total = (p.options.limit or {}).total or 1000, remaining = math.max(left, 0),
+                              reset_after = reset, max_concurrency = p.options.max_concurrency or 1 },
+    } })
+  end,
+
+  upgrade = function (p, request)
+    state.stats.upgrades = state.stats.upgrades + 1
+    if take "silent_upgrade" then return nil end
+    local fault = take "upgrade"
+    if fault then
+      answer(p, request, fault)
+      return false
+    end
+    if request.query.v ~= "10" or request.query.encoding ~= "json" then
+      p:respond(request, 400, { body = "v=10 and encoding=json expected" })
+      return false
+    end
+    state.pending = state.pending or {}
+    state.pending[request.id] = request
+    return true
+  end,
+
+  opened = function (p, ws)
+    local request = state.pending and state.pending[ws.id]
+    if request then state.pending[ws.id] = nil end
+    ws.rate = {}
+    ws.opened_at = p:now()
+    state.open[ws.id] = ws
+    local compress = request and request.query.compress
+    if compress then ws.deflate = p:deflate(compress) end
+    if take "silent_hello" then return end
+    if take "op7_for_hello" then return send(p, ws, { op = OP.reconnect }) end
+    state.stats.hellos = state.stats.hellos + 1
+    local interval = p.options.heartbeat_interval or 41250
+    send(p, ws, { op = OP.hello, d = { heartbeat_interval = interval, _trace = { "peer" } } })
+    ws.last_beat = p:now()
+    local function watch()
+      if ws.gone then return end
+      if p:now() - ws.last_beat > 2 * interval then return close(ws, 4009, "Session timed out.") end
+      ws.watch = p:after(interval, watch)
+    end
+    ws.watch = p:after(interval, watch)
+  end,
+
+  message = function (p, ws, data, text)
+    state.stats.received = state.stats.received + 1
+    if not text then return close(ws, 4002, "Decode error.") end
+    if #data > 4096 then return close(ws, 4002, "Payload too large.") end
+    local frame = p:decode(data)
+    if type(frame) ~= "table" then return close(ws, 4002, "Decode error.") end
+    if over_rate(p, ws) then
+      state.stats.over_rate = state.stats.over_rate + 1
+      return close(ws, 4008, "You are being rate limited.")
+    end
+    local op = frame.op
+    local d = type(frame.d) == "table" and frame.d or {}
+    if op == OP.heartbeat then return on_beat(p, ws, frame.d) end
+    if op == OP.identify then return on_identify(p, ws, d) end
+    if op == OP.resume then return on_resume(p, ws, d) end
+    if not KNOWN[op or -1] then return close(ws, 4001, "Unknown opcode.") end
+    if not ws.session or not ws.session.ready then
+      state.stats.early = state.stats.early + 1
+      return close(ws, 4003, "Not authenticated.")
+    end
+    if op == 3 then state.stats.presences = state.stats.presences + 1 end
+  end,
+
+  closed = function (p, ws, code)
+    ws.gone = true
+    state.open[ws.id] = nil
+    p:cancel(ws.watch)
+    local key = tostring(code)
+    state.stats.closes[key] = (state.stats.closes[key] or 0) + 1
+    -- 1000 and 1001 from the client end the session.
+    if ws.session and (code == 1000 or code == 1001) then session_end(p, ws.session) end
+    detach(p, ws)
+  end,
+
+  control = control,
+}
