@@ -33,7 +33,7 @@ static enum field_kind scaled(const uint8_t *text, const uint8_t *end, bool nega
 {
     int64_t point = 0, digits = 0, last = 0; /* last: digits up to the last one that is not zero */
     uint64_t magnitude = 0, kept = 0;        /* kept: of `last` digits */
-    bool fraction = false, fits = true;
+    bool fraction = false;
     const uint8_t *p = text;
     for (; p < end && *p != 'e' && *p != 'E'; p++) {
         if (*p == '.') {
@@ -50,7 +50,6 @@ static enum field_kind scaled(const uint8_t *text, const uint8_t *end, bool nega
         if (*p == '0') continue;
         last = digits;
         kept = magnitude;
-        if (digits > DIGITS_MAX) fits = false;
     }
     if (last == 0) return fit(0, negative, integer_out);
     if (p < end) {
@@ -62,7 +61,8 @@ static enum field_kind scaled(const uint8_t *text, const uint8_t *end, bool nega
         }
         point += down ? -exponent : exponent;
     }
-    if (!fits || point < last || point > DIGITS_MAX) return FIELD_NUMBER;
+    /* So that `kept` holds all of its digits, too: there are at most `point` of them. */
+    if (point < last || point > DIGITS_MAX) return FIELD_NUMBER;
     for (; last < point; last++) kept *= 10;
     return fit(kept, negative, integer_out);
 }

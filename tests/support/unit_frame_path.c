@@ -128,7 +128,9 @@ static int l_path_take(lua_State *L)
 static int l_path_bytes(lua_State *L)
 {
     struct frame_path *p = luaL_checkudata(L, 1, PATH_MT);
-    lua_pushinteger(L, (lua_Integer)(sizeof *p + p->ws.carry.capacity));
+    size_t bytes = sizeof *p + p->ws.carry.capacity;
+    if (p->inflate) bytes += inflate_memory(p->inflate); /* without the library's context */
+    lua_pushinteger(L, (lua_Integer)bytes);
     return 1;
 }
 

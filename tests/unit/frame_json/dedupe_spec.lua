@@ -15,6 +15,10 @@ describe("a key", function()
   it("differs when a value, its kind or the border between two differs", function()
     local all = { '{"t":"A","d":{"id":10}}', '{"t":"A","d":{"id":"10"}}', '{"t":"A","d":{"id":11}}', '{"t":"B","d":{"id":10}}', '{"t":"A1","d":{"id":"0"}}', '{"t":"A10","d":{"id":""}}',
       '{"t":"","d":{"id":"A10"}}', '{"t":"A","d":{"id":true}}', '{"t":"A","d":{"id":false}}', '{"t":"A","d":{"id":[10]}}', '{"t":"A","d":{"id":10.5}}', '{"t":10,"d":{"id":"A"}}' }
+    for kind = 0, 9 do -- whatever number marks a string inside the hash
+      all[#all + 1] = ('{"t":"A\\u000%d","d":{"id":"B"}}'):format(kind)
+      all[#all + 1] = ('{"t":"A","d":{"id":"\\u000%dB"}}'):format(kind)
+    end
     local seen = {}
     for _, text in ipairs(all) do
       local k = key(text)

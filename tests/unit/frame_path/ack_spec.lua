@@ -16,7 +16,7 @@ describe("an acknowledgement template", function()
   end)
 
   it("is copied as it is where it names no field", function()
-    for _, template in ipairs { "{}", '{"a":"id"}', '{"a":"x@id"}', '{"a":"@id "}', '{"a":"@"}', '{"a":"@@id"}', '{"a":"\\"@id"}', '{"a":"\\\\\\"@id"}', '{"a":"@id\\""}', '["\\\\",1]' } do
+    for _, template in ipairs { "{}", '{"a":"id"}', '{"a":"x@id"}', '{"a":"@id "}', '{"a":"@"}', '{"a":"@@id"}', '{"a":"\\"@id"}', '{"a":"\\"\\"@id"}', '{"a":"\\\\\\"@id"}', '{"a":"@id\\""}', '["\\\\",1]' } do
       assert.equal(template, frame.ack(rules, template, '{"id":"v"}'))
     end
     assert.equal('["\\\\","v"]', frame.ack(rules, '["\\\\","@id"]', '{"id":"v"}'))

@@ -181,6 +181,15 @@ for _, mode in ipairs { "zlib-stream", "zstd-stream" } do
       assert.same({ { kind = "error", error = "too big", ws_error = "none", code = 1009 } }, items)
     end)
 
+    it("gives back what a big message took as soon as the next bytes are asked for", function()
+      local path = frame.path(rules(), mode)
+      local item = path:next(binary(frame.deflate(mode):message('"' .. ("0"):rep(500000) .. '"')))
+      assert.equal(500002, #item.data)
+      assert.is_true(path:bytes() > 500000)
+      assert.equal("more", path:next("").kind)
+      assert.is_true(path:bytes() < 20000, path:bytes())
+    end)
+
     it("marks what decompresses to something else than JSON", function()
       local item = only(read(frame.path(rules(), mode), binary(frame.deflate(mode):message '{"op":7}\0')))
       assert.same({ true, true, '{"op":7}\0' }, { item.malformed, item.deliver, item.data })
