@@ -4,6 +4,7 @@
 #include "engine/engine_internal.h"
 
 static uint32_t attempt_needs(const struct conn *c, struct clock at);
+static bool start_claim_holds(const struct step *s);
 static void requeue(struct step *s, uint32_t needs);
 static void dial(struct step *s);
 static void wait_in_queue(struct step *s, int64_t free_at);
@@ -92,8 +93,7 @@ void attempt_prepared(struct step *s)
     }
     if (c->permit.state == PERMIT_CLAIMED) {
         /* The call that prepared this attempt may have brought the platform's own figures. */
-        if (!account_claim_holds(c->account, &c->claim, BUDGET_START) &&
-            !PLANTED(s->e, PLANT_I2_START_WITHOUT_PERMIT)) {
+        if (!start_claim_holds(s)) {
             MARK("figures told while preparing took the permit back");
             requeue(s, attempt_needs(c, s->at));
             return;
@@ -131,7 +131,8 @@ void attempt_stored(struct step *s, bool stored)
     }
     if (stored) {
         c->permit.state = PERMIT_HELD;
-        dial(s);
+        if (start_claim_holds(s)) dial(s);
+        else requeue(s, attempt_needs(c, s->at));
         return;
     }
     c->permit.state = PERMIT_CLAIMED; /* nothing durable to give back */
@@ -200,6 +201,14 @@ static void wait_in_queue(struct step *s, int64_t free_at)
     }
     c->attempt_at_ms = ENGINE_NEVER;
     c->queue_at_ms = account_deadline(c, free_at, s->at, s->now);
+}
+
+static bool start_claim_holds(const struct step *s)
+{
+    const struct conn *c = s->c;
+    return account_claim_holds(c->account, &c->plan->budgets[BUDGET_START], &c->claim,
+                               BUDGET_START) ||
+           PLANTED(s->e, PLANT_I2_START_WITHOUT_PERMIT);
 }
 
 /* Not a failure: the attempt steps back until the budget has a place, and prepares again then. */

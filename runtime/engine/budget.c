@@ -17,6 +17,8 @@ static void entry_push(struct ledger *l, int64_t at, int64_t lane);
 static int64_t lane_of(const struct ledger *l, int64_t value);
 static int64_t kind_free_at(const struct account *a, const struct budget_plan *b,
                             enum budget_kind kind, const struct budget_node *node);
+static int64_t lane_free_at(const struct account *a, const struct budget_plan *b,
+                            const struct ledger *l, int64_t lane);
 static void list_add(struct budget_list *list, struct budget_node *node);
 static void list_remove(struct budget_list *list, struct budget_node *node);
 
@@ -147,16 +149,20 @@ void account_told(struct account *a, enum budget_kind kind, int64_t left, uint64
     a->dirty = true;
 }
 
-bool account_claim_holds(const struct account *a, const struct budget_node *node,
-                         enum budget_kind kind)
+bool account_claim_holds(const struct account *a, const struct budget_plan *b,
+                         const struct budget_node *node, enum budget_kind kind)
 {
     const struct ledger *l = &a->ledgers[kind];
-    if (l->told_left < 0 || l->told_until <= a->now) return true;
+    const int64_t lane = lane_of(l, node->lane);
     int64_t before = 0;
     for (const struct budget_node *n = a->claims.head; n && n != node; n = n->next) {
-        if (n->needs & 1u << kind) before++;
+        if (!(n->needs & 1u << kind)) continue;
+        before++;
+        /* Lanes told since then may have put two claims into one. */
+        if (b->gap_ms && lane_of(l, n->lane) == lane) return false;
     }
-    return before < l->told_left;
+    if (lane_free_at(a, b, l, lane) > a->now) return false;
+    return l->told_left < 0 || l->told_until <= a->now || before < l->told_left;
 }
 
 void account_view(const struct account *a, const struct plan *p, enum budget_kind kind,
@@ -224,13 +230,7 @@ static int64_t kind_free_at(const struct account *a, const struct budget_plan *b
         if (lane_claimed) {
             at += (int64_t)b->gap_ms;
         } else {
-            for (uint32_t i = l->count; i > 0; i--) {
-                const struct ledger_entry *e = entry_at(l, i - 1);
-                if (e->at + (int64_t)b->gap_ms <= a->now) break;
-                if (e->lane != LANE_ANY && lane_of(l, e->lane) != lane) continue;
-                at = e->at + (int64_t)b->gap_ms;
-                break;
-            }
+            at = lane_free_at(a, b, l, lane);
         }
         at += (int64_t)(lane_ahead * b->gap_ms);
         if (at > free_at) free_at = at;
@@ -240,6 +240,19 @@ static int64_t kind_free_at(const struct account *a, const struct budget_plan *b
         free_at = l->told_until;
     }
     return free_at;
+}
+
+/* When the gap after the lane's last entry is over; now or earlier: at once. */
+static int64_t lane_free_at(const struct account *a, const struct budget_plan *b,
+                            const struct ledger *l, int64_t lane)
+{
+    for (uint32_t i = l->count; b->gap_ms && i > 0; i--) {
+        const struct ledger_entry *e = entry_at(l, i - 1);
+        if (e->at + (int64_t)b->gap_ms <= a->now) break;
+        if (e->lane != LANE_ANY && lane_of(l, e->lane) != lane) continue;
+        return e->at + (int64_t)b->gap_ms;
+    }
+    return a->now;
 }
 
 /* What automatic attempts may use of a window: a share stays free for people. */

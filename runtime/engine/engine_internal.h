@@ -111,8 +111,8 @@ void account_restore(struct account *a, enum budget_kind kind, int64_t at);
 void account_told(struct account *a, enum budget_kind kind, int64_t left, uint64_t reset_ms,
                   uint32_t lanes);
 /* False when figures told since the claim leave no place for it. */
-bool account_claim_holds(const struct account *a, const struct budget_node *node,
-                         enum budget_kind kind);
+bool account_claim_holds(const struct account *a, const struct budget_plan *b,
+                         const struct budget_node *node, enum budget_kind kind);
 void account_view(const struct account *a, const struct plan *p, enum budget_kind kind,
                   int64_t lane, int64_t *free_at_out, struct budget_view *out);
 
