@@ -218,15 +218,24 @@ static void report(struct schema *s, bool warning, const char *path, uint32_t li
     const char *file = s->policy_file;
     vsnprintf(text, sizeof text, format, args);
     text_copy(key, sizeof key, path, strlen(path));
-    bool theirs = s->in_settings;
-    if (theirs) {
+    bool set_by_connection = s->in_settings;
+    if (s->in_settings) {
         file = s->settings_file;
     } else {
-        theirs = schema__origin(s, path, &file, &line, key);
+        set_by_connection = schema__origin(s, path, &file, &line, key);
     }
     /* The policy's own warnings were given when it was loaded. */
-    if (warning && s->settings && !theirs) return;
+    if (warning && s->settings && !set_by_connection) return;
     problems_add(s->problems, warning, file, line, key, "%s", text);
+}
+
+/* Is the path within what a connection set? */
+static bool theirs(const struct schema *s)
+{
+    char key[128];
+    const char *file;
+    uint32_t line;
+    return s->in_settings || schema__origin(s, s->path, &file, &line, key);
 }
 
 const char *schema__describe(const struct schema *s, const struct value *v, char out[96])
@@ -240,7 +249,7 @@ const char *schema__describe(const struct schema *s, const struct value *v, char
         snprintf(out, 96, "the number %.14g", v->number);
         return out;
     case VALUE_STRING:
-        if (s->in_settings) return strcpy(out, "a text"); /* it could be a secret in the wrong place */
+        if (theirs(s)) return strcpy(out, "a text"); /* it could be a secret in the wrong place */
         snprintf(out, 96, "\"%.60s%s\"", v->string.bytes, v->string.len > 60 ? "..." : "");
         return out;
     case VALUE_SECRET:
@@ -566,7 +575,9 @@ int schema__word(struct schema *s, const struct value *v, const char *const *wor
     const char *near = v->kind == VALUE_STRING ? text_nearest(v->string.bytes, words, count) : NULL;
     schema__describe(s, v, text);
     if (near) {
-        schema__error(s, "unknown word %s; did you mean \"%s\"?", text, near);
+        bool quoted = text[0] == '"';
+        schema__error(s, "unknown word%s%s; did you mean \"%s\"?", quoted ? " " : "",
+                      quoted ? text : "", near);
     } else {
         schema__error(s, "expected one of %s, got %s", list, text);
     }

@@ -217,7 +217,7 @@ static void ends(struct schema *s, const struct value *v, void *base)
     (void)base;
     struct frame_rules *r = &s->out->rules;
     uint32_t count = value_length(v);
-    if (count == 0 && v->kind == VALUE_TABLE) { /* one row */
+    if (count == 0 && v->kind == VALUE_TABLE && v->table->count > 0) { /* one row */
         r->ends = schema__alloc(1, sizeof *r->ends);
         end_read(s, v);
         return;

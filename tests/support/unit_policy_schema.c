@@ -454,6 +454,7 @@ static int l_allowed(lua_State *L)
 {
     char *hosts[16];
     struct policy_build b = { .hosts = hosts };
+    lua_settop(L, 3);
     for (; b.host_count < 16 && b.host_count < lua_objlen(L, 1); b.host_count++) {
         lua_rawgeti(L, 1, (int)b.host_count + 1);
         hosts[b.host_count] = (char *)(uintptr_t)lua_tostring(L, -1);
@@ -519,6 +520,7 @@ static int l_matchers(lua_State *L)
     struct frame_rules r = { 0 };
     struct frame_matchers m;
     char error[256] = "";
+    lua_settop(L, 2);
     for (; r.field_count < lua_objlen(L, 1); r.field_count++) {
         lua_rawgeti(L, 1, (int)r.field_count + 1);
         strncpy(r.fields[r.field_count].name, lua_tostring(L, -1), RULE_NAME_MAX - 1);
