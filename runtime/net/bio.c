@@ -3,14 +3,10 @@
  * TLS at all. Sends with MSG_NOSIGNAL. */
 #include <errno.h>
 #include <openssl/bio.h>
-#include <pthread.h>
 #include <string.h>
 
 #include "base/assert.h"
 #include "net/net_internal.h"
-
-static BIO_METHOD *method; /* made once per process, never changed after */
-static pthread_once_t method_once = PTHREAD_ONCE_INIT;
 
 static bool would_block(int error)
 {
@@ -63,20 +59,20 @@ static long bio_ctrl(BIO *bio, int command, long number, void *pointer)
     return 0;
 }
 
-static void make_method(void)
+BIO_METHOD *bio__method(void)
 {
-    method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "link");
-    if (!method) return;
+    /* The number only has to be no filter's and none of OpenSSL's own. */
+    BIO_METHOD *method = BIO_meth_new(BIO_TYPE_SOURCE_SINK | 120, "link");
+    if (!method) return NULL;
     BIO_meth_set_read(method, bio_read);
     BIO_meth_set_write(method, bio_write);
     BIO_meth_set_ctrl(method, bio_ctrl);
+    return method;
 }
 
 BIO *bio__create(struct net_link *link)
 {
-    pthread_once(&method_once, make_method);
-    if (!method) return NULL;
-    BIO *bio = BIO_new(method);
+    BIO *bio = BIO_new(trusts__bio_method(link->net->trusts));
     if (!bio) return NULL;
     BIO_set_data(bio, link);
     BIO_set_init(bio, 1);

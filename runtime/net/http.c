@@ -345,6 +345,7 @@ static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *data, vo
         curl_multi_assign(http->multi, fd, s);
     }
     int events = (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0);
+    s->events = events;
     uv_poll_start(&s->poll, events, on_socket);
     return 0;
 }
@@ -355,8 +356,11 @@ static void on_socket(uv_poll_t *poll, int status, int events)
     if (!s->http || s->http->closing) return;
     int flags = (events & UV_READABLE ? CURL_CSELECT_IN : 0) |
                 (events & UV_WRITABLE ? CURL_CSELECT_OUT : 0);
-    if (status < 0) flags = CURL_CSELECT_ERR;
+    /* POLLERR: libuv has stopped watching. libcurl finds out why by reading; told of an error, it
+     * would not even look. */
+    if (status < 0) flags = CURL_CSELECT_IN | CURL_CSELECT_OUT;
     act(s->http, s->fd, flags);
+    if (status < 0 && s->http) uv_poll_start(&s->poll, s->events, on_socket);
 }
 
 static void on_socket_closed(uv_handle_t *handle)

@@ -119,7 +119,7 @@ static struct cause certificate_cause(struct http_call *call, enum stage stage)
     long verdict = 0;
     curl_easy_getinfo(call->easy, CURLINFO_SSL_VERIFYRESULT, &verdict);
     struct cause cause;
-    if (verdict == X509_V_OK) { /* the chain was good: libcurl compares the names itself */
+    if (strstr(call->error, "target host name")) { /* the chain was good: libcurl compares names itself */
         cause = net__cause(stage, CAUSE_CERTIFICATE, X509_V_ERR_HOSTNAME_MISMATCH,
                            "the certificate is not for %s", call->host);
     } else {
@@ -143,6 +143,9 @@ struct cause http_call__cause(struct http_call *call, CURLcode code, int alert)
     curl_easy_getinfo(call->easy, CURLINFO_OS_ERRNO, &error);
     enum stage stage = http_call__stage(call);
     const char *text = call->error[0] ? call->error : curl_easy_strerror(code);
+    /* libcurl keeps the errno of connect() alone; of a stream's errors there are only the words. */
+    if (strstr(text, strerror(ECONNRESET))) error = ECONNRESET;
+    else if (strstr(text, strerror(EPIPE))) error = EPIPE;
     if (call->too_big || code == CURLE_FILESIZE_EXCEEDED) {
         struct cause cause = net__cause(stage, CAUSE_TOO_BIG, 0, "the answer is over the limit");
         cause.by = BY_PEER;
@@ -175,8 +178,9 @@ struct cause http_call__cause(struct http_call *call, CURLcode code, int alert)
         return net__cause(stage, CAUSE_EOF, 0, "the peer closed the connection inside its answer");
     case CURLE_SEND_ERROR:
     case CURLE_RECV_ERROR:
-        if (error == ECONNRESET || error == EPIPE || error == 0) {
-            return net__cause(stage, error ? CAUSE_RESET : CAUSE_EOF, error, "%s", text);
+        if (error == 0) return net__cause(stage, CAUSE_EOF, 0, "%s", text);
+        if (net__stream_kind((int)error) == CAUSE_RESET) {
+            return net__cause(stage, CAUSE_RESET, error, "%s", uv_strerror(-(int)error));
         }
         return net__cause(stage, CAUSE_IO, error, "%s", uv_strerror(-(int)error));
     case CURLE_OPERATION_TIMEDOUT: return net__cause(stage, CAUSE_TIMEOUT, 0, "no answer in time");

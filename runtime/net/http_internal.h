@@ -25,6 +25,7 @@ struct http_socket {
     struct net *net;
     struct http *http; /* NULL once libcurl let go of it */
     curl_socket_t fd;
+    int events;
 };
 
 struct http_call {

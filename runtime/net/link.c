@@ -177,7 +177,8 @@ static void on_turn(struct turn *turn)
     if (link->at == AT_NEW) start(link);
     if (link->at == AT_OPEN && (link->work & LINK_WORK_WRITABLE)) {
         link->work &= ~LINK_WORK_WRITABLE;
-        net->sink->link_writable(net->rt, link->entry.id);
+        /* More may have been written since; then it is told later. */
+        if (!link->above_low) net->sink->link_writable(net->rt, link->entry.id);
     }
     if (link->work & LINK_WORK_DRAIN) {
         link->work &= ~(LINK_WORK_DRAIN | LINK_WORK_READ);

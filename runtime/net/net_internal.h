@@ -139,6 +139,8 @@ X509_STORE *trust__store(const struct trust *t);
 SSL_CTX *trust__context(const struct trust *t);
 uint64_t trust__id(const struct trust *t); /* another one after each reload */
 struct sessions *trusts__sessions(struct trusts *t);
+BIO_METHOD *trusts__bio_method(struct trusts *t);
+BIO_METHOD *bio__method(void); /* owned; NULL when memory is out */
 
 struct net_link;
 SSL_CTX *tls__context(X509_STORE *store); /* moved; options, modes and callbacks of links; NULL when memory is out */

@@ -53,6 +53,7 @@ struct trusts {
     uint32_t count;
     uint64_t last_id;
     struct sessions *sessions; /* owned */
+    BIO_METHOD *bio_method;    /* owned */
 };
 
 static const char *const usual_places[] = {
@@ -81,7 +82,9 @@ struct trusts *trusts__create(struct net *net, const char *system_ca_file)
     t->net = net;
     t->system_file = find_system_file(system_ca_file);
     t->sessions = sessions__create();
-    if (!t->system_file || !t->sessions) {
+    t->bio_method = bio__method();
+    if (!t->system_file || !t->sessions || !t->bio_method) {
+        BIO_meth_free(t->bio_method);
         free(t->system_file);
         if (t->sessions) sessions__destroy(t->sessions);
         free(t);
@@ -98,6 +101,7 @@ void trusts__destroy(struct trusts *t)
         trust_free(trust);
     }
     sessions__destroy(t->sessions);
+    BIO_meth_free(t->bio_method);
     free(t->system_file);
     free(t);
 }
@@ -145,6 +149,11 @@ uint64_t trust__id(const struct trust *trust)
 struct sessions *trusts__sessions(struct trusts *t)
 {
     return t->sessions;
+}
+
+BIO_METHOD *trusts__bio_method(struct trusts *t)
+{
+    return t->bio_method;
 }
 
 static struct trust *trust_find(struct trusts *t, const char *ca_file)

@@ -17,6 +17,7 @@
 #include <openssl/x509v3.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -317,6 +318,11 @@ static void *far_end_link_main(void *data)
 static void *far_end_main(void *data)
 {
     struct far_end *s = data;
+    /* Here alone, and in the threads of this one: net itself must never cause the signal. */
+    sigset_t pipe;
+    sigemptyset(&pipe);
+    sigaddset(&pipe, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe, NULL);
     for (;;) {
         struct pollfd fds[2] = { { s->listener, POLLIN, 0 }, { s->stop, POLLIN, 0 } };
         if (poll(fds, 2, -1) < 0 && errno == EINTR) continue;

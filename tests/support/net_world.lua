@@ -36,16 +36,29 @@ function world.server(options)
   return s
 end
 
+local pending = setmetatable({}, { __mode = "k" }) -- events that an earlier wait did not look at
+
+-- What happened and was not looked at by any wait.
+function world.rest(w)
+  local list = pending[w] or {}
+  for _, e in ipairs(w:events()) do table.insert(list, e) end
+  pending[w] = nil
+  return list
+end
+
 -- Runs the loop until `wanted(event)` holds for one; returns it and the list of all until then.
 function world.await(w, wanted)
   local seen = {}
   local until_ms = w:clock() + WAIT_MS
   while true do
-    for _, e in ipairs(w:events()) do
+    local list = world.rest(w)
+    for i, e in ipairs(list) do
       table.insert(seen, e)
-      if not seen.found and wanted(e) then seen.found = e end
+      if wanted(e) then
+        pending[w] = { unpack(list, i + 1) }
+        return e, seen
+      end
     end
-    if seen.found then return seen.found, seen end
     if w:clock() >= until_ms then
       local names = {}
       for _, e in ipairs(seen) do table.insert(names, e.what .. (e.cause and ":" .. e.cause.reason or "")) end
@@ -59,16 +72,13 @@ function world.await_what(w, what, id)
   return world.await(w, function (e) return e.what == what and (not id or e.id == id) end)
 end
 
--- Runs the loop until `done()` holds, which may look at a server.
+-- Runs the loop until `done()` holds, which may look at a server. Events are kept for the next wait.
 function world.eventually(w, done)
   local until_ms = w:clock() + WAIT_MS
-  local seen = {}
   while not done() do
     assert(w:clock() < until_ms, "did not come to hold")
     w:step(5)
-    for _, e in ipairs(w:events()) do table.insert(seen, e) end
   end
-  return seen
 end
 
 -- All bytes of a link in a list of events.

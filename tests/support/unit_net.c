@@ -277,10 +277,12 @@ static int l_open(lua_State *L)
 static int l_step(lua_State *L)
 {
     struct world *w = check_world(L);
+    uint64_t ms = (uint64_t)luaL_checknumber(L, 2);
     w->timed_out = false;
     uv_update_time(&w->loop);
-    uv_timer_start(&w->bound, on_bound, (uint64_t)luaL_checknumber(L, 2), 0);
-    uv_run(&w->loop, UV_RUN_ONCE);
+    /* Repeating: one that is due before the loop polls would leave it to wait for ever. */
+    if (ms) uv_timer_start(&w->bound, on_bound, ms, ms);
+    uv_run(&w->loop, ms ? UV_RUN_ONCE : UV_RUN_NOWAIT);
     uv_timer_stop(&w->bound);
     lua_pushboolean(L, w->timed_out);
     return 1;
