@@ -160,8 +160,11 @@ struct policy_task; /* opaque */
 
 struct call_answer {
     struct call_wait wait;     /* WAITING */
-    struct value value;        /* OK: first return value (PREPARE: table; FETCH: string, secret or table) */
-    struct value info;         /* OK: second return value (FETCH: { left, reset, keep }) */
+    /* OK, checked. PREPARE: { url =, inflate =, headers =, protocol =, plain = }, url text or secret.
+     * FETCH: text, secret or table. ON_ENDED: nil, or { verdict =, delay = { low_ms, high_ms }, note = }
+     * with each key optional. Others: nil. */
+    struct value value;
+    struct value info;         /* OK, FETCH: nil or { left =, reset = ms, lanes =, keep = ms } */
     struct buffer frame;       /* ON_BEAT, ON_ACK: encoded frame, secrets in; empty: nothing to send */
     bool frame_text;           /* text or binary message */
     uint32_t line;             /* of the hook's definition */
@@ -204,6 +207,9 @@ struct policy_port {
     void (*session_changed)(void *self, struct handle conn);
     void (*keep_changed)(void *self, struct handle conn);
     uint64_t (*random)(void *self, struct handle conn); /* for holdfast.random() */
+    /* conn:set{ codec = ... }: a name or a table (keys as secrets). NULL: refused. False with a reason. */
+    bool (*set_codec)(void *self, struct handle conn, uint32_t generation,
+                      const struct value *codec, const char **why);
 };
 
 struct policy_call {

@@ -42,6 +42,9 @@ enum call_result sandbox_run(struct sandbox *s, const char *text, size_t len, co
 /* Whole file into memory; refuses files writable by group or others, non-files, over 1 MiB. */
 bool sandbox_read_file(const char *path, struct buffer *out, char *error, size_t error_bytes);
 
+/* Where print() goes outside hooks; NULL (the start): nowhere. `text`: borrowed until return. */
+void sandbox_on_print(struct sandbox *s, void (*print)(void *self, const char *text), void *self);
+
 /* Locks the globals: from here on assigning to an unknown global raises. */
 void sandbox_lock(struct sandbox *s);
 

@@ -1,0 +1,173 @@
+/* `crypto`: digests, HMAC, base64, hex. Keys and texts may be secrets; what is only another writing of
+ * a secret (base64, hex) stays one, a digest is text. Owns nothing. */
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "bind/bind_internal.h"
+#include "crypto/digest.h"
+#include "crypto/hmac.h"
+#include "policy/sandbox_internal.h"
+
+static const char *check_text(lua_State *L, int index, size_t *len, bool *secret)
+{
+    const char *text = bind__text(L, index, len, secret);
+    if (!text) luaL_typerror(L, index, "string or secret");
+    sandbox_spend(L, (uint32_t)(*len / 4) + 50);
+    return text;
+}
+
+static int digest(lua_State *L, enum digest_kind kind)
+{
+    size_t len = 0;
+    bool secret;
+    uint8_t out[DIGEST_BYTES_MAX];
+    const char *text = check_text(L, 1, &len, &secret);
+    size_t bytes = digest_bytes(kind, text, len, out);
+    if (!bytes) return luaL_error(L, "crypto: this digest is not available here");
+    lua_pushlstring(L, (const char *)out, bytes);
+    return 1;
+}
+
+static int l_sha1(lua_State *L)
+{
+    return digest(L, DIGEST_SHA1);
+}
+
+static int l_sha256(lua_State *L)
+{
+    return digest(L, DIGEST_SHA256);
+}
+
+static int l_md5(lua_State *L)
+{
+    return digest(L, DIGEST_MD5);
+}
+
+static int l_hmac(lua_State *L)
+{
+    static const char *const names[] = { "sha1", "sha256", "sha512", NULL };
+    static const enum digest_kind kinds[] = { DIGEST_SHA1, DIGEST_SHA256, DIGEST_SHA512 };
+    enum digest_kind kind = kinds[luaL_checkoption(L, 1, NULL, names)];
+    size_t key_len = 0, len = 0;
+    bool secret;
+    uint8_t out[DIGEST_BYTES_MAX];
+    const char *key = check_text(L, 2, &key_len, &secret);
+    const char *text = check_text(L, 3, &len, &secret);
+    size_t bytes = hmac_bytes(kind, key, key_len, text, len, out);
+    if (!bytes) return luaL_error(L, "crypto: this digest is not available here");
+    lua_pushlstring(L, (const char *)out, bytes);
+    return 1;
+}
+
+/* Pushes text written another way by `write`, as a secret when the original is one. */
+static int rewrite(lua_State *L, size_t room, size_t (*write)(const char *text, size_t len, char *out))
+{
+    size_t len = 0;
+    bool secret;
+    const char *text = check_text(L, 1, &len, &secret);
+    struct secret *original = sandbox_get_secret(L, 1);
+    char *out = lua_newuserdata(L, room + 1);
+    size_t n = write(text, len, out);
+    if (!original) {
+        lua_pushlstring(L, out, n);
+        return 1;
+    }
+    lua_State *state = L;
+    struct sandbox *s = sandbox_of(L);
+    struct secret *made = secret_create(secret_name(original), out, n);
+    explicit_bzero(out, room + 1);
+    s->exempt = true; /* `made` is held over a push */
+    sandbox_push_secret(state, made);
+    s->exempt = false;
+    secret_unref(made);
+    return 1;
+}
+
+static size_t text_room(lua_State *L, size_t factor)
+{
+    size_t len = 0;
+    bool secret;
+    check_text(L, 1, &len, &secret);
+    return (len + 4) * factor;
+}
+
+static size_t write_base64(const char *text, size_t len, char *out)
+{
+    return base64_encode(text, len, out);
+}
+
+static size_t write_hex(const char *text, size_t len, char *out)
+{
+    static const char digits[] = "0123456789abcdef";
+    for (size_t i = 0; i < len; i++) {
+        out[2 * i] = digits[(uint8_t)text[i] >> 4];
+        out[2 * i + 1] = digits[(uint8_t)text[i] & 15];
+    }
+    return 2 * len;
+}
+
+static int l_base64(lua_State *L)
+{
+    return rewrite(L, text_room(L, 2), write_base64);
+}
+
+static int l_hex(lua_State *L)
+{
+    return rewrite(L, text_room(L, 2), write_hex);
+}
+
+static int malformed(lua_State *L)
+{
+    lua_pushnil(L);
+    lua_pushliteral(L, "malformed");
+    return 2;
+}
+
+static int l_unbase64(lua_State *L)
+{
+    size_t len, n;
+    const char *text = luaL_checklstring(L, 1, &len);
+    sandbox_spend(L, (uint32_t)(len / 4));
+    uint8_t *out = lua_newuserdata(L, len + 1);
+    if (!base64_decode(text, len, out, len + 1, &n)) return malformed(L);
+    lua_pushlstring(L, (const char *)out, n);
+    return 1;
+}
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9') return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+static int l_unhex(lua_State *L)
+{
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+    sandbox_spend(L, (uint32_t)(len / 4));
+    if (len % 2) return malformed(L);
+    char *out = lua_newuserdata(L, len / 2 + 1);
+    for (size_t i = 0; i < len / 2; i++) {
+        int high = hex_digit(text[2 * i]), low = hex_digit(text[2 * i + 1]);
+        if (high < 0 || low < 0) return malformed(L);
+        out[i] = (char)(high << 4 | low);
+    }
+    lua_pushlstring(L, out, len / 2);
+    return 1;
+}
+
+static const luaL_Reg functions[] = {
+    { "sha1", l_sha1 },     { "sha256", l_sha256 },     { "md5", l_md5 }, { "hmac", l_hmac },
+    { "base64", l_base64 }, { "unbase64", l_unbase64 }, { "hex", l_hex }, { "unhex", l_unhex },
+    { NULL, NULL },
+};
+
+void bind__open_crypto(lua_State *L)
+{
+    lua_newtable(L);
+    luaL_setfuncs(L, functions, 0);
+    lua_setfield(L, -2, "crypto");
+}

@@ -1,0 +1,118 @@
+/* What the files of the sandbox share: its struct, and helpers that nobody outside policy/ and bind/
+ * calls. Functions marked "may raise" long-jump: callers hold no memory then. All others never do.
+ *
+ * Frozen tables. LuaJIT has no read-only tables and no __len for tables, so freezing works in place:
+ * every key but the items 1..n moves into a hidden table behind __index, and __newindex raises. Lists
+ * keep their items where `#` and ipairs find them. The hidden table stands in the metatable under a
+ * light userdata key. */
+#ifndef HOLDFAST_POLICY_SANDBOX_INTERNAL_H
+#define HOLDFAST_POLICY_SANDBOX_INTERNAL_H
+
+#include <lua.h>
+
+#include "base/buffer.h"
+#include "base/rng.h"
+#include "policy/context.h"
+#include "policy/sandbox.h"
+
+#define SANDBOX_INSTRUCTIONS_DEFAULT 10000000u
+#define SANDBOX_MEMORY_DEFAULT       ((size_t)16 << 20)
+#define SANDBOX_FILE_BYTES_MAX       ((size_t)1 << 20)
+#define SANDBOX_HOOK_EVERY           1000 /* instructions between two looks at the budget */
+/* Bulk work that the instruction count misses (comparing megabytes, say) ends here. A backstop: what
+ * a policy decides never depends on it unless it would have hung the loop. */
+#define SANDBOX_CPU_NS_MAX           2000000000ull
+#define SANDBOX_DEPTH_MAX            64
+
+enum trip {
+    TRIP_NONE,
+    TRIP_INSTRUCTIONS,
+    TRIP_MEMORY,
+    TRIP_ENDED, /* conn:fail or conn:close: unwinds through every pcall, and is no error */
+};
+
+struct sandbox {
+    lua_State *L;             /* owned */
+    lua_State *running;       /* borrowed while entered: the thread that was entered */
+    char name[64];
+    char *lua_path;           /* owned; NULL: built-in search */
+    char *beside;             /* owned; NULL: none */
+    struct policy_limits limits;
+    size_t used_bytes;
+    uint64_t spent;           /* instructions since lua_enter() */
+    uint64_t cpu_start_ns;    /* 0 until the first look */
+    enum trip trip;
+    char trip_text[256];      /* of the first trip of this entry */
+    char error_text[512];     /* filled by the message handler */
+    bool entered;
+    bool exempt;              /* C code that holds memory pushes existing strings: refuse nothing */
+    bool locked;
+    struct rng rng;
+    uint64_t text_hash;       /* of every file that was read */
+    struct buffer scratch;    /* decoding strings; survives a raise */
+    struct call_context *call; /* borrowed; the hook that runs now, NULL outside */
+    void (*print)(void *self, const char *text);
+    void *print_self;
+    int handler_ref, loaded_ref, policy_ref;
+};
+
+/* --- enter.c --- */
+void sandbox__watch(struct sandbox *s); /* the message handler's reference */
+void sandbox__trip(struct sandbox *s, lua_State *L, enum trip why, const char *text);
+/* Counts `steps`; false once the budget is used up: hand back soon, then raise. */
+bool sandbox__charge(struct sandbox *s, lua_State *L, uint64_t steps);
+/* Raises the error of the trip. */
+int sandbox__raise_trip(lua_State *L);
+/* The innermost Lua function's "file:line: ", or "" when there is none. */
+size_t sandbox__where(lua_State *L, char *out, size_t out_bytes);
+
+/* --- freeze.c --- */
+/* In place, with everything below it. Tables that have a metatable stay as they are. May raise. */
+void sandbox__freeze(lua_State *L, int index, const char *what);
+bool sandbox__is_frozen(lua_State *L, int index);
+/* Pushes the hidden table of a frozen one; false (nothing pushed) for other tables. */
+bool sandbox__push_hidden(lua_State *L, int index);
+/* Replaces the key on top with its value, past any metatable, hidden keys included. */
+void sandbox__rawget(lua_State *L, int index);
+
+/* --- keys.c: the defined order of keys --- */
+struct key {
+    int type; /* LUA_TNUMBER, LUA_TSTRING, LUA_TBOOLEAN */
+    double number;
+    const char *text; /* borrowed from the table */
+    size_t len;
+};
+/* `*sequence`: exactly the items 1..n. `*odd`: a key that is a table, function or userdata. */
+uint32_t sandbox__keys_count(lua_State *L, int index, bool *sequence, bool *odd);
+/* `out`: as many as counted. Sorted: numbers ascending, strings in byte order, false, true. */
+void sandbox__keys(lua_State *L, int index, struct key *out, uint32_t count);
+void sandbox__push_key(lua_State *L, const struct key *k); /* strings: may raise */
+
+/* --- the libraries, each leaving its functions in the table on top of the stack --- */
+void sandbox__open_base(lua_State *L);
+void sandbox__open_string(lua_State *L);
+void sandbox__open_pattern(lua_State *L);
+void sandbox__open_table(lua_State *L);
+void sandbox__open_math(lua_State *L);
+void sandbox__open_secret(lua_State *L); /* its metatable; pushes nothing */
+void sandbox__open_json(lua_State *L);   /* likewise */
+int sandbox__l_require(lua_State *L);
+int sandbox__l_pairs(lua_State *L);
+int sandbox__l_freeze_policy(lua_State *L);
+int sandbox__l_tostring(lua_State *L);
+/* Pushes what tostring() shows, without metamethods. May raise for memory. */
+void sandbox__push_shown(lua_State *L, int index);
+
+/* --- tables and text --- */
+/* holdfast.array: marks the table at index as a JSON array. */
+void sandbox__mark_array(lua_State *L, int index);
+bool sandbox__is_array(lua_State *L, int index);
+static inline bool sandbox__is_null(lua_State *L, int index)
+{
+    return lua_type(L, index) == LUA_TLIGHTUSERDATA && lua_touserdata(L, index) == NULL;
+}
+static inline int sandbox__absolute(lua_State *L, int index)
+{
+    return index > 0 || index <= LUA_REGISTRYINDEX ? index : lua_gettop(L) + index + 1;
+}
+#endif
