@@ -2,51 +2,68 @@
 #
 # A flavour is one way to compile the same sources, each in a folder of its own:
 #   release  build/release   what is installed
-#   test     build/test      marks and planted engine bugs compiled in, for the suite
+#   test     build/test      marks and planted engine bugs compiled in, warnings are errors
 #   asan     build/asan      as test, with AddressSanitizer and LeakSanitizer
 #   ubsan    build/ubsan     as test, with UndefinedBehaviorSanitizer
 FLAVOUR ?= release
 O       := build/$(FLAVOUR)
 PREFIX  ?= /usr/local
+JOBS    ?= 2
 
-CC        ?= cc
-PKGS      := luajit libuv libwebsockets openssl libcurl libzstd zlib libcjson
-WARNINGS  := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes \
-             -Wwrite-strings -Wvla
-CPPFLAGS  += -Iruntime -D_GNU_SOURCE $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
-CFLAGS    ?= -O2 -g
-CFLAGS    += -std=gnu11 -fPIC -fno-common -fno-strict-aliasing -MMD -MP $(WARNINGS)
-LDLIBS    := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lm -ldl -lpthread
-LDFLAGS   += -Wl,-E
+# cc is what every Debian has with make; clang works as well (make CC=clang).
+CC       ?= cc
+PKGS     := luajit libuv libwebsockets openssl libcurl libzstd zlib libcjson
+WARNINGS := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes \
+            -Wwrite-strings -Wvla
+# Immediate: one pkg-config for the whole run, not one per object.
+PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
+CPPFLAGS += -Iruntime -D_GNU_SOURCE $(PKG_CFLAGS) -DHOLDFAST_LUA_PATH='"$(PREFIX)/share/holdfast/lua"'
+CFLAGS   ?= -O2 -g
+CFLAGS   += -std=gnu11 -fPIC -fno-common -fno-strict-aliasing -MMD -MP $(WARNINGS)
+LDLIBS   := $(PKG_LIBS) -lm -ldl -lpthread
+LDFLAGS  += -Wl,-E
 
-ifeq ($(FLAVOUR),test)
+ifneq ($(FLAVOUR),release)
 CPPFLAGS += -DHOLDFAST_TEST
+CFLAGS   += -Werror
 endif
 ifeq ($(FLAVOUR),asan)
-CPPFLAGS += -DHOLDFAST_TEST
 CFLAGS   += -fsanitize=address -fno-omit-frame-pointer -O1
 LDFLAGS  += -fsanitize=address
 endif
 ifeq ($(FLAVOUR),ubsan)
-CPPFLAGS += -DHOLDFAST_TEST
 CFLAGS   += -fsanitize=undefined -fno-sanitize-recover=undefined -O1
 LDFLAGS  += -fsanitize=undefined
-endif
-ifdef WERROR
-CFLAGS   += -Werror
 endif
 
 MODULES  := base engine frame crypto policy config bind peer net sim store deliver ops cli
 ARCHIVES := $(MODULES:%=$(O)/lib%.a) $(O)/libtop.a
+# What the simulator's Lua module needs: everything but sockets, the command line and the local API.
+SIM_ARCHIVES := $(foreach m,sim peer policy bind config store deliver engine frame crypto base top,$(O)/lib$(m).a)
 
 .PHONY: all build
 all: build
 build: $(O)/holdfast
 
-# --- objects and one archive per folder of runtime/ -------------------------------------------
-$(O)/obj/%.o: runtime/%.c
+# --- dependencies ---------------------------------------------------------------------------------
+PACKAGES := build-essential pkg-config libluajit-5.1-dev libuv1-dev libwebsockets-dev \
+            libwebsockets-evlib-uv libssl-dev libcurl4-openssl-dev libzstd-dev zlib1g-dev libcjson-dev \
+            lua-busted openssl ca-certificates procps
+PACKAGES_MORE := valgrind clang libclang-rt-14-dev
+
+.PHONY: deps deps-more
+# Installs what is missing with apt-get, or says what to install.
+deps:
+	@tests/support/deps.sh $(PACKAGES)
+deps-more: deps
+	@tests/support/deps.sh $(PACKAGES_MORE)
+
+# --- objects, and one archive per folder of runtime/ -------------------------------------------------
+$(O)/obj/%.o: runtime/%.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
+	@echo "  cc $<"
+	@$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
 
 define MODULE_RULE
 $(O)/lib$(1).a: $(patsubst runtime/%.c,$(O)/obj/%.o,$(wildcard runtime/$(1)/*.c))
@@ -57,32 +74,110 @@ $(O)/libtop.a: $(patsubst runtime/%.c,$(O)/obj/%.o,$(filter-out runtime/main.c,$
 	@rm -f $@; ar rcs $@ $^
 
 $(O)/holdfast: $(O)/obj/main.o $(ARCHIVES)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(O)/obj/main.o -Wl,--start-group $(ARCHIVES) -Wl,--end-group $(LDLIBS)
+	@echo "  link $@"
+	@$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(O)/obj/main.o -Wl,--start-group $(ARCHIVES) -Wl,--end-group $(LDLIBS)
 
-# --- tests: a small busted host, and one Lua module per C module under test -----------------------
-# tests/support/unit_NAME.c becomes `require "unit.NAME"`; its first line names the archives it
-# needs:  /* modules: frame base */
-$(O)/runner: tests/support/runner.c
+# --- tests: a small busted host, and one Lua module per C module under test ---------------------------
+# tests/support/unit_NAME.c becomes `require "unit.NAME"`; its first line names the archives it needs:
+#   /* modules: frame base */
+$(O)/runner: tests/support/runner.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(shell pkg-config --libs luajit 2>/dev/null) -lm -ldl
+	@echo "  link $@"
+	@$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(shell pkg-config --libs luajit 2>/dev/null) -lm -ldl
 
 unit_modules = $(shell sed -n '1s,.*modules: \(.*\) \*/.*,\1,p' tests/support/unit_$(1).c)
 define UNIT_RULE
 $(O)/unit/$(1).so: tests/support/unit_$(1).c $(patsubst %,$(O)/lib%.a,$(call unit_modules,$(1)))
 	@mkdir -p $$(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(filter -fsanitize%,$(LDFLAGS)) -shared -o $$@ $$< -Wl,--start-group \
+	@echo "  link $$@"
+	@$(CC) $(CPPFLAGS) $(CFLAGS) $(filter -fsanitize%,$(LDFLAGS)) -shared -o $$@ $$< -Wl,--start-group \
 	  $(patsubst %,$(O)/lib%.a,$(call unit_modules,$(1))) -Wl,--end-group $(LDLIBS)
 endef
 UNITS := $(patsubst tests/support/unit_%.c,%,$(wildcard tests/support/unit_*.c))
 $(foreach u,$(UNITS),$(eval $(call UNIT_RULE,$(u))))
 
-.PHONY: unit-%
-# One module's unit specs alone: make FLAVOUR=test unit-frame
+# The simulator as a Lua module, `require "holdfast.sim"`, for the test host.
+$(O)/holdfast_sim/holdfast/sim.so: $(SIM_ARCHIVES)
+	@mkdir -p $(@D)
+	@echo "  link $@"
+	@$(CC) $(CFLAGS) $(filter -fsanitize%,$(LDFLAGS)) -shared -o $@ -Wl,--start-group -Wl,--whole-archive $(O)/libsim.a \
+	  -Wl,--no-whole-archive $(SIM_ARCHIVES) -Wl,--end-group $(LDLIBS)
+
+# An echo client for public conformance suites: build/tests/ws_echo_client URL
+$(O)/ws_echo_client: tests/support/ws_echo_client.c $(foreach m,net frame engine crypto base,$(O)/lib$(m).a)
+	@echo "  link $@"
+	@$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LDLIBS)
+	@mkdir -p build/tests && ln -sf ../$(FLAVOUR)/ws_echo_client build/tests/ws_echo_client
+
+.PHONY: test-build unit-% suite
+test-build: $(O)/runner $(O)/holdfast $(O)/holdfast_sim/holdfast/sim.so $(O)/ws_echo_client $(UNITS:%=$(O)/unit/%.so)
+
+# One module's unit specs alone: make FLAVOUR=test unit-frame_ws
 unit-%: $(O)/runner $(O)/unit/%.so
 	HOLDFAST_BUILD=$(O) $(O)/runner tests/unit/$*
 
-.PHONY: clean
+# Everything, once, in the flavour at hand; `SPECS=` narrows it down.
+suite:
+	@$(MAKE) --no-print-directory -j$(JOBS) FLAVOUR=$(FLAVOUR) test-build
+	@tests/run.sh $(FLAVOUR) $(SPECS)
+
+.PHONY: test check check-headers asan ubsan valgrind
+# The sources' own rules first, then all specs. The last line counts them.
+test: deps
+	@$(MAKE) --no-print-directory FLAVOUR=test check
+	@$(MAKE) --no-print-directory FLAVOUR=test suite
+
+# Warnings as errors (all of the test flavour), headers alone, walls, examples and policies.
+check: check-headers
+	@$(MAKE) --no-print-directory -j$(JOBS) FLAVOUR=test build/test/holdfast build/test/runner
+	@HOLDFAST_BUILD=build/test build/test/runner tests/walls_spec.lua >build/test/walls.log 2>&1 || { cat build/test/walls.log; exit 1; }
+	@HOLDFAST_LUA=lua build/test/holdfast check policies/*.lua
+	@echo "check: warnings, headers, walls and policies are fine"
+
+check-headers:
+	@fail=0; for h in $$(find runtime -name '*.h'); do \
+	  printf '#include "%s"\n' "$${h#runtime/}" | $(CC) $(CPPFLAGS) -std=gnu11 $(WARNINGS) -Werror -fsyntax-only -xc - || { echo "$$h does not compile alone"; fail=1; }; \
+	done; exit $$fail
+
+asan: deps
+	@ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 HOLDFAST_SPEC_SECONDS=600 $(MAKE) --no-print-directory FLAVOUR=asan suite
+ubsan: deps
+	@UBSAN_OPTIONS=print_stacktrace=1 HOLDFAST_SPEC_SECONDS=600 $(MAKE) --no-print-directory FLAVOUR=ubsan suite
+# Slow: the unit and simulation specs under valgrind.
+valgrind: deps-more
+	@HOLDFAST_SPEC_SECONDS=1800 HOLDFAST_WRAP="valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite" \
+	  $(MAKE) --no-print-directory FLAVOUR=test suite SPECS="$(or $(SPECS),tests/unit tests/sim tests/regress)"
+
+# --- fuzzing: clang's libFuzzer, FUZZ_SECONDS for each target ------------------------------------------
+FUZZ_SECONDS ?= 60
+FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_SOURCES := $(wildcard runtime/base/*.c runtime/frame/*.c runtime/crypto/*.c)
+build/fuzz/%: tests/fuzz/%.c $(FUZZ_SOURCES)
+	@mkdir -p $(@D)
+	@echo "  fuzz $@"
+	@clang -std=gnu11 -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined \
+	  -fno-sanitize-recover=undefined -DHOLDFAST_TEST -D_GNU_SOURCE -Iruntime -o $@ $< $(FUZZ_SOURCES) \
+	  -lcrypto -lz -lzstd -lm
+.PHONY: fuzz
+fuzz: deps-more
+	@$(MAKE) --no-print-directory -j$(JOBS) $(FUZZ:%=build/fuzz/%)
+	@for t in $(FUZZ); do mkdir -p build/fuzz/corpus_$$t; \
+	  build/fuzz/$$t -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -print_final_stats=1 \
+	    -artifact_prefix=build/fuzz/$$t- build/fuzz/corpus_$$t tests/fuzz/corpus/$$t || exit 1; done
+
+# --- the rest ------------------------------------------------------------------------------------------
+.PHONY: run install clean
+# Thirty seconds of the main job: a fake platform with faults, the daemon, and what a bot would see.
+run: deps
+	@$(MAKE) --no-print-directory -j$(JOBS) build
+	@HOLDFAST_LUA=lua examples/demo/run.sh $(O)/holdfast
+
+install: build
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/holdfast
+	install -m 755 $(O)/holdfast $(DESTDIR)$(PREFIX)/bin/holdfast
+	cp -R lua policies examples $(DESTDIR)$(PREFIX)/share/holdfast/
+
 clean:
 	rm -rf build
 
--include $(shell find $(O) -name '*.d' 2>/dev/null)
+-include $(shell find $(O)/obj -name '*.d' 2>/dev/null)

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Runs spec files, each in a process of its own, two at a time; ends with `N passed, N failed`.
+#   tests/run.sh FLAVOUR [FILE or FOLDER...]
+# HOLDFAST_WRAP: a command in front of each process (valgrind). HOLDFAST_JOBS: processes at once.
+set -u
+cd "$(dirname "$0")/.." || exit 2
+flavour=$1
+shift
+[ $# -gt 0 ] || set -- tests
+export HOLDFAST_BUILD=build/$flavour
+out=$HOLDFAST_BUILD/results
+rm -rf "$out"
+mkdir -p "$out"
+
+run_one() {
+  spec=$1
+  name=$(printf '%s' "$spec" | tr '/' '_')
+  log=$2/$name.log
+  HOLDFAST_COUNTS=$2/$name.counts HOLDFAST_OUTPUT=tests/support/outcome.lua \
+    timeout -k 5 "${HOLDFAST_SPEC_SECONDS:-240}" ${HOLDFAST_WRAP:-} "$HOLDFAST_BUILD/runner" "$spec" >"$log" 2>&1
+  status=$?
+  # A process that died, or found something at its end (a leak), is a failure even if all its tests passed.
+  if [ ! -f "$2/$name.counts" ]; then
+    printf '0 1 0\n' >"$2/$name.counts"
+    printf 'not ok: %s ended with status %s before its counts were written\n' "$spec" "$status" >>"$log"
+  elif [ "$status" -ne 0 ] && [ "$(cut -d' ' -f2 "$2/$name.counts")" = 0 ]; then
+    awk '{ print $1, 1, $3 }' "$2/$name.counts" >"$2/$name.c" && mv "$2/$name.c" "$2/$name.counts"
+    printf 'not ok: %s passed, but its process ended with status %s\n' "$spec" "$status" >>"$log"
+  fi
+  read -r passed failed skipped <"$2/$name.counts"
+  printf '%-64s %4d passed %3d failed %3d skipped\n' "$spec" "$passed" "$failed" "$skipped"
+  if [ "$failed" -ne 0 ]; then sed 's/^/    /' "$log" | head -c 20000; fi
+  return 0
+}
+export -f run_one
+
+find "$@" -name '*_spec.lua' | LC_ALL=C sort | xargs -P "${HOLDFAST_JOBS:-2}" -I{} bash -c 'run_one "$1" "$2"' _ {} "$out"
+
+cat "$out"/*.counts 2>/dev/null | awk -v flavour="$flavour" '
+  { passed += $1; failed += $2; skipped += $3 }
+  END {
+    if (passed + failed == 0) { print "no test ran"; exit 1 }
+    line = sprintf("%d passed, %d failed", passed, failed)
+    if (skipped) line = line sprintf(", %d skipped", skipped)
+    print line
+    exit failed != 0
+  }'
