@@ -41,8 +41,8 @@ void attempt_begin(struct step *s)
     if (c->attempted && !c->planned_next && s->now < earliest &&
         !PLANTED(s->e, PLANT_I3_NO_FLOOR)) {
         MARK("the floor holds whoever asks");
-        attempt_unqueue(s);
-        c->attempt_at_ms = earliest;
+        if (c->queued) c->queue_at_ms = earliest;
+        else c->attempt_at_ms = earliest;
         return;
     }
     const uint32_t needs = attempt_needs(c, s->at);

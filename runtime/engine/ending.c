@@ -38,6 +38,13 @@ void conn_link_ends(struct step *s, struct link *l, const struct cause *cause, e
     permit_give_back(s, l->generation);
     if (role == ROLE_MAIN) {
         sends_doom(c, REFUSE_LINK_ENDED);
+        struct link *old = link_of_role(c, ROLE_OLD);
+        if (old && old->state == LINK_DRAINING) {
+            /* It has nothing to wait for any more, and the next dial waits for it. */
+            MARK("the successor died while the old link was draining");
+            fx(s, FX_CANCEL, old->generation);
+            link_close(s, old, c->plan->close_keep, "replaced");
+        }
         struct link *next = link_of_role(c, ROLE_NEXT);
         if (next && link_alive(next)) {
             MARK("the old link died while its successor was on its way");
@@ -80,6 +87,11 @@ void conn_broken(struct step *s, const char *what)
     struct conn *c = s->c;
     struct cause cause = cause_make(STAGE_NONE, CAUSE_INTERNAL, BY_US, what);
     MARK("a broken assertion was kept to one connection");
+    if (c->state == CONN_QUEUED) {
+        /* Nothing is open and nothing runs: it may go on waiting for its budget. */
+        fx_alarm(s, "an assertion about this connection broke while it was queued");
+        return;
+    }
     attempt_cancel(s);
     attempt_unqueue(s);
     for (int i = 0; i < 2; i++) {

@@ -179,8 +179,10 @@ void link_tick(struct step *s, struct link *l)
         }
         return;
     case LINK_DRAINING:
-        if (s->now >= l->since_ms + c->plan->limits_ms.drain)
+        if (s->now >= l->since_ms + c->plan->limits_ms.drain) {
+            fx(s, FX_CANCEL, l->generation);
             link_close(s, l, c->plan->close_keep, "replaced");
+        }
         return;
     case LINK_CLOSING:
         if (s->now < link_deadline(c, l, &label)) return;

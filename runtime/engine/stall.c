@@ -38,14 +38,15 @@ void stall_tick(struct step *s, struct link *l)
         judge(s, l);
         if (!link_alive(l)) return;
     }
+    if (PLANTED(s->e, PLANT_I4_DEAF_TO_SILENCE) && silence_due(c->plan, l) <= s->now)
+        l->stall.last_in_ms = s->now;
     if (l->state == LINK_READY) {
         if (ping_due(c->plan, l) <= s->now) {
             if (!l->stall.first_ping_ms) l->stall.first_ping_ms = s->now;
             l->stall.last_ping_ms = s->now;
             fx(s, FX_PING, l->generation);
         }
-        if (silence_due(c->plan, l) <= s->now && !PLANTED(s->e, PLANT_I4_DEAF_TO_SILENCE))
-            drain(s, l, DRAIN_FOR_SILENCE);
+        if (silence_due(c->plan, l) <= s->now) drain(s, l, DRAIN_FOR_SILENCE);
     }
     if (!(l->stall.draining & DRAIN_FOR_BEAT)) beat_tick(s, l);
 }

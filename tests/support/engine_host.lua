@@ -55,7 +55,7 @@ function Host:step(event)
   event.at = self:clock()
   local effects = self.e:step(event)
   for _, f in ipairs(effects) do
-    f.at = self.now
+    f.at, f.boot = self.now, event.at.boot
     table.insert(self.log, f)
     self:check(f)
     local hook = self.on[f.kind]

@@ -1,4 +1,7 @@
+local engine = require "unit.engine"
 local Host = require "engine_host"
+
+local function eof(host, bot) host:event("peer closed", bot, host:view(bot).generation, { cause = { kind = "eof" } }) end
 
 describe("a connection", function ()
   it("goes from stopped over preparing and linking to up", function ()
@@ -15,12 +18,327 @@ describe("a connection", function ()
     assert.equal("closing", host:view(bot).state)
     host:run(11)
     local view = host:view(bot)
-    assert.equal("waiting", view.state)
-    assert.equal("dial", view.next)
-    assert.equal(1012, view.cause.close)
+    assert.same({ "waiting", "dial", 1012 }, { view.state, view.next, view.cause.close })
+    assert.equal(view.deadline, host:last("state").next)
     host:run(5000)
-    assert.equal("up", host:view(bot).state)
-    assert.equal(2, host:view(bot).generation)
+    assert.same({ "up", 2 }, { host:view(bot).state, host:view(bot).generation })
     assert.same({}, host.violations)
+  end)
+
+  it("owns its identity: a second one is refused and the owner named", function ()
+    local host = Host.new()
+    local bot = host:add { name = "a", identity = 5 }
+    local none, why, owner = host:add { name = "b", identity = 5 }
+    assert.same({ nil, "identity taken", bot }, { none, why, owner })
+    host:event("remove requested", bot)
+    assert.is_not_nil(host:add { name = "b", identity = 5 })
+  end)
+
+  it("is refused when the engine is full", function ()
+    local host = Host.new { connections = 2 }
+    host:add { name = "a", identity = 1 }
+    host:add { name = "b", identity = 2 }
+    local none, why = host:add { name = "c", identity = 3 }
+    assert.same({ nil, "full" }, { none, why })
+  end)
+end)
+
+describe("every stage", function ()
+  local limits = { prepare = 30000, resolve = 5000, connect = 10000, secure = 9000, upgrade = 8000, greeting = 20000 }
+  local stages = { "resolving", "connecting", "securing", "upgrading" }
+  local keys = { resolving = "resolve", connecting = "connect", securing = "secure", upgrading = "upgrade" }
+
+  for i, stage in ipairs(stages) do
+    it("has a limit: " .. stage, function ()
+      local host = Host.new { plan = { limits = limits }, on = { dial = function (h, f)
+        for k = 2, i do h:event("stage reached", f.conn, f.generation, { stage = stages[k] }) end
+        return true
+      end } }
+      local bot = host:add()
+      host:start(bot)
+      host:run(10)
+      assert.equal(keys[stage] .. " limit", host:view(bot).next)
+      assert.equal(host:view(bot).deadline, host.now + limits[keys[stage]])
+      host:run(limits[keys[stage]] + 5)
+      assert.same({ "timeout", stage }, { host:view(bot).cause.kind, host:view(bot).cause.stage })
+      assert.equal(1, #host:effects "abort")
+      assert.equal(0, #host:effects "close")
+      assert.equal("waiting", host:view(bot).state)
+    end)
+  end
+
+  it("has a limit: preparing", function ()
+    local host = Host.new { on = { prepare = function () return true end } }
+    local bot = host:add()
+    host:start(bot)
+    host:run(30001)
+    assert.same({ "waiting", "timeout", "preparing" }, { host:view(bot).state, host:view(bot).cause.kind, host:view(bot).cause.stage })
+    assert.equal(1, host:last("cancel").generation)
+  end)
+
+  it("has a limit: greeting, re-armed by progress, closed with keep", function ()
+    local host = Host.new { on = { greet = function () return true end } }
+    local bot = host:add()
+    host:start(bot)
+    for _ = 1, 10 do
+      host:run(15000)
+      assert.equal("linking", host:view(bot).state)
+      host:event("greeting progressed", bot, 1)
+    end
+    host:run(20001)
+    assert.same({ "timeout", "greeting" }, { host:view(bot).cause.kind, host:view(bot).cause.stage })
+    assert.equal(4000, host:last("close").code)
+  end)
+
+  it("has a limit: closing, then abort, then again with an alarm", function ()
+    local host = Host.new { on = { close = function () return true end, abort = function () return true end } }
+    local bot = host:up()
+    host:event("ending announced", bot, 1, { cause = { kind = "wished", by = "policy" } })
+    host:run(1000)
+    assert.equal(1, #host:effects "abort")
+    host:run(5000)
+    assert.same({ 2, 1 }, { #host:effects "abort", #host:effects "alarm" })
+    host:run(20000)
+    assert.same({ "closing", 1, 1 }, { host:view(bot).state, #host:effects "alarm", #host:effects "dial" })
+    host:closed(bot, 1)
+    host:run(1000)
+    assert.equal("up", host:view(bot).state)
+    assert.same({}, host.violations)
+  end)
+end)
+
+describe("the next dial", function ()
+  it("starts at max(close end, backoff)", function ()
+    for close_ms = 100, 2900, 700 do
+      local host = Host.new { plan = { limits = { close = 3000 }, backoff = { jitter = "none", first = 1500 } },
+        on = { close = function (h, f) h:later(close_ms, function () h:closed(f.conn, f.generation) end); return true end } }
+      local bot = host:up()
+      local from = host.now
+      host:event("peer closed", bot, 1, { cause = { kind = "closed", close = 1001 } })
+      host:run(10000)
+      assert.equal(math.max(close_ms, 1500), host:effects("prepare")[2].at - from)
+    end
+  end)
+
+  it("follows a link that was simply gone", function ()
+    local host = Host.new()
+    local bot = host:up()
+    host:closed(bot, 1, { kind = "reset", by = "network" })
+    assert.same({ "preparing", "linking", "up", "closing", "waiting" }, host.conns[bot].states)
+    assert.same({ "reset", "ready" }, { host:view(bot).cause.kind, host:view(bot).cause.stage })
+  end)
+end)
+
+describe("what comes too late", function ()
+  it("is counted and dropped, whatever it is", function ()
+    local host = Host.new()
+    local bot = host:up()
+    eof(host, bot)
+    host:run(5000)
+    local before = host:view(bot)
+    assert.equal(2, before.generation)
+    local kinds = { "prepared", "attempt failed", "stage reached", "dial failed", "upgraded", "greeting progressed", "greeted",
+      "beat set", "beat asked", "beat answered", "ending announced", "limit crossed", "peer closed", "drained", "verdict given", "link closed" }
+    for _, kind in ipairs(kinds) do
+      for _, generation in ipairs { 1, 3, 4294967295 } do
+        local effects = host:event(kind, bot, generation, { cause = { kind = "closed", close = 4004 }, stage = "connecting" })
+        assert.same({}, effects)
+      end
+    end
+    local after = host:view(bot)
+    assert.same({ "up", 3 * #kinds }, { after.state, after.stale - before.stale })
+  end)
+
+  it("for a connection that is gone changes nothing", function ()
+    local host = Host.new()
+    local bot = host:up()
+    host:event("remove requested", bot)
+    host:run(1000)
+    local other = host:add { name = "other", identity = 9 }
+    assert.same({}, host:event("link closed", bot, 1))
+    assert.same({}, host:event("start requested", bot))
+    assert.equal("stopped", host:view(other).state)
+  end)
+end)
+
+describe("an operator", function ()
+  it("stops with the final code, drops the session, and nothing dials again", function ()
+    local host = Host.new { plan = { session = {} } }
+    local bot = host:up { session = true }
+    host:event("stop requested", bot)
+    assert.same({ 1000, 1 }, { host:last("close").code, #host:effects "drop session" })
+    host:run(86400000)
+    local view = host:view(bot)
+    assert.same({ "stopped", false, false, "stopped", "operator" }, { view.state, view.wanted, view.fatal, view.cause.kind, view.decision.by })
+    assert.is_nil(view.deadline)
+    assert.equal(1, #host:effects "dial")
+    assert.is_nil(host.e:bound(bot, host:clock()))
+  end)
+
+  it("can stop in every state", function ()
+    for _, stage in ipairs { "preparing", "linking", "up", "closing", "waiting", "queued" } do
+      local host = Host.new { latency = 50, plan = { session = {}, budgets = { start = { windows = { { 1, 600000 } } } }, backoff = { jitter = "none" } } }
+      local bot = host:add()
+      host:start(bot)
+      host:run(600000, function ()
+        local state = host:view(bot).state
+        if state == "up" and stage ~= "up" then eof(host, bot) end
+        return host:view(bot).state == stage
+      end)
+      assert.equal(stage, host:view(bot).state)
+      host:event("stop requested", bot)
+      host:run(5000)
+      assert.equal("stopped", host:view(bot).state)
+      assert.same({}, host.conns[bot].open)
+      assert.same({}, host.violations)
+      host:start(bot)
+      host:run(700000)
+      assert.equal("up", host:view(bot).state)
+    end
+  end)
+
+  it("restarts with the keep code and comes back", function ()
+    local host = Host.new { plan = { session = {} } }
+    local bot = host:up { session = true }
+    host:event("restart requested", bot)
+    assert.equal(4000, host:last("close").code)
+    host:run(1000)
+    assert.same({ "up", 2, 0 }, { host:view(bot).state, host:view(bot).generation, host:view(bot).failed })
+    assert.is_true(host:view(bot).session_present)
+    assert.same({}, host.violations)
+  end)
+
+  it("shuts down without dropping the session", function ()
+    local host = Host.new { plan = { session = {} } }
+    local bot = host:up { session = true }
+    host:event("shutdown requested", bot)
+    host:run(2000)
+    assert.same({ 4000, 0, "stopped" }, { host:last("close").code, #host:effects "drop session", host:view(bot).state })
+    assert.is_true(host:view(bot).session_present)
+  end)
+
+  it("removes: final code, sends answered, handle free once the link is closed", function ()
+    local host = Host.new { latency = 300 }
+    local bot = host:add()
+    host:start(bot)
+    host:run(700)
+    host:event("send requested", bot, 0, { send_id = 4 })
+    host:event("remove requested", bot)
+    assert.is_not_nil(host:view(bot))
+    host:run(2000)
+    assert.equal("removed", host:last("refuse").why)
+    assert.equal("removed", host.log[#host.log].kind)
+    assert.is_nil(host:view(bot))
+    assert.is_nil(host.e:deadline())
+  end)
+
+  it("may start while the stop is still closing", function ()
+    local host = Host.new()
+    local bot = host:up()
+    host:event("stop requested", bot)
+    host:start(bot)
+    host:run(2000)
+    assert.equal("up", host:view(bot).state)
+    assert.same({}, host.violations)
+  end)
+end)
+
+describe("a broken assertion about one connection", function ()
+  it("aborts its link with the cause internal, pace slow and an alarm; the others stay", function ()
+    local host = Host.new()
+    local bot, other = host:up { name = "a", identity = 1 }, host:up { name = "b", identity = 2 }
+    host:event("greeted", bot, 1)
+    assert.same({ "internal", "slow" }, { host:view(bot).cause.kind, host:view(bot).decision.pace })
+    assert.equal(1, #host:effects "alarm")
+    host:run(2000)
+    assert.same({ "waiting", "up" }, { host:view(bot).state, host:view(other).state })
+    host:run(60000)
+    assert.equal("up", host:view(bot).state)
+  end)
+end)
+
+describe("a new policy", function ()
+  it("moves deadlines that its numbers change, and starts none again", function ()
+    local host = Host.new { on = { greet = function () return true end } }
+    local bot = host:add()
+    host:start(bot)
+    host:run(10)
+    host:run(10)
+    host:run(5000)
+    local deadline = host:view(bot).deadline
+    host:event("policy swapped", bot, 0, { plan = engine.plan { limits = { greeting = 12000 } } })
+    assert.equal(deadline - 8000, host:view(bot).deadline)
+    host:event("policy swapped", bot, 0, { plan = engine.plan { limits = { greeting = 1000 } } })
+    host:run(1)
+    assert.equal("timeout", host:view(bot).cause.kind)
+  end)
+
+  it("shortens a long wait to its own most", function ()
+    local host = Host.new { plan = { backoff = { jitter = "none", first = 60000 } } }
+    local bot = host:up()
+    eof(host, bot)
+    host:run(100)
+    local since = host:view(bot).since
+    host:event("policy swapped", bot, 0, { plan = engine.plan { backoff = { most = 5000 } } })
+    assert.is_true(host:view(bot).deadline <= since + 5000)
+    host:run(6000)
+    assert.equal("up", host:view(bot).state)
+  end)
+
+  it("moves the next beat by the new interval from the last one", function ()
+    local host = Host.new { plan = { ping = 0, silence = 0, beat = { every = 40000 }, backoff = { settle = 1 } } }
+    local bot = host:up()
+    host:run(50000, function () return #host:effects "beat" == 1 end)
+    host:event("policy swapped", bot, 0, { plan = engine.plan { ping = 0, silence = 0, beat = { every = 10000 }, backoff = { settle = 1 } } })
+    assert.equal(host:last("beat").at + 10000, host:view(bot).deadline)
+  end)
+
+  it("keeps the link and the counters", function ()
+    local host = Host.new { plan = { backoff = { jitter = "none" } } }
+    local bot = host:up()
+    eof(host, bot)
+    host:run(3000)
+    host:event("policy swapped", bot, 0, { plan = engine.plan { overlap = 1 } })
+    assert.same({ "up", 1 }, { host:view(bot).state, host:view(bot).failed })
+  end)
+end)
+
+describe("the engine's deadlines", function ()
+  it("come earliest first, ties by place", function ()
+    local host = Host.new { on = { prepare = function () return true end } }
+    local bots = {}
+    for i = 1, 20 do
+      bots[i] = host:add { name = "b" .. i, identity = i }
+      host.now = host.now + (i % 3)
+      host:start(bots[i])
+    end
+    local last = 0
+    for _ = 1, 20 do
+      local at = host.e:deadline()
+      assert.is_true(at >= last)
+      last, host.now = at, at
+      host:deadline(host.e:due(at))
+    end
+  end)
+
+  it("are never due for nothing: a quiet connection wakes for its pings alone", function ()
+    local host = Host.new {}
+    host:up()
+    host:run(60000)
+    local woken, deadline = 0, host.deadline
+    host.deadline = function (...) woken = woken + 1; return deadline(...) end
+    host:run(3600000)
+    assert.is_true(woken <= 2 * 3600 / 20 + 2)
+  end)
+end)
+
+describe("the recovery bound", function ()
+  it("is finite while wanted, and no shorter than what it waits for", function ()
+    local host = Host.new { plan = { backoff = { jitter = "none", first = 60000 } } }
+    local bot = host:up()
+    assert.is_true(host.e:bound(bot, host:clock()) > 60000)
+    eof(host, bot)
+    host:run(100)
+    assert.is_true(host.e:bound(bot, host:clock()) > host:view(bot).deadline - host.now)
   end)
 end)

@@ -1,0 +1,174 @@
+local Host = require "engine_host"
+
+local plan = {
+  overlap = 1, backoff = { settle = 10000 }, limits = { drain = 30000 },
+  classify = { { cause = "reconnect", planned = true, delay = { 0, 500 } }, { close = 4004, pace = "stop" } },
+}
+local function with(more)
+  local p = {}
+  for k, v in pairs(plan) do p[k] = v end
+  for k, v in pairs(more) do p[k] = v end
+  return p
+end
+local function settled(host, fields)
+  local bot = host:up(fields)
+  host.conns[bot].handover = true
+  host:run(11000)
+  return bot
+end
+local function announce(host, bot, generation)
+  host:event("ending announced", bot, generation, { cause = { kind = "ended", name = "reconnect" } })
+end
+local function states(host, bot)
+  local found = {}
+  for i, l in ipairs(host:view(bot).links) do found[i] = l.generation .. " " .. l.state end
+  return found
+end
+
+describe("a handover", function ()
+  it("makes the new link ready first, then drains and closes the old one", function ()
+    local host = Host.new { plan = plan }
+    local bot = settled(host)
+    announce(host, bot, 1)
+    assert.same({ "up", { "1 ready" } }, { host:view(bot).state, states(host, bot) })
+    host:run(1000)
+    assert.same({ "up", { "2 ready", "1 draining" } }, { host:view(bot).state, states(host, bot) })
+    assert.equal(0, #host:effects "close")
+    assert.equal(0, #host:effects "gap")
+    host:run(30000)
+    assert.same({ 1, 4000 }, { host:last("close").generation, host:last("close").code })
+    assert.same({ "2 ready" }, states(host, bot))
+    assert.same({ "preparing", "linking", "up" }, host.conns[bot].states)
+    assert.equal(0, host:view(bot).failed)
+    assert.same({}, host.violations)
+  end)
+
+  it("does not happen where the policy allows no overlap: close, then dial", function ()
+    local host = Host.new { plan = with { overlap = 0 } }
+    local bot = settled(host)
+    host.conns[bot].handover = false
+    announce(host, bot, 1)
+    assert.equal("closing", host:view(bot).state)
+    host:run(1000)
+    assert.same({ "up", 2 }, { host:view(bot).state, host:view(bot).generation })
+    assert.same({}, host.violations)
+  end)
+
+  it("happens once however often the platform asks", function ()
+    local host = Host.new { plan = plan }
+    local bot = settled(host)
+    for _ = 1, 5 do announce(host, bot, 1) end
+    host:run(1000)
+    assert.equal(2, #host:effects "dial")
+    assert.equal(1, #host:effects "journal")
+  end)
+
+  it("keeps the old link up while the new one fails, and tries again after the backoff", function ()
+    local fail = 3
+    local host = Host.new { plan = plan, on = { dial = function (h, f)
+      if f.generation == 1 or fail == 0 then return false end
+      fail = fail - 1
+      h:later(5, function () h:event("dial failed", f.conn, f.generation, { cause = { kind = "refused", stage = "connecting" } }) end)
+      return true
+    end } }
+    local bot = settled(host)
+    announce(host, bot, 1)
+    host:run(20000)
+    assert.same({ "up", 5 }, { host:view(bot).state, host:view(bot).generation })
+    assert.same({ "preparing", "linking", "up" }, host.conns[bot].states)
+    assert.equal(5, host:view(bot).links[1].generation)
+    assert.same({}, host.violations)
+  end)
+
+  it("becomes an ordinary attempt when the old link dies before the new one is ready", function ()
+    local host = Host.new { plan = plan, on = { greet = function (_, f) return f.generation > 1 end } }
+    local bot = settled(host)
+    announce(host, bot, 1)
+    host:run(1000)
+    assert.same({ "2 greeting", "1 ready" }, states(host, bot))
+    host:event("peer closed", bot, 1, { cause = { kind = "closed", close = 1001 } })
+    assert.same({ "linking", { "2 greeting", "1 closing" } }, { host:view(bot).state, states(host, bot) })
+    host:event("greeted", bot, 2)
+    assert.equal("up", host:view(bot).state)
+    host:run(100)
+    assert.same({ "2 ready" }, states(host, bot))
+    assert.same({}, host.violations)
+  end)
+
+  it("becomes an ordinary attempt when the old link dies while preparing", function ()
+    local host = Host.new { plan = plan, latency = 200 }
+    local bot = settled(host)
+    announce(host, bot, 1)
+    host:run(1000, function () return #host:effects "prepare" == 2 end)
+    host:event("peer closed", bot, 1, { cause = { kind = "eof" } })
+    assert.equal("preparing", host:view(bot).state)
+    host:run(2000)
+    assert.equal("up", host:view(bot).state)
+    assert.same({}, host.violations)
+  end)
+
+  it("closes the old link at once when the new one fails after taking over", function ()
+    local host = Host.new { plan = plan }
+    local bot = settled(host)
+    announce(host, bot, 1)
+    host:run(1000)
+    host:event("peer closed", bot, 2, { cause = { kind = "eof" } })
+    host:run(3000)
+    assert.same({ "up", { "3 ready" } }, { host:view(bot).state, states(host, bot) })
+    assert.same({}, host.violations)
+  end)
+
+  it("leaves a healthy old link alone when the successor meets a fatal cause, and stops after it", function ()
+    local host = Host.new { plan = plan, on = { greet = function (h, f)
+      if f.generation == 1 then return false end
+      h:later(5, function () h:event("peer closed", f.conn, f.generation, { cause = { kind = "closed", close = 4004 } }) end)
+      return true
+    end } }
+    local bot = settled(host)
+    announce(host, bot, 1)
+    host:run(60000)
+    assert.same({ "up", 1 }, { host:view(bot).state, #host:effects "alarm" })
+    assert.equal(2, #host:effects "dial")
+    host:event("peer closed", bot, 1, { cause = { kind = "eof" } })
+    host:run(60000)
+    assert.same({ "stopped", true }, { host:view(bot).state, host:view(bot).fatal })
+    assert.same({}, host.violations)
+  end)
+
+  it("is refused nothing by a start budget: it waits while the old link serves", function ()
+    local p = with { session = { age = 1 }, budgets = { start = { windows = { { 1, 60000 } } } } }
+    local host = Host.new { plan = p }
+    local bot = settled(host)
+    announce(host, bot, 1)
+    host:run(20000)
+    assert.same({ "up", 1 }, { host:view(bot).state, #host:effects "prepare" })
+    host:run(60000)
+    assert.same({ "up", 2 }, { host:view(bot).state, host:view(bot).links[1].generation })
+    assert.same({}, host.violations)
+  end)
+end)
+
+describe("retiring", function ()
+  it("replaces a healthy link when its time has come, spread by jitter", function ()
+    local ages = {}
+    for seed = 1, 40 do
+      local host = Host.new { seed = seed, plan = with { retire_after = 3600000, retire_jitter = 0.2, ping = 0, silence = 0 } }
+      local bot = settled(host)
+      host:run(5000000, function () return #host:effects "dial" == 2 end)
+      ages[seed] = host:last("dial").at - host:effects("ready")[1].at
+      assert.equal("retired", host:view(bot).decision.cause.kind)
+      assert.same({}, host.violations)
+    end
+    table.sort(ages)
+    assert.is_true(ages[1] >= 3600000 * 0.8 and ages[1] < 3600000 * 0.9)
+    assert.is_true(ages[40] <= 3600000 * 1.2 + 1000 and ages[40] > 3600000 * 1.1)
+  end)
+
+  it("closes first where no overlap is allowed", function ()
+    local host = Host.new { plan = with { overlap = 0, retire_after = 100000 } }
+    local bot = host:up()
+    host:run(101000)
+    assert.same({ "up", 2, 0 }, { host:view(bot).state, host:view(bot).generation, host:view(bot).failed })
+    assert.same({}, host.violations)
+  end)
+end)

@@ -1,0 +1,244 @@
+local engine = require "unit.engine"
+local Host = require "engine_host"
+
+local beats = { beat = { every = 41250, least = 5000, most = 120000 }, ping = 0, silence = 0, session = {} }
+local function with(base, more)
+  local p = {}
+  for k, v in pairs(base) do p[k] = v end
+  for k, v in pairs(more) do p[k] = v end
+  return p
+end
+local function deaf() return true end
+
+describe("beats", function ()
+  it("come first within one interval and then at an even pace", function ()
+    local host = Host.new { plan = beats }
+    local bot = host:up()
+    local from = host.now
+    host:run(41250 * 20)
+    local times = {}
+    for i, f in ipairs(host:effects "beat") do times[i] = f.at end
+    assert.is_true(times[1] - from < 41250)
+    for i = 2, #times do assert.is_true(math.abs(times[i] - times[i - 1] - 41250) <= 412) end
+    assert.is_true(#times >= 20)
+    assert.same({ #times, #times }, { host:view(bot).beats_sent, host:view(bot).beats_answered })
+    assert.equal(10, host:view(bot).round_trip)
+  end)
+
+  it("spread the first one over the whole interval by seed", function ()
+    local low, high = math.huge, 0
+    for seed = 1, 200 do
+      local host = Host.new { plan = beats, seed = seed }
+      local bot = host:up()
+      local wait = host:view(bot).deadline - host.now
+      if host:view(bot).next == "beat" then low, high = math.min(low, wait), math.max(high, wait) end
+    end
+    assert.is_true(low < 0.05 * 41250 and high > 0.95 * 41250)
+  end)
+
+  it("may start while greeting, with what the policy sets, clamped", function ()
+    local host = Host.new { plan = with(beats, { beat = { first = "at_once", least = 5000, most = 120000 } }), on = { greet = deaf } }
+    local bot = host:add()
+    host:start(bot)
+    host:run(100)
+    host:event("beat set", bot, 1, { interval = 1 })
+    assert.equal(1, #host:effects "beat")
+    assert.equal(5000, host:view(bot).beat_interval)
+    host:event("beat set", bot, 1, { interval = 1e9 })
+    assert.equal(120000, host:view(bot).beat_interval)
+  end)
+
+  it("unanswered until the next is due prove death: keep code, drained first", function ()
+    local host = Host.new { plan = beats, on = { beat = deaf } }
+    local bot = host:up()
+    host:run(200000, function () return host:view(bot).state ~= "up" end)
+    local beat, close = host:effects("beat")[1], host:last "close"
+    assert.equal(1, #host:effects "beat")
+    assert.is_true(close.at - beat.at >= 41250 and close.at - beat.at <= 41250 + 10)
+    assert.equal(4000, close.code)
+    assert.same({ "beat", "ready" }, { host:view(bot).cause.kind, host:view(bot).cause.stage })
+    assert.equal(1, #host:effects "drain")
+  end)
+
+  it("answered just before the next is due, or by what waits in the kernel, do not", function ()
+    local host = Host.new { plan = beats, on = { beat = function (h, f)
+      h:later(41249, function () h:event("beat answered", f.conn, f.generation) end)
+      return true
+    end } }
+    local bot = host:up()
+    host:run(400000)
+    assert.equal("up", host:view(bot).state)
+    host = Host.new { plan = beats, on = { beat = deaf, drain = function (h, f)
+      h:later(1, function () h:event("beat answered", f.conn, f.generation); h:event("drained", f.conn, f.generation) end)
+      return true
+    end } }
+    bot = host:up()
+    host:run(400000)
+    assert.same({ "up", 1 }, { host:view(bot).state, host:view(bot).generation })
+    assert.is_true(engine.mark_hits "the beat's answer was waiting in the kernel" > 0)
+  end)
+
+  it("are never judged before a whole interval after they were sent", function ()
+    for seed = 1, 60 do
+      local host = Host.new { plan = beats, seed = seed, on = { beat = deaf }, lag = seed * 100 }
+      local bot = host:up()
+      host:run(300000, function () return host:view(bot).state ~= "up" end)
+      assert.is_true(host:last("close").at - host:effects("beat")[1].at >= 41250)
+    end
+  end)
+
+  it("may be missed `dead` times before they prove anything", function ()
+    local host = Host.new { plan = with(beats, { beat = { every = 10000, dead = 3 } }), on = { beat = deaf } }
+    local bot = host:up()
+    host:run(200000, function () return host:view(bot).state ~= "up" end)
+    assert.equal(3, #host:effects "beat")
+  end)
+
+  it("asked for by the platform are sent at once, without a check or a new timer", function ()
+    local host = Host.new { plan = beats, on = { beat = function (h, f) return not f.asked end } }
+    local bot = host:up()
+    host:run(50000, function () return #host:effects "beat" == 1 end)
+    local due = host:view(bot).deadline
+    for _ = 1, 5 do host:event("beat asked", bot, 1) end
+    assert.equal(6, #host:effects "beat")
+    assert.is_true(host:last("beat").asked)
+    assert.equal(due, host:view(bot).deadline)
+    assert.equal(1, host:view(bot).beats_sent)
+    host:event("beat answered", bot, 1)
+    host:event("beat answered", bot, 1)
+    assert.equal(1, host:view(bot).beats_answered)
+    assert.equal("up", host:view(bot).state)
+  end)
+
+  it("belong to their link: a new one starts clean", function ()
+    local host = Host.new { plan = beats, on = { beat = function (_, f) return f.generation == 1 end } }
+    local bot = host:up()
+    host:run(50000, function () return #host:effects "beat" == 1 end)
+    host:event("peer closed", bot, 1, { cause = { kind = "eof" } })
+    host:run(200000)
+    assert.same({ "up", 2 }, { host:view(bot).state, host:view(bot).generation })
+  end)
+
+  it("are only sent where the platform does not answer them", function ()
+    local host = Host.new { plan = with(beats, { beat = { every = 10000, answered = false } }), on = { beat = deaf } }
+    local bot = host:up()
+    host:run(100000)
+    assert.equal("up", host:view(bot).state)
+    assert.is_true(#host:effects "beat" >= 9)
+  end)
+end)
+
+describe("silence", function ()
+  local plan = { ping = 20000, silence = 45000 }
+
+  it("is met with pings, and ends the link only when they stay unanswered", function ()
+    local host = Host.new { plan = plan, on = { ping = deaf } }
+    local bot = host:up()
+    local from = host.now
+    host:run(44999)
+    assert.equal("up", host:view(bot).state)
+    assert.equal(2, #host:effects "ping")
+    host:run(10)
+    assert.same({ "silence", "closing" }, { host:view(bot).cause.kind, host:view(bot).state })
+    assert.is_true(host:last("close").at - from <= 45000 + 5)
+  end)
+
+  it("of business frames alone never does: a quiet day ends with zero endings", function ()
+    local host = Host.new { plan = plan }
+    local bot = host:up()
+    host:run(86400000)
+    assert.same({ "up", 1 }, { host:view(bot).state, host:view(bot).generation })
+    assert.is_true(#host:effects "ping" >= 4000)
+    assert.equal(0, #host:effects "journal")
+  end)
+
+  it("is judged after pending input was drained", function ()
+    local host = Host.new { plan = plan, on = { ping = deaf, drain = function (h, f)
+      h:later(1, function () h:event("drained", f.conn, f.generation, { pulse = { last_byte = h.now } }) end)
+      return true
+    end } }
+    local bot = host:up()
+    host:run(3600000)
+    assert.equal("up", host:view(bot).state)
+    assert.is_true(#host:effects "drain" > 10)
+  end)
+
+  it("is judged by the pulse we have when the drain never ends", function ()
+    local host = Host.new { plan = plan, on = { ping = deaf, drain = deaf } }
+    local bot = host:up()
+    host:run(45999)
+    assert.equal("up", host:view(bot).state)
+    host:run(10)
+    assert.equal("silence", host:view(bot).cause.kind)
+  end)
+
+  it("is not blamed on the peer when our own loop was late", function ()
+    local host = Host.new { plan = plan }
+    local bot = host:up()
+    host.lag = 60000
+    host:run(3600000)
+    assert.same({ "up", 1 }, { host:view(bot).state, host:view(bot).generation })
+  end)
+
+  it("proves nothing where we send no pings and nobody promised any", function ()
+    local host = Host.new { plan = { ping = 0, silence = 45000 } }
+    local bot = host:up()
+    host:run(3600000)
+    assert.equal("up", host:view(bot).state)
+  end)
+
+  it("alone proves death where the platform promised keep-alives", function ()
+    local host = Host.new { plan = { ping = 0, silence = 45000, promised = true } }
+    local bot = host:up()
+    for _ = 1, 10 do
+      host:run(40000)
+      host:hear(bot, 1)
+    end
+    assert.equal("up", host:view(bot).state)
+    host:run(45005)
+    assert.equal("silence", host:view(bot).cause.kind)
+  end)
+
+  it("ends in an abort at the close limit when the peer answers nothing at all", function ()
+    local host = Host.new { plan = plan, on = { ping = deaf, close = deaf } }
+    local bot = host:up()
+    host:run(45005)
+    local close = host:last "close"
+    host:run(1000)
+    assert.equal(1000, host:last("abort").at - close.at)
+    host:run(2000)
+    assert.is_true(host:view(bot).generation == 2)
+    assert.same({}, host.violations)
+  end)
+end)
+
+describe("a machine that slept", function ()
+  it("aborts its links at once and is back within a second", function ()
+    local host = Host.new { plan = { session = {} } }
+    local bot = host:up { session = true }
+    host:run(100000)
+    host.boot_ahead = 600000
+    local from = host.now
+    host:event("clock jumped", bot, 0, { suspended = 600000 })
+    assert.equal("suspend", host:view(bot).cause.kind)
+    host:run(1000)
+    assert.equal("up", host:view(bot).state)
+    assert.is_true(host:last("abort").at == from and host:last("ready").at <= from + 1000)
+    assert.equal(0, host:view(bot).failed)
+  end)
+
+  it("only probes after a nap or a step of the wall clock", function ()
+    local host = Host.new {}
+    local bot = host:up()
+    host:event("clock jumped", bot, 0, { suspended = 44999 })
+    assert.equal("ping", host.log[#host.log].kind)
+    host:event("clock jumped", bot, 0, { suspended = 0 })
+    assert.equal("up", host:view(bot).state)
+    host = Host.new { plan = { ping = 0, silence = 0 } }
+    bot = host:up()
+    host:event("clock jumped", bot, 0, { suspended = 59999 })
+    assert.equal("drain", host.log[#host.log].kind)
+    host:run(10)
+    assert.equal("up", host:view(bot).state)
+  end)
+end)
