@@ -229,12 +229,33 @@ static bool far_end_until_blank_line(struct far_end_link *l)
     }
 }
 
+/* Answers a WebSocket upgrade, then the rest of the script speaks frames. */
+static bool far_end_upgrade(struct far_end_link *l)
+{
+    char text[256], accept[64];
+    uint8_t digest[20];
+    if (!far_end_until_blank_line(l)) return false;
+    const char *key = strcasestr(l->received, "sec-websocket-key:");
+    if (!key) return false;
+    key += strlen("sec-websocket-key:");
+    key += strspn(key, " ");
+    int len = snprintf(text, sizeof text, "%.*s%s", (int)strcspn(key, " \r"), key,
+                       "258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    EVP_Digest(text, (size_t)len, digest, NULL, EVP_sha1(), NULL);
+    EVP_EncodeBlock((unsigned char *)accept, digest, sizeof digest);
+    len = snprintf(text, sizeof text,
+                   "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+                   "Connection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n", accept);
+    return far_end_write(l, text, (size_t)len);
+}
+
 static bool far_end_step(struct far_end_link *l, const struct far_end_step *s)
 {
     char bytes[16384];
     size_t number = s->bytes ? strtoul(s->bytes, NULL, 10) : 0;
     if (strcmp(s->verb, "tls") == 0) return far_end_accept_tls(l);
     if (strcmp(s->verb, "write") == 0) return far_end_write(l, s->bytes, s->len);
+    if (strcmp(s->verb, "upgrade") == 0) return far_end_upgrade(l);
     if (strcmp(s->verb, "request") == 0) return far_end_until_blank_line(l);
     if (strcmp(s->verb, "trickle") == 0) {
         for (size_t i = 0; i < s->len; i++) {
