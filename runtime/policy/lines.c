@@ -57,8 +57,18 @@ void lines_annotate(struct value *v, const char *text, size_t len, const char *a
 void lines_annotate_at(struct value *v, const char *text, size_t len, uint32_t line)
 {
     struct scan s;
-    scan_start(&s, text, len);
-    while (s.kind != T_END && !(is_sign(&s, "{") && s.token_line >= line)) next(&s);
+    const char *at = text, *end = text + len;
+    uint32_t skipped = 0;
+    /* A file may hold thousands of tables: go to the line without looking at every token above. */
+    while (skipped + 1 < line && (at = memchr(at, '\n', (size_t)(end - at)))) {
+        at++;
+        skipped++;
+    }
+    if (!at) return;
+    scan_start(&s, at, (size_t)(end - at));
+    s.line += skipped;
+    s.token_line += skipped;
+    while (s.kind != T_END && !is_sign(&s, "{")) next(&s);
     if (is_sign(&s, "{")) constructor(&s, v, 0);
 }
 

@@ -1,0 +1,200 @@
+/* One connection's table: holdfast's own keys are split from the policy's options. Also the small checks
+ * that all sections share. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/text.h"
+#include "base/url.h"
+#include "config/config_internal.h"
+
+static bool boolean_read(const struct config_place *p, const struct value *table, const char *key);
+static void proxy_read(const struct config_place *p, const struct value *table,
+                       struct config_connection *out);
+
+bool config_connection_read(const char *name, const struct value *table, const char *file,
+                            const char *folder, struct config_connection *out,
+                            struct problems *problems)
+{
+    static const char *const not_options[] = { "policy", "trial", "owner", "ca_file", "proxy" };
+    uint32_t errors_before = problems->errors;
+    char key[96];
+    snprintf(key, sizeof key, "connection %.*s", CONFIG_NAME_MAX, name);
+    struct config_place p = { problems, file, folder, key };
+    *out = (struct config_connection){ .file = config__copy(file), .line = table->line };
+    out->settings = value_nil();
+    text_copy(out->name, sizeof out->name, name, strlen(name));
+    if (!config_name_is_valid(name)) {
+        config__error(&p, table, NULL, "a name has 1 to %d of a-z 0-9 . _ - and begins with a letter or digit",
+                      CONFIG_NAME_MAX - 1);
+    }
+    if (table->kind != VALUE_TABLE) {
+        config__error(&p, table, NULL, "expected a table, got %s", config__kind(table));
+        goto done;
+    }
+    const struct value *policy = value_get(table, "policy"), *owner = value_get(table, "owner");
+    if (!policy) {
+        config__error(&p, table, "policy", "is missing: which policy decides, such as \"discord\"?");
+    } else if (!value_text(policy) || !config_name_is_valid(value_text(policy))) {
+        config__error(&p, policy, "policy", "expected the name of a policy, got %s", config__kind(policy));
+    } else {
+        out->policy = config__copy(value_text(policy));
+    }
+    if (owner && (!value_text(owner) || !config_name_is_valid(value_text(owner)))) {
+        config__error(&p, owner, "owner", "expected the name of a consumer, got %s", config__kind(owner));
+    } else if (owner) {
+        text_copy(out->owner, sizeof out->owner, value_text(owner), owner->string.len);
+    }
+    out->trial = boolean_read(&p, table, "trial");
+    out->plain = boolean_read(&p, table, "plain");
+    out->ca_file = config__path(&p, table, "ca_file");
+    proxy_read(&p, table, out);
+    out->settings = value_copy(table);
+    for (size_t i = 0; i < sizeof not_options / sizeof not_options[0]; i++) {
+        value_set(&out->settings, not_options[i], value_nil());
+    }
+done:
+    if (problems->errors == errors_before) return true;
+    config_connection_deinit(out);
+    return false;
+}
+
+void config_connection_deinit(struct config_connection *c)
+{
+    free(c->policy);
+    free(c->file);
+    free(c->ca_file);
+    free(c->proxy);
+    value_clear(&c->settings);
+    *c = (struct config_connection){ 0 };
+}
+
+bool config_name_is_valid(const char *name)
+{
+    size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789._-");
+    return n > 0 && n < CONFIG_NAME_MAX && name[n] == 0 && !strchr("._-", name[0]);
+}
+
+static bool boolean_read(const struct config_place *p, const struct value *table, const char *key)
+{
+    const struct value *v = value_get(table, key);
+    if (!v) return false;
+    if (v->kind == VALUE_BOOL) return v->boolean;
+    config__error(p, v, key, "expected true or false, got %s", config__kind(v));
+    return false;
+}
+
+static void proxy_read(const struct config_place *p, const struct value *table,
+                       struct config_connection *out)
+{
+    const struct value *v = value_get(table, "proxy");
+    struct url u;
+    const char *why = "must be a text such as \"http://host:port\", or false for none";
+    if (!v) return;
+    if (v->kind == VALUE_BOOL && !v->boolean) {
+        out->proxy = config__copy("");
+        return;
+    }
+    if (v->kind == VALUE_STRING && url_parse(v->string.bytes, v->string.len, &u, &why)) {
+        bool bare = u.target_len == 0 || (u.target_len == 1 && u.target[0] == '/');
+        if (!u.tls && !u.websocket && bare) {
+            out->proxy = config__copy(v->string.bytes);
+            return;
+        }
+        why = "must be http://host:port without a path";
+    }
+    config__error(p, v, "proxy", "the address %s", why);
+}
+
+/* --- shared ------------------------------------------------------------------------------------- */
+
+void config__error(const struct config_place *p, const struct value *v, const char *key,
+                   const char *format, ...)
+{
+    char text[400], path[160];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    snprintf(path, sizeof path, "%s%s%s", p->name, key ? "." : "", key ? key : "");
+    problems_add(p->problems, false, p->file, v ? v->line : 0, path, "%s", text);
+}
+
+bool config__keys(const struct config_place *p, const struct value *table,
+                  const char *const *names, size_t count)
+{
+    if (table->kind != VALUE_TABLE) {
+        config__error(p, table, NULL, "expected a table, got %s", config__kind(table));
+        return false;
+    }
+    bool good = true;
+    for (uint32_t i = 0; i < table->table->count; i++) {
+        const char *key = value_text(&table->table->pairs[i].key);
+        const struct value *v = &table->table->pairs[i].value;
+        bool known = false;
+        for (size_t k = 0; key && k < count; k++) known = known || strcmp(names[k], key) == 0;
+        if (known) continue;
+        good = false;
+        const char *near = key ? text_nearest(key, names, count) : NULL;
+        if (near) {
+            config__error(p, v, key, "unknown key; did you mean `%s`?", near);
+        } else {
+            config__error(p, v, key, key ? "unknown key" : "a value without a name");
+        }
+    }
+    return good;
+}
+
+char *config__path(const struct config_place *p, const struct value *table, const char *key)
+{
+    const struct value *v = value_get(table, key);
+    if (!v) return NULL;
+    const char *text = value_text(v);
+    if (!text || !text[0] || strlen(text) != v->string.len) {
+        config__error(p, v, key, "expected a path, got %s", text ? "an empty one" : config__kind(v));
+        return NULL;
+    }
+    return config__join(p->folder, text);
+}
+
+char *config__copy(const char *text)
+{
+    char *copy = strdup(text ? text : "");
+    ASSERT(copy != NULL);
+    return copy;
+}
+
+char *config__join(const char *folder, const char *path)
+{
+    if (path[0] == '/' || !folder || !folder[0] || strcmp(folder, ".") == 0) return config__copy(path);
+    size_t len = strlen(folder) + strlen(path) + 2;
+    char *joined = malloc(len);
+    ASSERT(joined != NULL);
+    snprintf(joined, len, "%s%s%s", folder, folder[strlen(folder) - 1] == '/' ? "" : "/", path);
+    return joined;
+}
+
+char *config__folder(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    if (!slash) return config__copy(".");
+    char *folder = strndup(path, slash == path ? 1 : (size_t)(slash - path));
+    ASSERT(folder != NULL);
+    return folder;
+}
+
+const char *config__kind(const struct value *v)
+{
+    switch (v->kind) {
+    case VALUE_NIL: return "nothing";
+    case VALUE_BOOL: return v->boolean ? "true" : "false";
+    case VALUE_NUMBER: return "a number";
+    case VALUE_STRING: return "a text that does not fit";
+    case VALUE_SECRET: return "a secret";
+    case VALUE_TABLE: return "a table";
+    case VALUE_FUNCTION: return "a function";
+    }
+    return "something else";
+}
