@@ -1,0 +1,10 @@
+/* Journal entries as JSON, for the API and `holdfast why`. Pure. */
+#ifndef HOLDFAST_OPS_JOURNAL_H
+#define HOLDFAST_OPS_JOURNAL_H
+
+#include "base/buffer.h"
+#include "runtime.h"
+
+bool journal__entry_json(struct buffer *out, const struct journal_entry *e);
+
+#endif

@@ -1,0 +1,179 @@
+/* What the files of ops/ share; nobody else includes it. */
+#ifndef HOLDFAST_OPS_INTERNAL_H
+#define HOLDFAST_OPS_INTERNAL_H
+
+#include <libwebsockets.h>
+
+#include "base/assert.h"
+#include "base/buffer.h"
+#include "ops/ops.h"
+
+#define HEAD_BYTES_MAX 8192
+#define BODY_BYTES_MAX ((size_t)1 << 20)
+#define TARGET_BYTES_MAX 2048
+#define WRITE_BYTES_MAX ((size_t)64 << 10) /* of a plain answer, per turn */
+#define CLOSE_WAIT_MS 2000                 /* for a peer's close frame */
+#define ANSWER_BYTES_MAX ((size_t)256 << 20)
+
+enum client_kind {
+    CLIENT_PEEKED, /* UNIX: its first byte is not here yet */
+    CLIENT_NDJSON, /* ours on uv_poll */
+    CLIENT_HTTP,   /* libwebsockets has the descriptor */
+    CLIENT_EVENTS, /* the same, streaming lines */
+    CLIENT_WEBSOCKET,
+};
+
+struct token {
+    struct secret *secret;
+    enum ops_scope scope;
+    char consumer[64]; /* "": any */
+};
+
+/* A uv handle of its own, because it outlives what it polled by one turn. */
+struct poller {
+    uv_poll_t handle;
+    void *owner; /* NULL once its owner is gone */
+};
+
+struct client {
+    struct ops *ops;
+    struct client *next, *prev;
+    enum client_kind kind;
+    bool tcp;
+    int fd;               /* PEEKED, NDJSON; -1 once libwebsockets has it */
+    struct poller *poller;
+    struct lws *wsi;
+    uint64_t active_ms;   /* of the loop's clock */
+    uint64_t kill_ms;     /* end it then, whatever it does; 0: not set */
+    enum ops_scope scope; /* of the request under way */
+    const char *own_consumer; /* the only name allowed, or NULL; borrowed from the token */
+    bool closing;         /* flush, then end */
+    bool listed;          /* in ops.dirty */
+    struct client *dirty_next;
+
+    /* one request */
+    char method[8], target[TARGET_BYTES_MAX];
+    struct buffer body;
+    bool in_request;      /* no answer yet */
+    bool last;            /* close after the answer */
+    bool at_once;         /* the answer must go out inside this callback: a refused upgrade */
+    bool served;          /* had an answer: it may be idle for longer */
+    uint64_t send_id;     /* POST .../send that waits for its answer; 0: none */
+
+    /* what goes out: LWS_PRE bytes of room first, then bytes; `sent` of them are gone */
+    struct buffer out;
+    size_t sent;
+    bool answering;       /* `out` is the body of an answer */
+
+    /* an attachment */
+    struct handle consumer;
+    struct attach attach;
+    struct buffer query;  /* strings that `attach` borrows */
+    bool attach_ok;       /* the upgrade was allowed */
+    bool mid_line;        /* WebSocket: the message so far does not end in \n */
+    bool blocked;         /* the sink refused: deliver_resume() is due */
+    char why[96];         /* why deliver let go, for the close frame */
+};
+
+struct listener {
+    int fd;               /* -1: none */
+    struct poller *poller;
+    bool tcp;
+};
+
+struct ops {
+    uv_loop_t *loop;
+    struct runtime *rt;
+    struct deliver *deliver;
+    struct ops_options options;
+    struct token tokens[OPS_TOKENS_MAX];
+    uint32_t token_count;
+    struct lws_context *lws;
+    struct lws_vhost *vhost;
+    struct listener unix_listener, tcp_listener;
+    char unix_path[108];
+    char http_address[64];
+    char http_host[64];    /* without port and brackets */
+    bool http_any;         /* listens on all addresses */
+    int lock_fd;
+    dev_t unix_dev;
+    ino_t unix_ino;
+    struct client *clients;
+    uint32_t client_count;
+    struct client *adopting;
+    struct client *dirty;  /* something to flush or to end, before the loop polls */
+    uv_prepare_t prepare;
+    uv_timer_t tick;
+    uint32_t handles;      /* own ones that are open */
+    bool listeners_paused; /* out of descriptors; the tick tries again */
+    bool closing;
+    uint32_t close_turns;
+    uv_timer_t closer;
+    void (*closed)(void *to);
+    void *closed_to;
+};
+
+/* --- server.c ---------------------------------------------------------------------------------------- */
+
+void ops__log(struct ops *ops, enum log_level level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+struct client *client__create(struct ops *ops, int fd, bool tcp);
+/* Ends its attachment and its send, forgets it. The descriptor is somebody else's by now. */
+void client__destroy(struct client *c);
+/* Looks after it before the loop polls. */
+void client__touch(struct client *c);
+struct poller *poller__open(struct ops *ops, int fd, void *owner, int events, uv_poll_cb on_ready);
+void poller__close(struct poller *p);
+
+/* --- listen.c ----------------------------------------------------------------------------------------- */
+
+bool listen__unix(struct ops *ops, const char *path, char *why, size_t why_bytes);
+bool listen__tcp(struct ops *ops, const char *address, char *why, size_t why_bytes);
+void listen__pause(struct ops *ops);
+void listen__go_on(struct ops *ops);
+void listen__close(struct ops *ops);
+
+/* --- ndjson.c ------------------------------------------------------------------------------------------ */
+
+/* Waits for the first byte of a client of the UNIX socket. */
+void ndjson__peek(struct client *c);
+void ndjson__flush(struct client *c);
+void ndjson__end(struct client *c);
+
+/* --- lines.c: what the three kinds of attachment have in common ------------------------------------------- */
+
+/* False with a sentence: not attached. */
+bool lines__attach(struct client *c, const char **why);
+void lines__detach(struct client *c);
+/* All that was queued is gone. */
+void lines__drained(struct client *c);
+size_t lines__queued(const struct client *c);
+
+/* --- http.c: libwebsockets' callbacks ------------------------------------------------------------------------ */
+
+extern const struct lws_protocols http__protocols[];
+/* Moves the descriptor to libwebsockets. The client may be gone afterwards. */
+void http__adopt(struct client *c);
+/* From the loop, never from one of libwebsockets' callbacks: the client is gone afterwards, or soon. */
+void http__end(struct client *c);
+/* Writes the head now and the body when the socket takes it. `body`: copied. */
+int http__answer(struct client *c, int status, const char *type, const void *body, size_t len);
+int http__refuse(struct client *c, int status, const char *what, const char *expected);
+/* Lines until the client goes: a head without a length. */
+int http__stream(struct client *c);
+
+/* --- api.c --------------------------------------------------------------------------------------------------- */
+
+/* The head of a request is here; `body_len`: announced, 0 for none. Returns what libwebsockets wants. */
+int api__request(struct client *c, uint64_t body_len);
+int api__body_done(struct client *c);
+/* GET /v1/attach: true when it may become a WebSocket; otherwise it was refused. */
+bool api__upgrade(struct client *c);
+
+/* --- guard.c: who may ask for what ---------------------------------------------------------------------------- */
+
+/* 0: allowed, and c->scope says what. Otherwise a status with a sentence. `open`: needs no token. */
+int guard__check(struct client *c, bool open, const char **what, const char **expected);
+bool guard__same(const void *a, size_t a_len, const void *b, size_t b_len);
+
+#endif
