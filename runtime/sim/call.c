@@ -17,7 +17,7 @@ static void put(struct world *w, struct call *c, uint64_t delay_ms, uint64_t kin
     world__put(w, w->now_ms + delay_ms, HAPPENING_CALL, c->self, kind, 0);
 }
 
-struct call *call__get(const struct world *w, struct handle h)
+struct call *world__call_get(const struct world *w, struct handle h)
 {
     return handle_is_none(h) ? NULL : slots_get(&w->calls, h);
 }
@@ -76,7 +76,7 @@ static void fail(struct world *w, struct call *c, enum cause_kind kind, int64_t 
     finish(w, c, 0);
 }
 
-bool call__start(void *self, uint64_t id, const struct http_request *request)
+bool world__call_start(void *self, uint64_t id, const struct http_request *request)
 {
     struct world *w = self;
     ASSERT(w->booted);
@@ -109,7 +109,7 @@ bool call__start(void *self, uint64_t id, const struct http_request *request)
     return true;
 }
 
-void call__free(struct world *w, struct call *c)
+void world__call_free(struct world *w, struct call *c)
 {
     if (c->id) idmap_remove(&w->call_ids, c->id);
     free(c->method);
@@ -123,13 +123,13 @@ void call__free(struct world *w, struct call *c)
     slots_free(&w->calls, c->self);
 }
 
-void call__cancel(void *self, uint64_t id)
+void world__call_cancel(void *self, uint64_t id)
 {
     struct world *w = self;
-    struct call *c = call__get(w, handle_unpack(idmap_find(&w->call_ids, id)));
+    struct call *c = world__call_get(w, handle_unpack(idmap_find(&w->call_ids, id)));
     if (!c) return;
     trace_line(&w->trace, w->now_ms, "call to %s cancelled", c->host);
-    call__free(w, c);
+    world__call_free(w, c);
 }
 
 static const struct fault *strike(struct world *w, struct call *c, enum fault_kind kind)
@@ -201,7 +201,7 @@ static void ask(struct world *w, struct call *c)
     } else if (strike(w, c, FAULT_GARBAGE)) {
         fail(w, c, CAUSE_PROTOCOL, 0, "not an HTTP answer");
     } else if ((f = strike(w, c, FAULT_HTTP_STATUS))) {
-        call__respond(w, c, f->status, f->headers, f->body, f->body ? strlen(f->body) : 0);
+        world__call_respond(w, c, f->status, f->headers, f->body, f->body ? strlen(f->body) : 0);
     } else {
         struct peer_request request = { .id = handle_pack(c->self) | WORLD_CALL_ID,
                                         .method = c->method,
@@ -216,7 +216,7 @@ static void ask(struct world *w, struct call *c)
     }
 }
 
-void call__on_step(struct world *w, struct call *c, uint64_t kind)
+void world__call_on_step(struct world *w, struct call *c, uint64_t kind)
 {
     if (c->over) return;
     if (kind == KIND_TIMEOUT) {
@@ -249,7 +249,7 @@ void call__on_step(struct world *w, struct call *c, uint64_t kind)
     }
 }
 
-void call__respond(struct world *w, struct call *c, int status, const char *headers,
+void world__call_respond(struct world *w, struct call *c, int status, const char *headers,
                    const void *body, size_t len)
 {
     if (c->over) return;
@@ -268,7 +268,7 @@ void call__respond(struct world *w, struct call *c, int status, const char *head
     finish(w, c, way_ms(w, c, 4));
 }
 
-void call__on_done(struct world *w, struct call *c)
+void world__call_on_done(struct world *w, struct call *c)
 {
     uint64_t id = c->id;
     struct http_result result = { .answered = c->status != 0,
@@ -295,6 +295,6 @@ void call__on_done(struct world *w, struct call *c)
     struct handle self = c->self;
     w->wake = true;
     w->machine.sink->http_done(w->machine.rt, id, &result);
-    c = call__get(w, self);
-    if (c) call__free(w, c);
+    c = world__call_get(w, self);
+    if (c) world__call_free(w, c);
 }

@@ -13,7 +13,7 @@ struct record {
     struct {
         char *bytes; /* owned; NULL: none */
         size_t len;
-        uint64_t wall_ms;
+        uint64_t wall_ms, account;
     } of[STORE_OP_COUNT];
     uint64_t safe;
 };
@@ -156,6 +156,7 @@ static void apply(struct disk *d, struct write *wr)
         r->of[wr->op].bytes = wr->bytes;
         r->of[wr->op].len = wr->len;
         r->of[wr->op].wall_ms = wr->wall_ms;
+        r->of[wr->op].account = wr->permit.account;
         wr->bytes = NULL; /* moved */
     }
     }
@@ -194,7 +195,8 @@ bool disk_get(const struct disk *d, enum store_op op, const char *connection,
     ASSERT(op < STORE_OP_COUNT);
     const struct record *r = find(d, connection);
     if (!r || !r->of[op].bytes) return false;
-    *out = (struct disk_record){ r->of[op].bytes, r->of[op].len, r->of[op].wall_ms };
+    *out = (struct disk_record){ r->of[op].bytes, r->of[op].len, r->of[op].wall_ms,
+                                 r->of[op].account };
     return true;
 }
 

@@ -16,14 +16,14 @@ static void put(struct world *w, struct stream *s, uint64_t delay_ms, enum happe
     world__put(w, w->now_ms + delay_ms, kind, s->self, 0, 0);
 }
 
-struct stream *stream__get(const struct world *w, struct handle h)
+struct stream *world__stream_get(const struct world *w, struct handle h)
 {
     return handle_is_none(h) ? NULL : slots_get(&w->streams, h);
 }
 
 static struct stream *find(struct world *w, uint64_t link)
 {
-    return stream__get(w, handle_unpack(idmap_find(&w->links, link)));
+    return world__stream_get(w, handle_unpack(idmap_find(&w->links, link)));
 }
 
 /* ---- accounting ----------------------------------------------------------------------------------- */
@@ -92,7 +92,7 @@ static bool link_open(void *self, uint64_t link, const struct link_target *targe
     buffer_init(&s->down.out, 0);
     buffer_init(&s->down.wire, 0);
     buffer_init(&s->down.in, 0);
-    if (w->machine.owner) w->machine.owner(w->machine.self, link, &s->owner);
+    if (w->machine.owner) w->machine.owner(w->machine.self, link, target, &s->owner);
     idmap_put(&w->links, link, handle_pack(h));
     count_descriptor(w, s, true);
     trace_line(&w->trace, w->now_ms, "%s#%u link opens to %s://%s:%u", s->owner.connection,
@@ -112,7 +112,7 @@ static bool link_write(void *self, uint64_t link, const void *bytes, size_t len)
         return false;
     }
     if (!buffer_append(&s->up.out, bytes, len)) return false;
-    stream__pump(w, s, true);
+    world__stream_pump(w, s, true);
     if (s->up.out.len > LINK_WRITE_QUEUE_LOW) s->over_high = true;
     return true;
 }
@@ -129,7 +129,7 @@ static void link_read(void *self, uint64_t link, bool on)
     struct stream *s = find(w, link);
     if (!s || s->reading == on) return;
     s->reading = on;
-    if (on) link__stir(w, s);
+    if (on) world__link_stir(w, s);
 }
 
 static void link_drain(void *self, uint64_t link)
@@ -145,12 +145,12 @@ static void link_finish(void *self, uint64_t link)
     struct stream *s = find(w, link);
     if (!s || !s->descriptor || s->finishing) return;
     if (!s->opened) {
-        link__let_go(w, s);
+        world__link_let_go(w, s);
         return;
     }
     s->finishing = true;
     s->up.fin_wanted = true;
-    stream__pump(w, s, true);
+    world__stream_pump(w, s, true);
 }
 
 static void link_abort(void *self, uint64_t link)
@@ -161,7 +161,7 @@ static void link_abort(void *self, uint64_t link)
     s->ended = false; /* our own wish: nothing is told but closed */
     trace_line(&w->trace, w->now_ms, "%s#%u link aborted", s->owner.connection,
                s->owner.generation);
-    link__let_go(w, s);
+    world__link_let_go(w, s);
 }
 
 static void wake(void *self)
@@ -180,19 +180,19 @@ const struct host_ops world__host_ops = {
     .link_drain = link_drain,
     .link_finish = link_finish,
     .link_abort = link_abort,
-    .http_start = call__start,
-    .http_cancel = call__cancel,
+    .http_start = world__call_start,
+    .http_cancel = world__call_cancel,
     .wake = wake,
 };
 
 /* ---- the dial ---------------------------------------------------------------------------------------- */
 
-void link__let_go(struct world *w, struct stream *s)
+void world__link_let_go(struct world *w, struct stream *s)
 {
     if (!s->descriptor) return;
     count_descriptor(w, s, false);
     s->finishing = true;
-    if (s->server_state != SERVER_NONE && !s->up.fin_arrived) stream__reset(w, s, true);
+    if (s->server_state != SERVER_NONE && !s->up.fin_arrived) world__stream_reset(w, s, true);
     if (s->close_told_soon) return;
     s->close_told_soon = true;
     if (w->booted) put(w, s, 0, HAPPENING_CLOSED);
@@ -207,7 +207,7 @@ static void fail(struct world *w, struct stream *s, enum cause_kind kind, enum c
     s->ended = true;
     trace_line(&w->trace, w->now_ms, "%s#%u link ends: %s at %s", s->owner.connection,
                s->owner.generation, cause_kind_name(kind), stage_name(s->stage));
-    link__let_go(w, s);
+    world__link_let_go(w, s);
 }
 
 static void tell_stage(struct world *w, struct stream *s, enum stage stage)
@@ -272,7 +272,7 @@ static void dial_connect(struct world *w, struct stream *s)
     if (strike(w, s, FAULT_CONNECT_TIMEOUT) || strike(w, s, FAULT_BLACK_HOLE)) {
         trace_line(&w->trace, w->now_ms, "%s#%u SYN lost", s->owner.connection,
                    s->owner.generation);
-        stream__set_dead(w, s);
+        world__stream_set_dead(w, s);
         return;
     }
     put(w, s, round_trip(w, s), HAPPENING_DIAL);
@@ -292,8 +292,8 @@ static void dial_secure(struct world *w, struct stream *s)
         fail(w, s, CAUSE_RESET, BY_NETWORK, 104, "connection reset by peer");
         return;
     }
-    server__accept(w, s);
-    stream__strike_new(w, s);
+    world__server_accept(w, s);
+    world__stream_strike_new(w, s);
     s->step = STEP_SECURE;
     if (!s->tls) {
         s->step = STEP_OPEN;
@@ -343,10 +343,10 @@ static void dial_open(struct world *w, struct stream *s)
     s->stage = STAGE_UPGRADING;
     w->machine.sink->link_opened(w->machine.rt, s->link);
     w->wake = true;
-    link__stir(w, s);
+    world__link_stir(w, s);
 }
 
-void link__on_dial(struct world *w, struct stream *s)
+void world__link_on_dial(struct world *w, struct stream *s)
 {
     if (!s->descriptor || s->opened) return;
     switch (s->step) {
@@ -359,7 +359,7 @@ void link__on_dial(struct world *w, struct stream *s)
 
 /* ---- reading ---------------------------------------------------------------------------------------- */
 
-void link__stir(struct world *w, struct stream *s)
+void world__link_stir(struct world *w, struct stream *s)
 {
     if (!s->opened || !s->descriptor || !s->reading || s->readable_queued) return;
     if (!s->down.in.len && !s->down.fin_arrived && !s->down.reset_arrived) return;
@@ -379,11 +379,11 @@ static void deliver(struct world *w, struct stream *s, size_t most)
         ASSERT(used <= len);
         ASSERT(used == len || !s->reading || !s->descriptor); /* host.h: only after link_read(off) */
         buffer_consume(&s->down.in, used);
-        stream__pump(w, s, false); /* the window opened */
+        world__stream_pump(w, s, false); /* the window opened */
     }
     if (!s->descriptor || !s->reading) return;
     if (s->down.in.len) {
-        link__stir(w, s);
+        world__link_stir(w, s);
     } else if (s->down.reset_arrived) {
         fail(w, s, CAUSE_RESET, BY_NETWORK, 104, "connection reset by peer");
     } else if (s->down.fin_arrived) {
@@ -391,13 +391,13 @@ static void deliver(struct world *w, struct stream *s, size_t most)
     }
 }
 
-void link__on_readable(struct world *w, struct stream *s)
+void world__link_on_readable(struct world *w, struct stream *s)
 {
     s->readable_queued = false;
     if (s->descriptor) deliver(w, s, WORLD_READ_BYTES_MAX);
 }
 
-void link__on_drain(struct world *w, struct stream *s)
+void world__link_on_drain(struct world *w, struct stream *s)
 {
     if (!s->descriptor) return;
     deliver(w, s, WORLD_DRAIN_BYTES_MAX);
@@ -406,7 +406,7 @@ void link__on_drain(struct world *w, struct stream *s)
     w->wake = true;
 }
 
-void link__on_writable(struct world *w, struct stream *s)
+void world__link_on_writable(struct world *w, struct stream *s)
 {
     if (!s->descriptor || !s->over_high || s->up.out.len > LINK_WRITE_QUEUE_LOW) return;
     s->over_high = false;
@@ -414,7 +414,7 @@ void link__on_writable(struct world *w, struct stream *s)
     w->wake = true;
 }
 
-void link__on_closed(struct world *w, struct stream *s)
+void world__link_on_closed(struct world *w, struct stream *s)
 {
     ASSERT(!s->descriptor);
     if (s->closed_told) return; /* the machine it was to be told to is gone */
@@ -426,6 +426,6 @@ void link__on_closed(struct world *w, struct stream *s)
     s->link = 0;
     trace_line(&w->trace, w->now_ms, "%s#%u link closed", s->owner.connection,
                s->owner.generation);
-    stream__free_if_over(w, s);
+    world__stream_free_if_over(w, s);
     w->machine.sink->link_closed(w->machine.rt, link);
 }

@@ -51,7 +51,7 @@ void world_server_mute(struct world *w, uint32_t server, bool echo, const char *
 {
     struct server *sv = world__server(w, server);
     ASSERT(sv != NULL);
-    mute__destroy(sv->mute);
+    world__mute_destroy(sv->mute);
     struct mute *m = world__alloc(sizeof *m);
     m->port = world_server_port(w, server);
     m->echo = echo;
@@ -60,7 +60,7 @@ void world_server_mute(struct world *w, uint32_t server, bool echo, const char *
     world_server_ops(w, server, &mute_ops, m);
 }
 
-void mute__destroy(struct mute *m)
+void world__mute_destroy(struct mute *m)
 {
     if (!m) return;
     free(m->url);

@@ -13,14 +13,14 @@
 static void read_request(struct world *w, struct stream *s);
 static void read_frames(struct world *w, struct stream *s);
 
-bool server__write(struct world *w, struct stream *s, const struct buffer *bytes)
+bool world__server_write(struct world *w, struct stream *s, const struct buffer *bytes)
 {
     if (s->server_state == SERVER_NONE || s->deaf || s->down.fin_wanted || s->down.fin_sent) {
         return false;
     }
     bool ok = buffer_append(&s->down.out, bytes->data, bytes->len);
     ASSERT(ok);
-    stream__pump(w, s, false);
+    world__stream_pump(w, s, false);
     return true;
 }
 
@@ -28,10 +28,10 @@ static void server_fin(struct world *w, struct stream *s)
 {
     if (s->down.fin_wanted) return;
     s->down.fin_wanted = true;
-    stream__pump(w, s, false);
+    world__stream_pump(w, s, false);
 }
 
-void server__accept(struct world *w, struct stream *s)
+void world__server_accept(struct world *w, struct stream *s)
 {
     ASSERT(s->server_state == SERVER_NONE);
     s->server_state = SERVER_HEAD;
@@ -41,7 +41,7 @@ void server__accept(struct world *w, struct stream *s)
 }
 
 /* The stream is over for the server: nothing of it is read or written any more. */
-void server__over(struct world *w, struct stream *s, uint16_t code)
+void world__server_over(struct world *w, struct stream *s, uint16_t code)
 {
     if (s->server_state == SERVER_NONE) return;
     s->server_state = SERVER_NONE;
@@ -52,7 +52,7 @@ void server__over(struct world *w, struct stream *s, uint16_t code)
     world__put(w, w->now_ms, HAPPENING_SERVER_OVER, s->self, 0, 0);
 }
 
-void server__on_over(struct world *w, struct stream *s)
+void world__server_on_over(struct world *w, struct stream *s)
 {
     s->over_queued = false;
     struct server *sv = world__server(w, s->server);
@@ -62,18 +62,18 @@ void server__on_over(struct world *w, struct stream *s)
                    s->owner.connection, s->owner.generation, (unsigned)s->close_code);
         if (sv->ops.closed) sv->ops.closed(sv->self, handle_pack(s->self), s->close_code);
     }
-    stream__free_if_over(w, s);
+    world__stream_free_if_over(w, s);
 }
 
-void server__on_limit(struct world *w, struct stream *s)
+void world__server_on_limit(struct world *w, struct stream *s)
 {
     if (s->server_state != SERVER_CLOSING && s->server_state != SERVER_ENDING) return;
     MARK("a server does not wait for ever for a close");
-    if (!s->down.fin_sent) stream__reset(w, s, false);
-    server__over(w, s, 1006);
+    if (!s->down.fin_sent) world__stream_reset(w, s, false);
+    world__server_over(w, s, 1006);
 }
 
-void server__on_bytes(struct world *w, struct stream *s)
+void world__server_on_bytes(struct world *w, struct stream *s)
 {
     if (s->deaf || s->far_gone) return;
     if (s->server_state == SERVER_HEAD) read_request(w, s);
@@ -82,18 +82,18 @@ void server__on_bytes(struct world *w, struct stream *s)
     if (s->server_state == SERVER_ENDING || s->server_state == SERVER_NONE) {
         buffer_clear(&s->up.in);
     }
-    stream__pump(w, s, true);
+    world__stream_pump(w, s, true);
 }
 
-void server__on_end(struct world *w, struct stream *s)
+void world__server_on_end(struct world *w, struct stream *s)
 {
     if (s->server_state == SERVER_NONE || s->far_gone) return;
     if (s->up.fin_arrived && !s->up.reset_arrived) {
         if (s->deaf || s->struck[FAULT_NO_CLOSE_ANSWER]) return;
         server_fin(w, s);
     }
-    if (s->server_state == SERVER_ENDING) server__over(w, s, s->close_code);
-    else server__over(w, s, 1006);
+    if (s->server_state == SERVER_ENDING) world__server_over(w, s, s->close_code);
+    else world__server_over(w, s, 1006);
 }
 
 /* ---- the request ------------------------------------------------------------------------------------ */
@@ -109,8 +109,8 @@ static const struct fault *strike(struct world *w, struct stream *s, enum fault_
 
 static void drop(struct world *w, struct stream *s)
 {
-    stream__reset(w, s, false);
-    server__over(w, s, 1006);
+    world__stream_reset(w, s, false);
+    world__server_over(w, s, 1006);
 }
 
 static void accept_upgrade(struct world *w, struct stream *s)
@@ -136,7 +136,7 @@ static void accept_upgrade(struct world *w, struct stream *s)
         s->down.cut_left = answer.len;
         s->down.cut_resets = true;
     }
-    server__write(w, s, &answer);
+    world__server_write(w, s, &answer);
     buffer_deinit(&answer);
     if (s->server_state == SERVER_OPEN && sv->ops.opened) {
         sv->ops.opened(sv->self, handle_pack(s->self));
@@ -174,7 +174,7 @@ static void read_request(struct world *w, struct stream *s)
 {
     size_t used = 0;
     if (!s->tls && world__server(w, s->server)->tls) {
-        server__respond(w, s, 400, "", "plain HTTP to a TLS port", 24);
+        world__server_respond(w, s, 400, "", "plain HTTP to a TLS port", 24);
         return;
     }
     enum upgrade_state state = request_read(&s->request, s->up.in.data, s->up.in.len, &used);
@@ -184,22 +184,22 @@ static void read_request(struct world *w, struct stream *s)
     if (state != UPGRADE_DONE) {
         trace_line(&w->trace, w->now_ms, "%s#%u bad request: %s", s->owner.connection,
                    s->owner.generation, s->request.why ? s->request.why : "");
-        server__respond(w, s, 400, "", s->request.why, s->request.why ? strlen(s->request.why) : 0);
+        world__server_respond(w, s, 400, "", s->request.why, s->request.why ? strlen(s->request.why) : 0);
     } else if (strike(w, s, FAULT_RESET, STAGE_UPGRADING, true)) {
         drop(w, s);
     } else if ((f = strike(w, s, FAULT_GARBAGE, STAGE_UPGRADING, true))) {
-        server__garbage(w, s, f->bytes ? f->bytes : 64);
+        world__server_garbage(w, s, f->bytes ? f->bytes : 64);
         server_fin(w, s);
         s->server_state = SERVER_ENDING;
     } else if ((f = strike(w, s, FAULT_HTTP_STATUS, STAGE_UPGRADING, false))) {
-        server__respond(w, s, f->status, f->headers ? f->headers : "", f->body,
+        world__server_respond(w, s, f->status, f->headers ? f->headers : "", f->body,
                         f->body ? strlen(f->body) : 0);
     } else {
         ask_peer(w, s);
     }
 }
 
-void server__respond(struct world *w, struct stream *s, int status, const char *headers,
+void world__server_respond(struct world *w, struct stream *s, int status, const char *headers,
                      const void *body, size_t len)
 {
     if (s->server_state != SERVER_ASKED && s->server_state != SERVER_HEAD) return;
@@ -207,7 +207,7 @@ void server__respond(struct world *w, struct stream *s, int status, const char *
     buffer_init(&answer, 0);
     bool ok = upgrade_write_response(&answer, status, headers ? headers : "", body, len);
     ASSERT(ok);
-    server__write(w, s, &answer);
+    world__server_write(w, s, &answer);
     buffer_deinit(&answer);
     server_fin(w, s);
     s->server_state = SERVER_ENDING;
@@ -215,7 +215,7 @@ void server__respond(struct world *w, struct stream *s, int status, const char *
     world__put(w, w->now_ms + WORLD_SERVER_CLOSE_MS, HAPPENING_SERVER_LIMIT, s->self, 0, 0);
 }
 
-void server__garbage(struct world *w, struct stream *s, uint64_t bytes)
+void world__server_garbage(struct world *w, struct stream *s, uint64_t bytes)
 {
     struct buffer noise;
     buffer_init(&noise, 0);
@@ -224,7 +224,7 @@ void server__garbage(struct world *w, struct stream *s, uint64_t bytes)
         /* The first byte has reserved bits set: never a frame by chance. */
         buffer_append_char(&noise, (char)(i == 0 ? 0x70 | (draw & 0x8f) : draw & 0xff));
     }
-    server__write(w, s, &noise);
+    world__server_write(w, s, &noise);
     buffer_deinit(&noise);
 }
 
@@ -236,7 +236,7 @@ static void send_frame(struct world *w, struct stream *s, enum ws_opcode opcode,
     buffer_clear(&w->scratch);
     bool ok = ws_encode(&w->scratch, opcode, true, data, len, NULL);
     ASSERT(ok);
-    server__write(w, s, &w->scratch);
+    world__server_write(w, s, &w->scratch);
 }
 
 static void send_close(struct world *w, struct stream *s, uint16_t code, const char *reason)
@@ -244,7 +244,7 @@ static void send_close(struct world *w, struct stream *s, uint16_t code, const c
     buffer_clear(&w->scratch);
     bool ok = ws_encode_close(&w->scratch, code, reason, NULL);
     ASSERT(ok);
-    server__write(w, s, &w->scratch);
+    world__server_write(w, s, &w->scratch);
 }
 
 static void on_close_frame(struct world *w, struct stream *s, uint16_t code)
@@ -302,7 +302,7 @@ static void read_frames(struct world *w, struct stream *s)
 
 static struct stream *socket_of(struct world *w, uint64_t ws)
 {
-    return stream__get(w, handle_unpack(ws));
+    return world__stream_get(w, handle_unpack(ws));
 }
 
 static uint64_t port_now_ms(void *self)
@@ -322,12 +322,12 @@ static void port_respond(void *self, uint64_t request, int status, const char *h
 {
     struct server *sv = self;
     if (request & WORLD_CALL_ID) {
-        struct call *c = call__get(sv->world, handle_unpack(request & ~WORLD_CALL_ID));
-        if (c) call__respond(sv->world, c, status, headers, body, len);
+        struct call *c = world__call_get(sv->world, handle_unpack(request & ~WORLD_CALL_ID));
+        if (c) world__call_respond(sv->world, c, status, headers, body, len);
         return;
     }
     struct stream *s = socket_of(sv->world, request);
-    if (s) server__respond(sv->world, s, status, headers, body, len);
+    if (s) world__server_respond(sv->world, s, status, headers, body, len);
 }
 
 static void port_ws_send(void *self, uint64_t ws, bool text, const void *data, size_t len)
@@ -362,7 +362,7 @@ static void port_ws_abort(void *self, uint64_t ws)
     struct stream *s = socket_of(sv->world, ws);
     if (!s || s->server_state == SERVER_NONE) return;
     server_fin(sv->world, s);
-    server__over(sv->world, s, 1006);
+    world__server_over(sv->world, s, 1006);
 }
 
 static void port_ws_deaf(void *self, uint64_t ws, bool on)
@@ -372,7 +372,7 @@ static void port_ws_deaf(void *self, uint64_t ws, bool on)
     if (!s || s->deaf == on) return;
     s->deaf = on;
     if (on) {
-        stream__set_dead(sv->world, s);
+        world__stream_set_dead(sv->world, s);
         return;
     }
     if (!s->up.hole) s->dead_ms = 0;
@@ -401,7 +401,7 @@ static void port_log(void *self, const char *text)
     trace_line(&sv->world->trace, sv->world->now_ms, "%s: %s", sv->name, text);
 }
 
-void server__on_timer(struct world *w, struct server *sv, uint64_t timer, uint64_t order)
+void world__server_on_timer(struct world *w, struct server *sv, uint64_t timer, uint64_t order)
 {
     (void)w;
     if (!sv || idmap_find(&sv->timers, timer + 1) != order) return; /* stopped, or armed anew */

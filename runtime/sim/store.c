@@ -7,6 +7,7 @@
 static bool submit(void *self, const struct store_request *request)
 {
     struct world *w = self;
+    if (!w->booted) return false; /* the process is gone: it cannot write */
     struct fault_subject about = { .connection = request->connection,
                                    .what = FAULT_ON_LINKS | FAULT_ON_CALLS };
     const struct fault *slow = faults_strike(&w->faults, FAULT_STORE_DELAY, &about);

@@ -40,10 +40,10 @@ static void cut(struct world *w, struct stream *s, struct pipe *p)
     buffer_clear(&p->out);
     world__put(w, arrival_ms(w, s, p, false), p->cut_resets ? HAPPENING_RESET_DOWN
                                                             : HAPPENING_FIN_DOWN, s->self, 0, 0);
-    server__over(w, s, 1006);
+    world__server_over(w, s, 1006);
 }
 
-void stream__pump(struct world *w, struct stream *s, bool up)
+void world__stream_pump(struct world *w, struct stream *s, bool up)
 {
     struct pipe *p = up ? &s->up : &s->down;
     if (p->hole || p->fin_sent) return;
@@ -74,7 +74,7 @@ void stream__pump(struct world *w, struct stream *s, bool up)
     }
 }
 
-void stream__on_arrive(struct world *w, struct stream *s, bool up, uint64_t len)
+void world__stream_on_arrive(struct world *w, struct stream *s, bool up, uint64_t len)
 {
     struct pipe *p = up ? &s->up : &s->down;
     ASSERT(len <= p->wire.len);
@@ -91,15 +91,15 @@ void stream__on_arrive(struct world *w, struct stream *s, bool up, uint64_t len)
     buffer_consume(&p->wire, (size_t)len);
     if (!taken) return;
     if (up) {
-        server__on_bytes(w, s);
+        world__server_on_bytes(w, s);
     } else {
         s->last_arrival_ms = w->now_ms;
-        link__stir(w, s);
+        world__link_stir(w, s);
     }
-    if (p->trickle_ms) stream__pump(w, s, up);
+    if (p->trickle_ms) world__stream_pump(w, s, up);
 }
 
-void stream__on_fin(struct world *w, struct stream *s, bool up)
+void world__stream_on_fin(struct world *w, struct stream *s, bool up)
 {
     struct pipe *p = up ? &s->up : &s->down;
     if (p->hole) {
@@ -108,25 +108,25 @@ void stream__on_fin(struct world *w, struct stream *s, bool up)
     }
     if (p->fin_arrived) return;
     p->fin_arrived = true;
-    if (up) server__on_end(w, s);
-    else link__stir(w, s);
+    if (up) world__server_on_end(w, s);
+    else world__link_stir(w, s);
 }
 
-void stream__on_reset(struct world *w, struct stream *s, bool up)
+void world__stream_on_reset(struct world *w, struct stream *s, bool up)
 {
     struct pipe *p = up ? &s->up : &s->down;
     if (p->hole) return; /* nobody repeats a RST */
     p->reset_arrived = true;
     if (up) {
-        server__on_end(w, s);
+        world__server_on_end(w, s);
     } else if (!s->opened && s->descriptor) {
         world__put(w, w->now_ms, HAPPENING_DIAL, s->self, 0, 0);
     } else {
-        link__stir(w, s);
+        world__link_stir(w, s);
     }
 }
 
-void stream__reset(struct world *w, struct stream *s, bool up)
+void world__stream_reset(struct world *w, struct stream *s, bool up)
 {
     struct pipe *p = up ? &s->up : &s->down;
     buffer_clear(&p->out);
@@ -135,7 +135,7 @@ void stream__reset(struct world *w, struct stream *s, bool up)
                0, 0);
 }
 
-void stream__free_if_over(struct world *w, struct stream *s)
+void world__stream_free_if_over(struct world *w, struct stream *s)
 {
     if (s->descriptor || !s->closed_told) return;
     if (s->server_state != SERVER_NONE || s->over_queued) return;
@@ -151,7 +151,7 @@ void stream__free_if_over(struct world *w, struct stream *s)
     slots_free(&w->streams, s->self);
 }
 
-void stream__view(const struct stream *s, struct stream_view *out)
+void world__stream_view(const struct stream *s, struct stream_view *out)
 {
     *out = (struct stream_view){ .link = s->link,
                                  .owner = s->owner,
@@ -169,17 +169,17 @@ void stream__view(const struct stream *s, struct stream_view *out)
 
 /* ---- faults ------------------------------------------------------------------------------------------- */
 
-void stream__set_dead(struct world *w, struct stream *s)
+void world__stream_set_dead(struct world *w, struct stream *s)
 {
     if (s->dead_ms) return;
     s->dead_ms = w->now_ms ? w->now_ms : 1;
     if (!w->on_dead || !s->descriptor) return;
     struct stream_view view;
-    stream__view(s, &view);
+    world__stream_view(s, &view);
     w->on_dead(w->on_dead_self, &view);
 }
 
-void stream__strike(struct world *w, struct stream *s, struct fault *f)
+void world__stream_strike(struct world *w, struct stream *s, struct fault *f)
 {
     trace_line(&w->trace, w->now_ms, "fault %u %s strikes %s#%u", f->id, fault_name(f->kind),
                s->owner.connection, s->owner.generation);
@@ -188,12 +188,12 @@ void stream__strike(struct world *w, struct stream *s, struct fault *f)
     case FAULT_BLACK_HOLE:
         s->struck[f->kind] = f->id;
         s->up.hole = s->down.hole = true;
-        stream__set_dead(w, s);
+        world__stream_set_dead(w, s);
         break;
     case FAULT_HALF_OPEN:
         s->up.hole = s->down.hole = true;
         s->far_gone = true;
-        stream__set_dead(w, s);
+        world__stream_set_dead(w, s);
         break;
     case FAULT_TRICKLE:
         s->struck[f->kind] = f->id;
@@ -211,17 +211,17 @@ void stream__strike(struct world *w, struct stream *s, struct fault *f)
         s->down.cut_resets = f->kind == FAULT_RESET;
         s->down.cut_left = f->bytes;
         if (f->bytes == 0 && standing && !s->down.hole && !s->down.fin_sent) {
-            stream__pump(w, s, false);
+            world__stream_pump(w, s, false);
         }
         break;
     case FAULT_EOF_WITHOUT_CLOSE:
         if (!standing) break;
         s->down.fin_wanted = true;
-        stream__pump(w, s, false);
-        server__over(w, s, 1006);
+        world__stream_pump(w, s, false);
+        world__server_over(w, s, 1006);
         break;
     case FAULT_GARBAGE:
-        if (standing) server__garbage(w, s, f->bytes ? f->bytes : 16);
+        if (standing) world__server_garbage(w, s, f->bytes ? f->bytes : 16);
         break;
     default: ASSERT(!"not a fault of streams");
     }
@@ -242,15 +242,15 @@ static void refill(struct world *w, struct stream *s, bool up)
         world__put(w, at, up ? HAPPENING_FIN_UP : HAPPENING_FIN_DOWN, s->self, 0, 0);
         p->parked_fin = false;
     }
-    stream__pump(w, s, up);
+    world__stream_pump(w, s, up);
 }
 
-void stream__release(struct world *w, struct stream *s, enum fault_kind kind)
+void world__stream_release(struct world *w, struct stream *s, enum fault_kind kind)
 {
     s->struck[kind] = 0;
     if (kind == FAULT_TRICKLE) {
         s->down.trickle_ms = 0;
-        stream__pump(w, s, false);
+        world__stream_pump(w, s, false);
     }
     if (kind == FAULT_SLOW) s->up.extra_ms = s->down.extra_ms = 0;
     if (kind != FAULT_BLACK_HOLE || s->far_gone) return;
@@ -263,7 +263,7 @@ void stream__release(struct world *w, struct stream *s, enum fault_kind kind)
     }
 }
 
-void stream__strike_new(struct world *w, struct stream *s)
+void world__stream_strike_new(struct world *w, struct stream *s)
 {
     static const enum fault_kind kinds[] = { FAULT_BLACK_HOLE, FAULT_HALF_OPEN, FAULT_TRICKLE,
                                              FAULT_SLOW, FAULT_NO_CLOSE_ANSWER, FAULT_RESET,
@@ -272,6 +272,6 @@ void stream__strike_new(struct world *w, struct stream *s)
         struct fault_subject about = world__subject(w, s->host, s->server, s->owner.connection,
                                                     FAULT_ON_LINKS, STAGE_NONE);
         const struct fault *f = faults_strike(&w->faults, kinds[i], &about);
-        if (f) stream__strike(w, s, faults_get(&w->faults, f->id));
+        if (f) world__stream_strike(w, s, faults_get(&w->faults, f->id));
     }
 }

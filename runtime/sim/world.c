@@ -38,12 +38,12 @@ void world_destroy(struct world *w)
     for (uint32_t i = 0; (s = slots_next(&w->streams, &i, &h)); i++) {
         s->server_state = SERVER_NONE;
         s->over_queued = false;
-        stream__free_if_over(w, s);
+        world__stream_free_if_over(w, s);
     }
     slots_deinit(&w->streams);
     slots_deinit(&w->calls);
     for (uint32_t i = 0; i < w->server_count; i++) {
-        mute__destroy(w->servers[i]->mute);
+        world__mute_destroy(w->servers[i]->mute);
         idmap_deinit(&w->servers[i]->timers);
         free(w->servers[i]);
     }
@@ -184,12 +184,12 @@ void world_unplug(struct world *w, enum world_gone how)
         }
         if (s->link) idmap_remove(&w->links, s->link);
         s->link = 0;
-        link__let_go(w, s);
+        world__link_let_go(w, s);
         s->closed_told = true;
-        stream__free_if_over(w, s);
+        world__stream_free_if_over(w, s);
     }
     struct call *c;
-    for (uint32_t i = 0; (c = slots_next(&w->calls, &i, &h)); i++) call__free(w, c);
+    for (uint32_t i = 0; (c = slots_next(&w->calls, &i, &h)); i++) world__call_free(w, c);
     disk_crash(w->disk, world_draw(w, "crash", w->now_ms, w->queue.next_order));
 }
 
@@ -273,26 +273,26 @@ enum world_ran world_run(struct world *w, uint64_t until_ms, bool one, uint64_t 
 static void handle_happening(struct world *w, const struct happening *h, uint64_t *user_out,
                              bool *user)
 {
-    struct stream *s = stream__get(w, h->who);
-    struct call *c = call__get(w, h->who);
+    struct stream *s = world__stream_get(w, h->who);
+    struct call *c = world__call_get(w, h->who);
     switch (h->kind) {
-    case HAPPENING_DIAL: if (s) link__on_dial(w, s); break;
-    case HAPPENING_READABLE: if (s) link__on_readable(w, s); break;
-    case HAPPENING_WRITABLE: if (s) link__on_writable(w, s); break;
-    case HAPPENING_DRAIN: if (s) link__on_drain(w, s); break;
-    case HAPPENING_CLOSED: if (s) link__on_closed(w, s); break;
-    case HAPPENING_ARRIVE_UP: if (s) stream__on_arrive(w, s, true, h->a); break;
-    case HAPPENING_ARRIVE_DOWN: if (s) stream__on_arrive(w, s, false, h->a); break;
-    case HAPPENING_FIN_UP: if (s) stream__on_fin(w, s, true); break;
-    case HAPPENING_FIN_DOWN: if (s) stream__on_fin(w, s, false); break;
-    case HAPPENING_RESET_UP: if (s) stream__on_reset(w, s, true); break;
-    case HAPPENING_RESET_DOWN: if (s) stream__on_reset(w, s, false); break;
-    case HAPPENING_SERVER_OVER: if (s) server__on_over(w, s); break;
-    case HAPPENING_SERVER_LIMIT: if (s) server__on_limit(w, s); break;
-    case HAPPENING_CALL: if (c) call__on_step(w, c, h->a); break;
-    case HAPPENING_CALL_DONE: if (c) call__on_done(w, c); break;
+    case HAPPENING_DIAL: if (s) world__link_on_dial(w, s); break;
+    case HAPPENING_READABLE: if (s) world__link_on_readable(w, s); break;
+    case HAPPENING_WRITABLE: if (s) world__link_on_writable(w, s); break;
+    case HAPPENING_DRAIN: if (s) world__link_on_drain(w, s); break;
+    case HAPPENING_CLOSED: if (s) world__link_on_closed(w, s); break;
+    case HAPPENING_ARRIVE_UP: if (s) world__stream_on_arrive(w, s, true, h->a); break;
+    case HAPPENING_ARRIVE_DOWN: if (s) world__stream_on_arrive(w, s, false, h->a); break;
+    case HAPPENING_FIN_UP: if (s) world__stream_on_fin(w, s, true); break;
+    case HAPPENING_FIN_DOWN: if (s) world__stream_on_fin(w, s, false); break;
+    case HAPPENING_RESET_UP: if (s) world__stream_on_reset(w, s, true); break;
+    case HAPPENING_RESET_DOWN: if (s) world__stream_on_reset(w, s, false); break;
+    case HAPPENING_SERVER_OVER: if (s) world__server_on_over(w, s); break;
+    case HAPPENING_SERVER_LIMIT: if (s) world__server_on_limit(w, s); break;
+    case HAPPENING_CALL: if (c) world__call_on_step(w, c, h->a); break;
+    case HAPPENING_CALL_DONE: if (c) world__call_on_done(w, c); break;
     case HAPPENING_PEER_TIMER:
-        server__on_timer(w, world__server(w, (uint32_t)h->b), h->a, h->order);
+        world__server_on_timer(w, world__server(w, (uint32_t)h->b), h->a, h->order);
         break;
     case HAPPENING_STORED: {
         uint64_t ticket;
@@ -430,7 +430,7 @@ uint32_t world_fault(struct world *w, const struct fault *fault)
         struct fault_subject about = world__subject(w, s->host, s->server, s->owner.connection,
                                                     FAULT_ON_LINKS, STAGE_NONE);
         if (f->stage != STAGE_NONE || !fault_matches(f, &about)) continue;
-        if (fault_hits(&w->faults, f)) stream__strike(w, s, f);
+        if (fault_hits(&w->faults, f)) world__stream_strike(w, s, f);
     }
     /* What says "now" is over with the streams of now, unless a count or a place is left. */
     struct fault *f = faults_get(&w->faults, id);
@@ -449,7 +449,7 @@ static void release(struct world *w, uint32_t id)
     for (uint32_t i = 0; (s = slots_next(&w->streams, &i, &h)); i++) {
         for (int kind = 0; kind < FAULT_COUNT; kind++) {
             if (s->struck[kind] == 0 || (id != 0 && s->struck[kind] != id)) continue;
-            stream__release(w, s, (enum fault_kind)kind);
+            world__stream_release(w, s, (enum fault_kind)kind);
         }
     }
 }
@@ -481,9 +481,9 @@ void world_heal(struct world *w)
 
 bool world_stream_of(const struct world *w, uint64_t link, struct stream_view *out)
 {
-    struct stream *s = stream__get(w, handle_unpack(idmap_find(&w->links, link)));
+    struct stream *s = world__stream_get(w, handle_unpack(idmap_find(&w->links, link)));
     if (!s) return false;
-    stream__view(s, out);
+    world__stream_view(s, out);
     return true;
 }
 
@@ -492,7 +492,7 @@ bool world_stream_next(const struct world *w, uint32_t *index, struct stream_vie
     struct handle h;
     struct stream *s = slots_next(&w->streams, index, &h);
     if (!s) return false;
-    stream__view(s, out);
+    world__stream_view(s, out);
     return true;
 }
 

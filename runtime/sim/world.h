@@ -9,7 +9,7 @@
  *   stream      one TCP connection, both ends of it
  *   ghost       a stream whose end a fault kept from the server
  *
- * To add a fault: FAULT_MAP in sim/fault.h, the place that asks or stream__strike(), one line in
+ * To add a fault: FAULT_MAP in sim/fault.h, the place that asks or world__stream_strike(), one line in
  * tests/unit/sim_world/faults_spec.lua. */
 #ifndef HOLDFAST_SIM_WORLD_H
 #define HOLDFAST_SIM_WORLD_H
@@ -56,7 +56,8 @@ struct machine {
     uint64_t (*deadline_ms)(void *self);                     /* mono; 0: at once; UINT64_MAX */
     void (*stored)(void *self, uint64_t ticket, bool ok);
     /* Asked once per link_open(); may be NULL. */
-    void (*owner)(void *self, uint64_t link, struct link_owner *out);
+    void (*owner)(void *self, uint64_t link, const struct link_target *target,
+                  struct link_owner *out);
     /* A happening of kind CHECK is due. */
     void (*check)(void *self, uint64_t a, uint64_t b);
     /* An HTTP call ended (status 0: not answered). */
@@ -170,6 +171,7 @@ struct disk_record {
     const void *bytes;
     size_t len;
     uint64_t wall_ms;   /* of the write */
+    uint64_t account;   /* as in the request: SESSION has its fingerprint there */
 };
 bool world_disk_get(const struct world *w, enum store_op op, const char *connection,
                     struct disk_record *out);

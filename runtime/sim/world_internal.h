@@ -121,7 +121,7 @@ struct server {
     uint64_t upgrades_total, requests_total, messages_total;
 };
 
-void mute__destroy(struct mute *m); /* NULL is allowed */
+void world__mute_destroy(struct mute *m); /* NULL is allowed */
 
 struct name_entry {
     char *name; /* owned */
@@ -185,57 +185,57 @@ char *world__copy(const char *text, size_t len);
 
 /* link.c: our side */
 extern const struct host_ops world__host_ops;
-struct stream *stream__get(const struct world *w, struct handle h);
-void link__on_dial(struct world *w, struct stream *s);
-void link__on_readable(struct world *w, struct stream *s);
-void link__on_writable(struct world *w, struct stream *s);
-void link__on_drain(struct world *w, struct stream *s);
-void link__on_closed(struct world *w, struct stream *s);
+struct stream *world__stream_get(const struct world *w, struct handle h);
+void world__link_on_dial(struct world *w, struct stream *s);
+void world__link_on_readable(struct world *w, struct stream *s);
+void world__link_on_writable(struct world *w, struct stream *s);
+void world__link_on_drain(struct world *w, struct stream *s);
+void world__link_on_closed(struct world *w, struct stream *s);
 /* Bytes or an end arrived: they are told soon. */
-void link__stir(struct world *w, struct stream *s);
+void world__link_stir(struct world *w, struct stream *s);
 /* Closes the descriptor; closed is told soon. */
-void link__let_go(struct world *w, struct stream *s);
+void world__link_let_go(struct world *w, struct stream *s);
 
 /* stream.c: both directions */
-void stream__pump(struct world *w, struct stream *s, bool up);
-void stream__on_arrive(struct world *w, struct stream *s, bool up, uint64_t len);
-void stream__on_fin(struct world *w, struct stream *s, bool up);
-void stream__on_reset(struct world *w, struct stream *s, bool up);
+void world__stream_pump(struct world *w, struct stream *s, bool up);
+void world__stream_on_arrive(struct world *w, struct stream *s, bool up, uint64_t len);
+void world__stream_on_fin(struct world *w, struct stream *s, bool up);
+void world__stream_on_reset(struct world *w, struct stream *s, bool up);
 /* A RST on its way; what was queued is gone. */
-void stream__reset(struct world *w, struct stream *s, bool up);
-void stream__strike(struct world *w, struct stream *s, struct fault *f);
-void stream__release(struct world *w, struct stream *s, enum fault_kind kind);
+void world__stream_reset(struct world *w, struct stream *s, bool up);
+void world__stream_strike(struct world *w, struct stream *s, struct fault *f);
+void world__stream_release(struct world *w, struct stream *s, enum fault_kind kind);
 /* Lasting faults that are on when a stream begins. */
-void stream__strike_new(struct world *w, struct stream *s);
-void stream__set_dead(struct world *w, struct stream *s);
-void stream__free_if_over(struct world *w, struct stream *s);
-void stream__view(const struct stream *s, struct stream_view *out);
+void world__stream_strike_new(struct world *w, struct stream *s);
+void world__stream_set_dead(struct world *w, struct stream *s);
+void world__stream_free_if_over(struct world *w, struct stream *s);
+void world__stream_view(const struct stream *s, struct stream_view *out);
 
 /* server.c: the far side */
-void server__accept(struct world *w, struct stream *s);
-void server__on_bytes(struct world *w, struct stream *s);
-void server__on_end(struct world *w, struct stream *s);  /* FIN or RST from us */
-void server__on_over(struct world *w, struct stream *s);
-void server__on_limit(struct world *w, struct stream *s);
-void server__on_timer(struct world *w, struct server *server, uint64_t timer, uint64_t order);
+void world__server_accept(struct world *w, struct stream *s);
+void world__server_on_bytes(struct world *w, struct stream *s);
+void world__server_on_end(struct world *w, struct stream *s);  /* FIN or RST from us */
+void world__server_on_over(struct world *w, struct stream *s);
+void world__server_on_limit(struct world *w, struct stream *s);
+void world__server_on_timer(struct world *w, struct server *server, uint64_t timer, uint64_t order);
 /* The stream ended for the server; the peer is told soon. */
-void server__over(struct world *w, struct stream *s, uint16_t code);
-void server__garbage(struct world *w, struct stream *s, uint64_t bytes);
-void server__respond(struct world *w, struct stream *s, int status, const char *headers,
+void world__server_over(struct world *w, struct stream *s, uint16_t code);
+void world__server_garbage(struct world *w, struct stream *s, uint64_t bytes);
+void world__server_respond(struct world *w, struct stream *s, int status, const char *headers,
                      const void *body, size_t len);
 
 /* Puts bytes on the way to the client; false when the server cannot speak any more. */
-bool server__write(struct world *w, struct stream *s, const struct buffer *bytes);
+bool world__server_write(struct world *w, struct stream *s, const struct buffer *bytes);
 
 /* call.c: HTTP calls */
-bool call__start(void *self, uint64_t id, const struct http_request *request);
-void call__cancel(void *self, uint64_t id);
-void call__on_step(struct world *w, struct call *c, uint64_t kind);
-void call__on_done(struct world *w, struct call *c);
-void call__respond(struct world *w, struct call *c, int status, const char *headers,
+bool world__call_start(void *self, uint64_t id, const struct http_request *request);
+void world__call_cancel(void *self, uint64_t id);
+void world__call_on_step(struct world *w, struct call *c, uint64_t kind);
+void world__call_on_done(struct world *w, struct call *c);
+void world__call_respond(struct world *w, struct call *c, int status, const char *headers,
                    const void *body, size_t len);
-struct call *call__get(const struct world *w, struct handle h);
-void call__free(struct world *w, struct call *c);
+struct call *world__call_get(const struct world *w, struct handle h);
+void world__call_free(struct world *w, struct call *c);
 
 
 /* Ids given to peers: streams as they are, calls with the top bit. */

@@ -127,9 +127,11 @@ static void on_stored(void *self, uint64_t ticket, bool ok)
     note(self, "stored %llu %s", (unsigned long long)ticket, ok ? "ok" : "failed");
 }
 
-static void on_owner(void *self, uint64_t link, struct link_owner *out)
+static void on_owner(void *self, uint64_t link, const struct link_target *target,
+                     struct link_owner *out)
 {
     (void)self;
+    (void)target;
     snprintf(out->connection, sizeof out->connection, "c%llu", (unsigned long long)(link % 10));
     out->identity = 100 + link % 10;
     out->generation = (uint32_t)link;

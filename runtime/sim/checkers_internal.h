@@ -1,0 +1,77 @@
+/* What the two files of the checkers share. */
+#ifndef HOLDFAST_SIM_CHECKERS_INTERNAL_H
+#define HOLDFAST_SIM_CHECKERS_INTERNAL_H
+
+#include "sim/checkers.h"
+#include "sim/idmap.h"
+
+enum { CHECK_HEAL = 1, CHECK_DEAD = 2 };
+
+/* One connection as seen from outside. */
+struct checked {
+    struct handle conn;
+    char name[64];
+    bool gone;
+    bool asked_to_run, asked_to_stop;
+    bool operator_spoke;          /* since the last attempt */
+    bool settled;                 /* likewise */
+    uint32_t attempt_generation;
+    uint64_t attempt_ms;          /* mono */
+    uint32_t handover_from;
+    bool decided;
+    uint64_t not_before_ms;       /* mono, by the engine's own decision */
+    struct {
+        uint32_t generation;
+        uint64_t link;
+        uint64_t answer_ms;       /* mono: the last answered beat */
+    } links[2];                   /* newest first */
+    bool up_since_heal;
+    uint64_t heal, heal_frozen_ms;
+    uint64_t last_offset;
+    struct checker_view counts;
+};
+
+struct checked_account {
+    uint64_t account;
+    uint64_t *starts;             /* owned: world times, oldest first */
+    uint32_t count, capacity;
+};
+
+struct death {
+    uint64_t link, dead_ms, due_ms, frozen_ms;
+    struct handle conn;
+    uint32_t generation;
+    char why[64];
+};
+
+struct reader {
+    uint64_t consumer, attachment, epoch, offset;
+    char *connection;             /* owned */
+    bool gap;                     /* one was told since the last event */
+};
+
+struct checkers {
+    struct world *world;
+    const struct engine *engine;
+    struct checked **items;       /* owned, each too */
+    uint32_t count;
+    struct idmap by_handle;       /* to index + 1 */
+    struct checked_account *accounts;
+    uint32_t account_count;
+    struct death *deaths;
+    uint32_t death_count, death_capacity;
+    struct reader *readers;
+    uint32_t reader_count;
+    uint64_t heals, crashes, moves;
+    char violation[512];
+    char violation_of[64];
+};
+
+struct checked *checkers__find(const struct checkers *k, struct handle conn);
+void checkers__violated(struct checkers *k, const char *which, const struct checked *c,
+                        const char *format, ...) __attribute__((format(printf, 4, 5)));
+void checkers__on_ending(struct checkers *k, struct checked *c, const struct effect *fx);
+void checkers__on_dead(void *self, const struct stream_view *stream);
+void checkers__check_dead(struct checkers *k, uint64_t index);
+
+#endif

@@ -1,0 +1,435 @@
+/* The simulator for Lua tests: a world, and one runtime in it that may crash and come back. Time moves
+ * only here, by `run`. The friendly face is lua/holdfast/sim.lua; nothing here calls into Lua. */
+#include "sim/module.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/rng.h"
+#include "base/text.h"
+#include "sim/module_internal.h"
+
+static const char *const plants[] = { "none", "I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", NULL };
+
+struct sim *sim__check(lua_State *L, int index)
+{
+    struct sim **box = luaL_checkudata(L, index, SIM_MT);
+    luaL_argcheck(L, *box != NULL, index, "this simulator is closed");
+    return *box;
+}
+
+struct sim_conn *sim__conn(struct sim *s, struct handle h)
+{
+    uint64_t at = idmap_find(&s->by_handle, handle_pack(h));
+    return at ? s->conns[at - 1] : NULL;
+}
+
+struct sim_conn *sim__check_conn(struct sim *s, lua_State *L, int index)
+{
+    const char *name = luaL_checkstring(L, index);
+    for (uint32_t i = 0; i < s->conn_count; i++) {
+        if (!s->conns[i]->removed && strcmp(s->conns[i]->name, name) == 0) return s->conns[i];
+    }
+    luaL_error(L, "there is no connection \"%s\"", name);
+    return NULL;
+}
+
+void *sim__grow(void *items, uint32_t count, uint32_t *capacity, size_t size)
+{
+    if (count < *capacity) return items;
+    *capacity = *capacity ? *capacity * 2 : 16;
+    items = realloc(items, *capacity * size);
+    ASSERT(items != NULL);
+    return items;
+}
+
+char *sim__copy(const char *text, size_t len)
+{
+    char *copy = malloc(len + 1);
+    ASSERT(copy != NULL);
+    if (len) memcpy(copy, text, len);
+    copy[len] = 0;
+    return copy;
+}
+
+/* ---- the machine ------------------------------------------------------------------------------------- */
+
+static void on_tick(void *self)
+{
+    struct sim *s = self;
+    runtime_tick(s->runtime);
+}
+
+static uint64_t on_deadline(void *self)
+{
+    struct sim *s = self;
+    return runtime_deadline_ms(s->runtime);
+}
+
+static void on_stored(void *self, uint64_t ticket, bool ok)
+{
+    struct sim *s = self;
+    runtime_stored(s->runtime, ticket, ok);
+}
+
+static void on_check(void *self, uint64_t a, uint64_t b)
+{
+    struct sim *s = self;
+    checkers_due(s->checkers, a, b);
+}
+
+static void boot(struct sim *s)
+{
+    struct deliver_options delivery = { .epoch = s->epoch };
+    s->deliver = deliver_create(&delivery);
+    ASSERT(s->deliver != NULL);
+    struct runtime_options options = { .seed = s->seed,
+                                       .host = world_host(s->world),
+                                       .store = world_store(s->world),
+                                       .deliver = s->deliver,
+                                       .observer = sim__observer(s) };
+    s->runtime = runtime_create(&options);
+    ASSERT(s->runtime != NULL);
+    checkers_engine(s->checkers, runtime_engine(s->runtime));
+    struct machine m = { .self = s,
+                         .sink = &runtime_host_sink,
+                         .rt = s->runtime,
+                         .tick = on_tick,
+                         .deadline_ms = on_deadline,
+                         .stored = on_stored,
+                         .owner = sim__owner,
+                         .check = on_check,
+                         .called = sim__called };
+    world_boot(s->world, &m);
+#ifdef HOLDFAST_TEST
+    if (s->plant) runtime_plant(s->runtime, s->plant);
+#endif
+}
+
+static void halt(struct sim *s, enum world_gone how)
+{
+    if (!s->runtime) return;
+    world_unplug(s->world, how);
+    checkers_engine(s->checkers, NULL);
+    for (uint32_t i = 0; i < s->conn_count; i++) {
+        s->conns[i]->handle = HANDLE_NONE;
+        s->conns[i]->ack_count = 0;
+    }
+    idmap_deinit(&s->by_handle);
+    runtime_destroy(s->runtime);
+    s->runtime = NULL;
+    sim__consumers_gone(s);
+    deliver_destroy(s->deliver);
+    s->deliver = NULL;
+}
+
+static void sim_free(struct sim *s)
+{
+    halt(s, GONE_POWER);
+    sim__consumers_free(s);
+    sim__peers_free(s); /* they may stop their timers: the world is still there */
+    world_destroy(s->world);
+    checkers_destroy(s->checkers);
+    for (uint32_t i = 0; i < s->conn_count; i++) sim__conn_free(s, s->conns[i]);
+    free(s->conns);
+    sim__policies_free(s);
+    for (uint32_t i = 0; i < s->call_count; i++) free(s->calls[i].target);
+    free(s->calls);
+    idmap_deinit(&s->by_handle);
+    free(s->lua_path);
+    free(s->policies_path);
+    free(s->scratch_path);
+    free(s);
+}
+
+/* ---- Lua ------------------------------------------------------------------------------------------------ */
+
+static const char *field_text(lua_State *L, int index, const char *key, const char *otherwise)
+{
+    lua_getfield(L, index, key);
+    const char *text = lua_isnil(L, -1) ? otherwise : luaL_checkstring(L, -1);
+    lua_pop(L, 1); /* the table keeps the string */
+    return text;
+}
+
+static double field_number(lua_State *L, int index, const char *key, double otherwise)
+{
+    lua_getfield(L, index, key);
+    double n = luaL_optnumber(L, -1, otherwise);
+    lua_pop(L, 1);
+    return n;
+}
+
+/* core.new{ seed=, wall_ms=, latency_ms=, trace=, plant=, lua=, policies=, scratch=, epoch= } */
+static int l_new(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    const char *plant = field_text(L, 1, "plant", "none");
+    int planted = -1;
+    for (int i = 0; plants[i]; i++) {
+        if (strcmp(plants[i], plant) == 0) planted = i;
+    }
+    if (planted < 0) return luaL_error(L, "no bug \"%s\" can be planted: I1 to I8", plant);
+#ifndef HOLDFAST_TEST
+    if (planted > 0) return luaL_error(L, "bugs can only be planted in test builds");
+#endif
+    struct world_options options = {
+        .seed = (uint64_t)field_number(L, 1, "seed", 1),
+        .wall_ms = (uint64_t)field_number(L, 1, "wall_ms", 1795341600000.0),
+        .latency_ms = (uint64_t)field_number(L, 1, "latency_ms", 20),
+    };
+    lua_getfield(L, 1, "trace");
+    options.trace_whole = lua_toboolean(L, -1);
+    lua_pop(L, 1);
+    const char *lua = field_text(L, 1, "lua", "lua");
+    const char *policies = field_text(L, 1, "policies", "policies");
+    const char *scratch = field_text(L, 1, "scratch", "build");
+    uint64_t epoch = (uint64_t)field_number(L, 1, "epoch", 1);
+
+    struct sim **box = lua_newuserdata(L, sizeof *box);
+    *box = NULL;
+    luaL_getmetatable(L, SIM_MT);
+    lua_setmetatable(L, -2);
+    struct sim *s = calloc(1, sizeof *s);
+    ASSERT(s != NULL);
+    *box = s;
+    s->seed = options.seed;
+    s->epoch = epoch;
+    s->plant = (enum engine_plant)planted;
+    s->lua_path = sim__copy(lua, strlen(lua));
+    s->policies_path = sim__copy(policies, strlen(policies));
+    s->scratch_path = sim__copy(scratch, strlen(scratch));
+    s->world = world_create(&options);
+    s->checkers = checkers_create(s->world);
+    boot(s);
+    return 1;
+}
+
+static int l_gc(lua_State *L)
+{
+    struct sim **box = luaL_checkudata(L, 1, SIM_MT);
+    if (*box) sim_free(*box);
+    *box = NULL;
+    return 0;
+}
+
+/* s:run(until_ms, one): why it stopped, and the number of the test's timer, or the violation. */
+static int l_run(lua_State *L)
+{
+    static const char *const names[] = { "on", "time", "user", "violation", "stuck" };
+    struct sim *s = sim__check(L, 1);
+    uint64_t until = (uint64_t)luaL_checknumber(L, 2), user = 0;
+    bool one = lua_toboolean(L, 3);
+    enum world_ran ran = world_run(s->world, until, one, &user);
+    const char *violation = checkers_violation(s->checkers);
+    if (violation) {
+        lua_pushliteral(L, "violation");
+        lua_pushstring(L, violation);
+        lua_pushstring(L, checkers_violation_of(s->checkers));
+        checkers_clear(s->checkers);
+        return 3;
+    }
+    lua_pushstring(L, names[ran]);
+    if (ran == RAN_USER) lua_pushnumber(L, (double)user);
+    else lua_pushnil(L);
+    return 2;
+}
+
+static int l_now(lua_State *L)
+{
+    lua_pushnumber(L, (double)world_now_ms(sim__check(L, 1)->world));
+    return 1;
+}
+
+static int l_clock(lua_State *L)
+{
+    struct clock c = world_clock(sim__check(L, 1)->world);
+    lua_pushnumber(L, (double)c.mono_ms);
+    lua_pushnumber(L, (double)c.boot_ms);
+    lua_pushnumber(L, (double)c.wall_ms);
+    return 3;
+}
+
+static int l_user_at(lua_State *L)
+{
+    struct sim *s = sim__check(L, 1);
+    world_user_at(s->world, (uint64_t)luaL_checknumber(L, 2), (uint64_t)luaL_checknumber(L, 3));
+    return 0;
+}
+
+/* s:freeze(ms, suspend) */
+static int l_freeze(lua_State *L)
+{
+    struct sim *s = sim__check(L, 1);
+    uint64_t ms = (uint64_t)luaL_checknumber(L, 2);
+    if (lua_toboolean(L, 3)) world_suspend(s->world, ms);
+    else world_stall(s->world, ms);
+    return 0;
+}
+
+static int l_frozen(lua_State *L)
+{
+    lua_pushboolean(L, world_is_frozen(sim__check(L, 1)->world));
+    return 1;
+}
+
+static int l_wall_step(lua_State *L)
+{
+    world_step_wall(sim__check(L, 1)->world, (int64_t)luaL_checknumber(L, 2));
+    return 0;
+}
+
+/* s:halt(power): the process or the machine dies. */
+static int l_halt(lua_State *L)
+{
+    struct sim *s = sim__check(L, 1);
+    if (!s->runtime) return luaL_error(L, "nothing runs");
+    halt(s, lua_toboolean(L, 2) ? GONE_POWER : GONE_CRASH);
+    return 0;
+}
+
+/* s:boot(): a new process, with what the disk holds. */
+static int l_boot(lua_State *L)
+{
+    struct sim *s = sim__check(L, 1);
+    if (s->runtime) return luaL_error(L, "it runs already");
+    s->epoch++;
+    boot(s);
+    struct disk_permit p;
+    /* engine_restore_permit() is for whoever starts a process; the view of the engine is const. */
+    struct engine *engine = (struct engine *)(uintptr_t)runtime_engine(s->runtime);
+    for (uint32_t i = 0; world_disk_permit(s->world, i, &p); i++) {
+        engine_restore_permit(engine, p.account, p.budget, p.wall_ms, world_clock(s->world));
+    }
+    for (uint32_t i = 0; i < s->conn_count; i++) {
+        char why[256];
+        if (s->conns[i]->removed) continue;
+        if (!sim__conn_add(s, s->conns[i], why, sizeof why)) return luaL_error(L, "%s", why);
+    }
+    return 0;
+}
+
+static int l_is_up(lua_State *L)
+{
+    lua_pushboolean(L, sim__check(L, 1)->runtime != NULL);
+    return 1;
+}
+
+static int l_shutdown(lua_State *L)
+{
+    struct sim *s = sim__check(L, 1);
+    if (s->runtime) runtime_shutdown(s->runtime);
+    return 0;
+}
+
+static int l_is_down(lua_State *L)
+{
+    struct sim *s = sim__check(L, 1);
+    lua_pushboolean(L, !s->runtime || runtime_is_down(s->runtime));
+    return 1;
+}
+
+/* ---- faults ----------------------------------------------------------------------------------------------- */
+
+/* s:fault(kind, { host=, peer=, connection=, what=, probability=, times=, ms=, bytes=, stage=, status=,
+ * headers=, body= }) */
+static int l_fault(lua_State *L)
+{
+    struct sim *s = sim__check(L, 1);
+    struct fault f;
+    memset(&f, 0, sizeof f);
+    const char *name = luaL_checkstring(L, 2);
+    if (!fault_parse(name, &f.kind)) return luaL_error(L, "no fault is called \"%s\"", name);
+    luaL_checktype(L, 3, LUA_TTABLE);
+    bool links_alone = fault_is_of_streams(f.kind) && f.kind != FAULT_BLACK_HOLE &&
+                       f.kind != FAULT_SLOW;
+    const char *what = field_text(L, 3, "what", links_alone ? "link" : "any");
+    if (strcmp(what, "link") == 0) f.what = FAULT_ON_LINKS;
+    else if (strcmp(what, "call") == 0) f.what = FAULT_ON_CALLS;
+    else if (strcmp(what, "any") == 0) f.what = FAULT_ON_LINKS | FAULT_ON_CALLS;
+    else return luaL_error(L, "what is \"%s\": link, call or any", what);
+    const char *stage = field_text(L, 3, "stage", "none");
+    if (!stage_parse(stage, &f.stage)) return luaL_error(L, "no stage is called \"%s\"", stage);
+    f.probability = field_number(L, 3, "probability", 1);
+    f.times = (uint32_t)field_number(L, 3, "times", (double)FAULT_TIMES_EVER);
+    f.ms = (uint64_t)field_number(L, 3, "ms", 0);
+    f.bytes = (uint64_t)field_number(L, 3, "bytes", 0);
+    f.status = (int)field_number(L, 3, "status", 503);
+    const char *text = field_text(L, 3, "host", "");
+    text_copy(f.host, sizeof f.host, text, strlen(text));
+    text = field_text(L, 3, "peer", "");
+    text_copy(f.peer, sizeof f.peer, text, strlen(text));
+    text = field_text(L, 3, "connection", "");
+    text_copy(f.connection, sizeof f.connection, text, strlen(text));
+    const char *headers = field_text(L, 3, "headers", NULL), *body = field_text(L, 3, "body", NULL);
+    if (headers) f.headers = sim__copy(headers, strlen(headers));
+    if (body) f.body = sim__copy(body, strlen(body));
+    checkers_fault(s->checkers);
+    lua_pushnumber(L, world_fault(s->world, &f));
+    return 1;
+}
+
+static int l_fault_off(lua_State *L)
+{
+    lua_pushboolean(L, world_fault_off(sim__check(L, 1)->world, (uint32_t)luaL_checknumber(L, 2)));
+    return 1;
+}
+
+static int l_fault_hits(lua_State *L)
+{
+    struct sim *s = sim__check(L, 1);
+    lua_pushnumber(L, (double)world_fault_hits(s->world, (uint32_t)luaL_checknumber(L, 2)));
+    return 1;
+}
+
+/* s:heal(check): every fault off; with `check`, I6 is due. The latest bound, in ms. */
+static int l_heal(lua_State *L)
+{
+    struct sim *s = sim__check(L, 1);
+    world_heal(s->world);
+    lua_pushnumber(L, lua_toboolean(L, 2) ? (double)checkers_heal(s->checkers) : 0);
+    return 1;
+}
+
+static int l_mark_hits(lua_State *L)
+{
+#ifdef HOLDFAST_TEST
+    lua_pushnumber(L, (double)mark_hits(luaL_checkstring(L, 1)));
+    return 1;
+#else
+    return luaL_error(L, "marks are compiled into test builds only");
+#endif
+}
+
+static const luaL_Reg methods[] = {
+    { "run", l_run }, { "now", l_now }, { "clock", l_clock }, { "user_at", l_user_at },
+    { "freeze", l_freeze }, { "frozen", l_frozen }, { "wall_step", l_wall_step },
+    { "halt", l_halt }, { "boot", l_boot }, { "is_up", l_is_up }, { "shutdown", l_shutdown },
+    { "is_down", l_is_down }, { "fault", l_fault }, { "fault_off", l_fault_off },
+    { "fault_hits", l_fault_hits }, { "heal", l_heal }, { "destroy", l_gc }, { NULL, NULL }
+};
+
+int luaopen_holdfast_sim_core(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        { "new", l_new }, { "mark_hits", l_mark_hits }, { NULL, NULL }
+    };
+    sim__secret_open(L);
+    luaL_newmetatable(L, SIM_MT);
+    lua_pushcfunction(L, l_gc);
+    lua_setfield(L, -2, "__gc");
+    lua_newtable(L);
+    luaL_register(L, NULL, methods);
+    luaL_register(L, NULL, sim__conn_methods);
+    luaL_register(L, NULL, sim__view_methods);
+    luaL_register(L, NULL, sim__peer_methods);
+    luaL_register(L, NULL, sim__consumer_methods);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+    lua_newtable(L);
+    luaL_register(L, NULL, functions);
+    luaL_register(L, NULL, sim__value_functions);
+    return 1;
+}
