@@ -85,7 +85,10 @@ int api__request(struct client *c, uint64_t body_len)
         c->in_request = false;
         return http__refuse(c, refused, what, expected);
     }
-    if (body_len > 0) return 0; /* api__body_done() follows */
+    if (body_len > 0) {
+        c->waits_body = true; /* api__body_done() follows */
+        return 0;
+    }
     return r->run(c, name);
 }
 

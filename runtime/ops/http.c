@@ -137,9 +137,12 @@ static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *user,
     case LWS_CALLBACK_SERVER_WRITEABLE: return on_lines_writeable(c);
     case LWS_CALLBACK_HTTP: return on_request(c);
     case LWS_CALLBACK_HTTP_BODY:
-        if (!c->in_request) return 0; /* refused already */
+        if (!c->waits_body) return 0; /* refused already */
         return buffer_append(&c->body, in, len) ? 0 : -1;
-    case LWS_CALLBACK_HTTP_BODY_COMPLETION: return c->in_request ? api__body_done(c) : 0;
+    case LWS_CALLBACK_HTTP_BODY_COMPLETION:
+        if (!c->waits_body) return 0; /* it comes for a body of no bytes too */
+        c->waits_body = false;
+        return api__body_done(c);
     case LWS_CALLBACK_HTTP_WRITEABLE: return on_writeable(c);
     default: return 0;
     }
@@ -165,6 +168,8 @@ static int on_request(struct client *c)
             return http__refuse(c, 413, "the body is too long", "at most 1 MiB");
         }
         body_len = strtoull(text, NULL, 10);
+    } else if (strcmp(c->method, "GET") != 0) {
+        c->last = true; /* libwebsockets would take the next request for this one's body */
     }
     return api__request(c, body_len);
 }
@@ -257,6 +262,8 @@ static int head_write(struct client *c, int status, const char *type, uint64_t l
                                     (const uint8_t *)"no-store", 8, &at, end) ||
         lws_add_http_header_by_name(c->wsi, (const uint8_t *)"x-content-type-options:",
                                     (const uint8_t *)"nosniff", 7, &at, end) ||
+        (c->last && len != LWS_ILLEGAL_HTTP_CONTENT_LEN &&
+         lws_add_http_header_by_token(c->wsi, WSI_TOKEN_CONNECTION, (const uint8_t *)"close", 5, &at, end)) ||
         (status == 401 && lws_add_http_header_by_name(c->wsi, (const uint8_t *)"www-authenticate:",
                                                       (const uint8_t *)"Bearer", 6, &at, end)))
         return -1;
@@ -267,6 +274,7 @@ static void request_over(struct client *c)
 {
     c->answering = false;
     c->in_request = false;
+    c->waits_body = false;
     c->served = true;
     c->method[0] = 0;
     c->sent = 0;

@@ -55,6 +55,7 @@ struct client {
     char method[8], target[TARGET_BYTES_MAX];
     struct buffer body;
     bool in_request;      /* no answer yet */
+    bool waits_body;
     bool last;            /* close after the answer */
     bool at_once;         /* the answer must go out inside this callback: a refused upgrade */
     bool served;          /* had an answer: it may be idle for longer */
