@@ -339,7 +339,8 @@ static void unknown_keys(struct schema *s, const struct key *keys, const struct 
         }
         const char *name = value_text(&p->key);
         bool known = false;
-        for (size_t k = 0; k < count && !known; k++) known = strcmp(names[k], name) == 0;
+        bool whole = strlen(name) == p->key.string.len; /* a NUL inside makes another key */
+        for (size_t k = 0; whole && k < count && !known; k++) known = strcmp(names[k], name) == 0;
         if (known) continue;
         schema__enter(s, name, 0, &p->value);
         schema__unknown(s, name, names, count);

@@ -18,6 +18,16 @@ static bool has(const struct schema *s, const char *table, const char *key)
     return key ? value_get(t, key) != NULL : t != NULL;
 }
 
+static bool has_url_option(const struct schema *s)
+{
+    const struct value *options = value_get(s->policy, "options");
+    for (uint32_t i = 0; options && options->kind == VALUE_TABLE && i < options->table->count; i++) {
+        const char *type = value_get_text(&options->table->pairs[i].value, "type");
+        if (type && strcmp(type, "url") == 0) return true;
+    }
+    return false;
+}
+
 void schema__cross(struct schema *s)
 {
     struct plan *p = &s->out->plan;
@@ -30,6 +40,9 @@ void schema__cross(struct schema *s)
     budgets(s);
     frames(s);
     backlog(s);
+    if (!has(s, "hosts", NULL) && !has_url_option(s)) {
+        schema__warn_at(s, "hosts", "is missing, and no option is a url: it may dial nowhere");
+    }
     if (!has(s, "identity", NULL)) {
         schema__warn_at(s, "identity", "is missing: two connections with one token go unnoticed");
     }

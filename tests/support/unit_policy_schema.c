@@ -41,7 +41,16 @@ static struct value to_value(lua_State *L, int index)
         }
         lua_pushnil(L);
         while (lua_next(L, index)) {
-            if (lua_type(L, -2) == LUA_TSTRING) value_set(&v, lua_tostring(L, -2), to_value(L, -1));
+            if (lua_type(L, -2) == LUA_TSTRING) {
+                size_t key_len;
+                const char *key = lua_tolstring(L, -2, &key_len);
+                value_set(&v, key, to_value(L, -1));
+                if (strlen(key) != key_len) { /* value_set() takes text without NUL */
+                    struct value *last = &v.table->pairs[v.table->count - 1].key;
+                    value_clear(last);
+                    *last = value_bytes(key, key_len);
+                }
+            }
             lua_pop(L, 1);
         }
         return v;
