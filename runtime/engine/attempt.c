@@ -20,6 +20,11 @@ bool session_valid(const struct conn *c, struct clock at)
     return at.wall_ms - c->session_saved_wall_ms <= p->session.age_ms;
 }
 
+bool session_starts(const struct conn *c, struct clock at)
+{
+    return c->plan->budgets[BUDGET_START].on && (c->wants_start || !session_valid(c, at));
+}
+
 bool conn_may_begin(const struct engine *e, const struct conn *c)
 {
     (void)e;
@@ -81,7 +86,7 @@ void attempt_prepared(struct step *s)
 {
     struct conn *c = s->c;
     ASSERT(c->attempt.phase == ATTEMPT_PREPARING);
-    const bool starts = c->plan->budgets[BUDGET_START].on && !session_valid(c, s->at);
+    const bool starts = session_starts(c, s->at);
     const uint32_t start_bit = 1u << BUDGET_START;
     if (!starts) {
         if (c->permit.state == PERMIT_CLAIMED) {
@@ -174,6 +179,7 @@ void permit_spend(struct step *s)
     struct conn *c = s->c;
     ASSERT(c->permit.state == PERMIT_HELD);
     c->permit.state = PERMIT_SPENT;
+    c->wants_start = false;
     account_spend(c->account, &c->claim, BUDGET_START);
 }
 
@@ -186,7 +192,7 @@ uint64_t account_deadline(const struct conn *c, int64_t free_at, struct clock at
 static uint32_t attempt_needs(const struct conn *c, struct clock at)
 {
     uint32_t needs = 0;
-    if (c->plan->budgets[BUDGET_START].on && !session_valid(c, at)) needs |= 1u << BUDGET_START;
+    if (session_starts(c, at)) needs |= 1u << BUDGET_START;
     if (c->plan->budgets[BUDGET_DIAL].on) needs |= 1u << BUDGET_DIAL;
     return needs;
 }

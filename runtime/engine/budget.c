@@ -39,10 +39,29 @@ void account_destroy(struct account *a)
     free(a);
 }
 
+bool account_forgotten(const struct account *a, uint64_t boot_ms)
+{
+    if (a->refs || a->claims.count || a->waiting.count) return false;
+    for (int i = 0; i < ACCOUNT_BUDGETS; i++) {
+        const struct ledger *l = &a->ledgers[i];
+        if (l->told_left >= 0 && l->told_until > (int64_t)boot_ms) return false;
+        if (!l->count) continue;
+        /* Restored entries wait for the plan that says how long they count. */
+        if (!l->longest_ms) return false;
+        if (entry_at(l, l->count - 1)->at + (int64_t)l->longest_ms >= (int64_t)boot_ms) return false;
+    }
+    return true;
+}
+
 bool account_reserve(struct account *a, const struct plan *p)
 {
     for (int i = 0; i < ACCOUNT_BUDGETS; i++) {
         struct ledger *l = &a->ledgers[i];
+        const struct budget_plan *b = &p->budgets[i];
+        if (b->on && b->gap_ms > l->longest_ms) l->longest_ms = b->gap_ms;
+        for (uint32_t j = 0; b->on && j < b->window_count; j++) {
+            if (b->windows[j].ms > l->longest_ms) l->longest_ms = b->windows[j].ms;
+        }
         uint32_t capacity = plan_capacity(&p->budgets[i]);
         if (capacity <= l->capacity) continue;
         struct ledger_entry *entries = malloc(capacity * sizeof *entries);

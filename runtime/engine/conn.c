@@ -243,7 +243,10 @@ static void conn_on_start(struct step *s)
         return;
     case CONN_CLOSING:
         /* A stop or a verdict is under way: its close is finished, then it comes back. */
-        if (c->wanted && !c->fatal) return;
+        if (c->wanted && !c->fatal) {
+            if (!c->judging.pending) c->attempt_at_ms = s->now;
+            return;
+        }
         c->wanted = true;
         c->fatal = false;
         c->failed = c->slow_count = 0;
@@ -438,6 +441,8 @@ static void conn_on_greeted(struct step *s, struct link *l)
     ENSURE_CONN(s, l->state == LINK_GREETING);
     link_enter(s, l, LINK_READY);
     l->ready_ms = s->now;
+    c->attempt_at_ms = ENGINE_NEVER;
+    c->wants_start = false;
     l->retire_draw = rng_unit(conn_draw(s, l->generation, DRAW_RETIRE, 0));
     bool continuous = false;
     if (l->role == ROLE_NEXT) {

@@ -30,6 +30,11 @@ void conn_link_ends(struct step *s, struct link *l, const struct cause *cause, e
     const struct cause whole = completed(s, l, cause);
     if (replaced_while_up(s, l, &whole, how)) return;
 
+    /* A session ages from the moment that it was last in use, not from its start. */
+    if (l->state == LINK_READY && c->session_present &&
+        s->at.wall_ms > c->session_saved_wall_ms)
+        c->session_saved_wall_ms = s->at.wall_ms;
+
     const bool settled = l->settled;
     const enum link_role role = l->role;
     const struct link *main = link_of_role(c, ROLE_MAIN);
@@ -73,7 +78,7 @@ void conn_attempt_fails(struct step *s, const struct cause *cause)
     ASSERT(c->attempt.phase != ATTEMPT_NONE);
     struct cause whole = *cause;
     if (whole.stage == STAGE_NONE) whole.stage = STAGE_PREPARING;
-    whole.session = session_valid(c, s->at);
+    whole.session = session_valid(c, s->at) && !c->wants_start;
     whole.age_ms = 0;
     const struct link *main = link_of_role(c, ROLE_MAIN);
     const bool successor = main && main->state == LINK_READY;

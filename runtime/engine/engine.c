@@ -17,7 +17,6 @@ static void heap_sift(struct engine *e, struct conn *c);
 static void refresh_deadline(struct engine *e, struct conn *c, uint64_t now, bool after_deadline);
 static void refresh_waiters(struct engine *e, struct account *a, struct clock at, uint64_t now);
 static void finish_removal(struct step *s);
-static void step_gone(struct engine *e, const struct event *ev, struct effect_list *out);
 
 struct engine *engine_create(const struct engine_options *options)
 {
@@ -123,10 +122,12 @@ void engine_step(struct engine *e, const struct event *ev, struct effect_list *o
     out->count = 0;
     struct step s = { .e = e, .ev = ev, .at = ev->at, .out = out };
     if (ev->at.mono_ms > e->now_ms) e->now_ms = ev->at.mono_ms;
+    if (ev->at.boot_ms > e->boot_ms) e->boot_ms = ev->at.boot_ms;
     s.now = e->now_ms;
     s.c = slots_get(&e->conns, ev->conn);
     if (!s.c) {
-        step_gone(e, ev, out);
+        /* Removed: after FX_REMOVED no effect ever names the handle again. */
+        e->stale_events++;
         return;
     }
     struct account *a = s.c->account;
@@ -166,19 +167,6 @@ enum engine_plant engine_planted(const struct engine *e)
     return e->plant;
 }
 #endif
-
-/* For a connection that is gone: counted; a send is still answered. */
-static void step_gone(struct engine *e, const struct event *ev, struct effect_list *out)
-{
-    e->stale_events++;
-    if (ev->kind != EV_SEND_REQUESTED) return;
-    struct effect *f = &out->items[out->count++];
-    memset(f, 0, sizeof *f);
-    f->kind = FX_REFUSE;
-    f->conn = ev->conn;
-    f->refuse.send_id = ev->send.send_id;
-    f->refuse.why = REFUSE_REMOVED;
-}
 
 static void finish_removal(struct step *s)
 {
@@ -252,7 +240,13 @@ static bool accounts_grow(struct engine *e)
     e->accounts = accounts;
     e->account_capacity = capacity;
     for (uint32_t i = 0; i < before_capacity; i++) {
-        if (before[i]) *account_place(e, before[i]->id) = before[i];
+        if (!before[i]) continue;
+        if (account_forgotten(before[i], e->boot_ms)) {
+            account_destroy(before[i]);
+            e->account_count--;
+        } else {
+            *account_place(e, before[i]->id) = before[i];
+        }
     }
     free(before);
     return true;

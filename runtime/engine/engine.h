@@ -17,6 +17,20 @@
 
 #define ENGINE_NEVER UINT64_MAX
 
+/* What the driver promises
+ *   - Effects are carried out in order; what follows from them comes as later events, never inside.
+ *   - FX_PREPARE is answered by PREPARED or ATTEMPT_FAILED, FX_GREET by GREETED (at once without a hook)
+ *     or ENDING_ANNOUNCED, FX_ASK_ENDED by VERDICT_GIVEN, FX_DRAIN by DRAINED after the events of what was
+ *     drained, FX_STORE by STORED or STORE_FAILED with its ticket unless no_answer. Each has a limit here.
+ *   - FX_CANCEL ends what runs for that generation: no answer is expected any more, and a late one is
+ *     dropped as stale.
+ *   - Each FX_DIAL is followed by LINK_CLOSED exactly once; until then the descriptor counts as open.
+ *     FX_ABORT may come after DIAL_FAILED and may be repeated; FX_CLOSE may come after the peer's close.
+ *   - Each SEND_REQUESTED is answered by one FX_SEND or FX_REFUSE, unless SEND_DROPPED took it back.
+ *     Generation 0 means the link that serves; greet and hooks name theirs.
+ *   - Head and body of a cause in FX_ASK_ENDED are good until the next step.
+ *   - After FX_REMOVED no effect names the handle; sends requested since are the driver's to answer. */
+
 struct engine; /* opaque */
 
 struct engine_options {

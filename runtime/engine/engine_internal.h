@@ -60,6 +60,7 @@ struct ledger_entry {
 struct ledger {
     struct ledger_entry *entries; /* owned ring, oldest first */
     uint32_t capacity, head, count;
+    uint64_t longest_ms;          /* of the windows and gaps seen */
     int64_t told_left;            /* -1: not told */
     int64_t told_until;           /* boot ms */
     uint32_t lanes;               /* 0: not told */
@@ -93,6 +94,8 @@ struct account {
 
 struct account *account_create(uint64_t id);
 void account_destroy(struct account *a);
+/* Nobody has it and nothing of it can count any more. */
+bool account_forgotten(const struct account *a, uint64_t boot_ms);
 /* Room for what the plan's windows count. False without memory. */
 bool account_reserve(struct account *a, const struct plan *p);
 void account_tick(struct account *a, struct clock at);
@@ -264,6 +267,7 @@ struct conn {
 
     bool session_present;
     uint64_t session_saved_wall_ms;
+    bool wants_start;     /* a greeting tried to start one without a permit: the next has one */
     bool session_known;   /* there was one, or the connection was ready: its loss is a gap */
 
     uint32_t sends_head, sends_tail, sends_count;
@@ -286,7 +290,7 @@ struct engine {
     uint32_t account_count, account_capacity;
     struct queued_send *sends; /* owned pool */
     uint32_t sends_free, sends_used;
-    uint64_t now_ms;
+    uint64_t now_ms, boot_ms;
     uint64_t next_ticket;
     uint64_t stale_events; /* of connections that are gone */
 #ifdef HOLDFAST_TEST
@@ -399,6 +403,8 @@ void conn_end_all(struct step *s, const struct cause *cause, uint16_t close_code
 
 /* --- attempt.c: begin, permits, dial */
 bool session_valid(const struct conn *c, struct clock at);
+/* The next greeting will start a session rather than resume one. */
+bool session_starts(const struct conn *c, struct clock at);
 bool conn_may_begin(const struct engine *e, const struct conn *c);
 void attempt_begin(struct step *s);
 void attempt_prepared(struct step *s);

@@ -81,7 +81,7 @@ void link_dial(struct step *s)
     send_ledger_reset(&l->sends);
     l->generation = c->generation;
     l->dialed_ms = s->now;
-    l->session = session_valid(c, s->at);
+    l->session = session_valid(c, s->at) && !c->wants_start;
     l->role = ROLE_MAIN;
     if (main && main->state == LINK_READY) l->role = ROLE_NEXT;
     link_enter(s, l, LINK_RESOLVING);

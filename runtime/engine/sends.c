@@ -39,6 +39,9 @@ void send_requested(struct step *s)
             MARK("a session start without a permit was refused");
             refuse(s, id, REFUSE_NO_PERMIT);
             if (by == SEND_CONSUMER) return;
+            /* What is stored is no session that this policy can resume: the next attempt takes a
+             * permit, or this would go on for ever. */
+            if (l->state == LINK_GREETING) c->wants_start = true;
             struct cause cause = cause_make(STAGE_NONE, CAUSE_FAILED, BY_US,
                                             "a session start without a permit");
             cause_rename(&cause, "no_permit");
@@ -55,7 +58,8 @@ void send_requested(struct step *s)
         else refuse(s, id, REFUSE_LINK_ENDED);
         return;
     case SEND_HOOK:
-        if (alive && l->state == LINK_GREETING) {
+        /* An acknowledgement belongs on the link that brought the frame, also while it drains. */
+        if (l && (l->state == LINK_GREETING || l->state == LINK_DRAINING)) {
             send_now(s, l, id);
             return;
         }

@@ -71,6 +71,15 @@ describe("a start budget", function ()
     assert.equal("permit", host:last("store").what)
   end)
 
+  it("lets a session age from its last use, not from its start", function ()
+    local host = Host.new { plan = start_plan({ { 10, 3600000 } }, 0, { session = { age = 60000 } }), on = { greet = identifies() } }
+    local bot = host:up { session = true }
+    host:run(600000)
+    host:event("peer closed", bot, 1, { cause = { kind = "eof" } })
+    host:run(5000)
+    assert.same({ "up", 0 }, { host:view(bot).state, #host:effects "store" })
+  end)
+
   it("holds in every sliding window while every link dies right after its start frame", function ()
     local host = Host.new { plan = start_plan { { 22, 3600000 }, { 298, 86400000 } }, on = { greet = identifies(true) } }
     local bot = host:add()
@@ -163,6 +172,21 @@ describe("a start budget", function ()
     assert.equal(0, #host:effects "send")
     assert.same({ "closing", "no_permit", "failed" }, { host:view(bot).state, host:view(bot).cause.name, host:view(bot).cause.kind })
     assert.equal(1, host:view(bot).failed)
+  end)
+
+  it("takes a permit for the next attempt when what is stored proves to be no session", function ()
+    local host = Host.new { plan = start_plan { { 3, 3600000 } }, on = { greet = function (h, f)
+      h:event("send requested", f.conn, f.generation, { send_id = f.generation, by = "greeting", starts = true })
+      if h:alive(f) then h:event("greeted", f.conn, f.generation) end
+      return true
+    end } }
+    local bot = host:add { session = true }
+    host:start(bot)
+    host:run(10000)
+    assert.same({ "up", 2, 1 }, { host:view(bot).state, host:view(bot).generation, #host:effects "send" })
+    assert.is_false(host:effects("prepare")[1].needs_start)
+    assert.is_true(host:effects("prepare")[2].needs_start)
+    assert.equal(0, #host:effects "drop session")
   end)
 
   it("allows one start frame per permit", function ()

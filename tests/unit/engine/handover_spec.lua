@@ -43,6 +43,19 @@ describe("a handover", function ()
     assert.same({}, host.violations)
   end)
 
+  it("lets a hook acknowledge on the old link while it drains, and nobody else send there", function ()
+    local host = Host.new { plan = plan }
+    local bot = settled(host)
+    announce(host, bot, 1)
+    host:run(1000)
+    host:event("send requested", bot, 1, { send_id = 8, by = "hook" })
+    assert.same({ 8, 1 }, { host:last("send").send_id, host:last("send").generation })
+    host:event("send requested", bot, 1, { send_id = 9, by = "greeting" })
+    assert.equal("link ended", host:last("refuse").why)
+    host:event("send requested", bot, 0, { send_id = 10, by = "consumer" })
+    assert.same({ 10, 2 }, { host:last("send").send_id, host:last("send").generation })
+  end)
+
   it("does not happen where the policy allows no overlap: close, then dial", function ()
     local host = Host.new { plan = with { overlap = 0 } }
     local bot = settled(host)
