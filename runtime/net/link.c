@@ -45,7 +45,7 @@ static struct net_link *link_of(struct table_entry *entry)
 
 bool link__open(struct net *net, uint64_t id, const struct link_target *target)
 {
-    ASSERT(net->rt != NULL || net->tick == NULL);
+    ASSERT(net->rt != NULL);
     ASSERT(table_find(&net->links, id) == NULL);
     if (net->closing) return false;
     struct net_link *link = calloc(1, sizeof *link);
@@ -324,7 +324,7 @@ static bool try_address(struct net_link *link, union address *address)
         return false;
     }
     if (link->address_at + 1 < link->addresses->count) {
-        link->attempt_until_ms = net__now_ms() + NET_ATTEMPT_MS;
+        link->attempt_until_ms = net__now_ms() + net->attempt_ms;
         bool first = list_is_empty(&net->attempts);
         list_append(&net->attempts, &link->attempt);
         if (first) net__arm_attempts(net);

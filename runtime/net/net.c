@@ -47,6 +47,7 @@ struct net *net_create(uv_loop_t *loop, const struct host_sink *sink,
     net->loop = loop;
     net->sink = sink;
     net->armed_ms = NET_DEADLINE_NEVER;
+    net->attempt_ms = options->attempt_ms ? options->attempt_ms : NET_ATTEMPT_MS;
     list_init(&net->turns);
     list_init(&net->flushes);
     list_init(&net->attempts);
@@ -54,7 +55,8 @@ struct net *net_create(uv_loop_t *loop, const struct host_sink *sink,
     bool tables = table_init(&net->links) & table_init(&net->calls);
     net->read_buffer = malloc(NET_READ_BYTES);
     net->resolver = resolver__create(net, ttl_ms);
-    net->trusts = trusts__create(net, options->system_ca_file);
+    uint64_t look_ms = options->ca_look_ms ? options->ca_look_ms : NET_CA_LOOK_MS;
+    net->trusts = trusts__create(net, options->system_ca_file, look_ms);
     net->http = http__create(net);
     if (!tables || !net->read_buffer || !net->resolver || !net->trusts || !net->http) {
         /* Without memory for a few kilobytes at start nothing was started yet that needs closing,

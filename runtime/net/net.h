@@ -25,13 +25,20 @@ struct net_options {
      * net_create() returns. */
     const char *system_ca_file;
     uint64_t resolve_ttl_ms;  /* how long an answer is used again; 0: NET_RESOLVE_TTL_MS */
+    uint64_t attempt_ms;      /* how long one address may take while others follow; 0:
+                               * NET_ATTEMPT_MS. The last one is bounded by the engine's limit alone. */
+    uint64_t ca_look_ms;      /* how often CA files are looked at for a change; 0: NET_CA_LOOK_MS */
     uint32_t pool_threads;    /* libuv's pool, half of which may look up names; 0: NET_POOL_THREADS.
                                * Has no effect after the process used the pool, or when
                                * UV_THREADPOOL_SIZE is set. */
 };
 
 #define NET_RESOLVE_TTL_MS 5000
+#define NET_CA_LOOK_MS 10000
 #define NET_POOL_THREADS 16
+/* The one exception to "a host keeps no stage timer": otherwise a black-holed first address would eat
+ * the engine's whole limit, each time, for ever. */
+#define NET_ATTEMPT_MS 3000
 #define NET_DEADLINE_NEVER UINT64_MAX
 
 /* `sink`: borrowed until net_close() is done. `options`: borrowed until return, may be NULL. NULL
@@ -68,7 +75,25 @@ struct net_counts {
 };
 struct net_counts net_counts(const struct net *net);
 
-/* The stage in causes of links: RESOLVING, CONNECTING, SECURING as reached; UPGRADING for whatever
+#ifdef HOLDFAST_TEST
+/* Makes `name` resolve to these address literals from now on, for specs: what a name server would have
+ * to be asked for. */
+void net_pretend_addresses(struct net *net, const char *name, const char *const *addresses,
+                           uint32_t count);
+#endif
+
+/* What host.h leaves open
+ *   - link_closed follows link_ended by itself, in the same turn: an end needs no abort. Queued bytes
+ *     get one more try when the peer ended in order.
+ *   - after link_abort() comes link_closed alone; link_finish() before link_opened is an abort.
+ *   - link_finish() ends with link_ended (the peer's EOF) and link_closed.
+ *   - link_drained comes in every stage, also while reading is off (nothing is read then), but not
+ *     when the link ended first.
+ *   - link_write() gathers: bytes leave at the end of the turn, several writes as one.
+ *   - while reading is off, an end or reset is not told: it is found when reading is on again.
+ *   - the loop ends by itself when no link, call or deadline is left: a daemon has handles of its own.
+ *
+ * The stage in causes of links: RESOLVING, CONNECTING, SECURING as reached; UPGRADING for whatever
  * ends a link after link_opened (the runtime knows better and may write over it).
  * In causes of calls: PREPARING before anything, then likewise; READY once the request is under way.
  * `code` of a RESOLVE cause is libuv's (UV_EAI_*). */

@@ -18,10 +18,6 @@
 #define NET_READ_BYTES ((size_t)64 << 10) /* the loop's one read buffer; also a link's share of a turn */
 #define NET_DRAIN_BYTES_MAX ((size_t)1 << 20)
 #define NET_ADDRESSES_MAX 8
-/* How long one address may take while others follow; the last one is bounded by the engine's limit.
- * The one exception to "a host keeps no stage timer": otherwise a black-holed first address would
- * eat the whole limit, each time, for ever. */
-#define NET_ATTEMPT_MS 3000
 #define NET_HOST_BYTES_MAX 254
 
 /* Work to be done in the next turn. */
@@ -72,6 +68,7 @@ struct net {
     uv_idle_t idle;
     uv_timer_t timer;          /* the runtime's deadline */
     uv_timer_t attempt_timer;  /* the oldest attempt's bound */
+    uint64_t attempt_ms;
     bool wake;
     uint64_t armed_ms;         /* NET_DEADLINE_NEVER when the timer is stopped */
 
@@ -128,7 +125,7 @@ socklen_t address__len(const union address *a);
 /* tls.c, trust.c */
 struct trust;
 enum trust_result { TRUST_READY, TRUST_WAITING, TRUST_FAILED };
-struct trusts *trusts__create(struct net *net, const char *system_ca_file);
+struct trusts *trusts__create(struct net *net, const char *system_ca_file, uint64_t look_ms);
 void trusts__destroy(struct trusts *t);
 /* `ca_file` NULL: the system's CAs alone. FAILED: trust__error() tells why. The trust is borrowed
  * until the loop runs again. */

@@ -163,6 +163,28 @@ socklen_t address__len(const union address *a)
     return a->any.sa_family == AF_INET ? sizeof a->v4 : sizeof a->v6;
 }
 
+#ifdef HOLDFAST_TEST
+void net_pretend_addresses(struct net *net, const char *name, const char *const *addresses,
+                           uint32_t count)
+{
+    struct addrinfo found[NET_ADDRESSES_MAX];
+    union address parsed[NET_ADDRESSES_MAX];
+    ASSERT(count <= NET_ADDRESSES_MAX);
+    for (uint32_t i = 0; i < count; i++) {
+        bool literal = address__parse(addresses[i], &parsed[i]);
+        ASSERT(literal);
+        found[i] = (struct addrinfo){ .ai_family = parsed[i].any.sa_family,
+                                      .ai_addr = &parsed[i].any,
+                                      .ai_addrlen = address__len(&parsed[i]),
+                                      .ai_next = i + 1 < count ? &found[i + 1] : NULL };
+    }
+    struct lookup *l = lookup_create(net->resolver, name, hash_text(name));
+    ASSERT(l != NULL);
+    interleave(count ? found : NULL, &l->addresses);
+    l->fresh_until_ms = UINT64_MAX;
+}
+#endif
+
 static struct lookup *lookup_find(struct resolver *r, const char *host, uint64_t hash)
 {
     struct lookup *l = r->buckets[hash % RESOLVE_BUCKETS];

@@ -14,7 +14,6 @@
 #include "net/net_internal.h"
 
 #define TRUSTS_MAX 256
-#define TRUST_LOOK_AGAIN_MS 10000
 #define TRUST_RETRY_MS 1000 /* a file that could not be read is tried again after this */
 
 /* What tells that a file is the same as before. */
@@ -48,6 +47,7 @@ struct trust {
 
 struct trusts {
     struct net *net;
+    uint64_t look_ms;
     char *system_file;    /* owned */
     struct trust *first;
     uint32_t count;
@@ -75,11 +75,12 @@ static bool stamp_of(const char *path, struct stamp *out);
 static bool same_file(const struct stamp *a, const struct stamp *b);
 static bool add_file(struct trust *trust, X509_STORE *store, const char *path);
 
-struct trusts *trusts__create(struct net *net, const char *system_ca_file)
+struct trusts *trusts__create(struct net *net, const char *system_ca_file, uint64_t look_ms)
 {
     struct trusts *t = calloc(1, sizeof *t);
     if (!t) return NULL;
     t->net = net;
+    t->look_ms = look_ms;
     t->system_file = find_system_file(system_ca_file);
     t->sessions = sessions__create();
     t->bio_method = bio__method();
@@ -117,7 +118,7 @@ enum trust_result trusts__get(struct trusts *t, const char *ca_file, struct wait
     *out = trust;
     if (!trust) return TRUST_FAILED;
     uint64_t age_ms = net__now_ms() - trust->looked_ms;
-    bool old = age_ms >= (trust->context ? TRUST_LOOK_AGAIN_MS : TRUST_RETRY_MS);
+    bool old = age_ms >= (trust->context ? t->look_ms : TRUST_RETRY_MS);
     if (!trust->working && (!trust->tried || old)) look(trust);
     if (trust->context) return TRUST_READY;
     if (!trust->working) return TRUST_FAILED;

@@ -44,7 +44,7 @@ struct far_end_link {
     int fd;
     SSL *ssl;
     char *received; /* owned */
-    size_t received_len;
+    size_t received_len, received_size;
     char notes[256]; /* "tls resumed eof" ... */
 };
 
@@ -182,7 +182,10 @@ static bool far_end_write(struct far_end_link *l, const char *bytes, size_t len)
 static void far_end_keep(struct far_end_link *l, const void *bytes, size_t len)
 {
     pthread_mutex_lock(&l->server->lock);
-    l->received = realloc(l->received, l->received_len + len + 1);
+    if (l->received_len + len + 1 > l->received_size) {
+        l->received_size = (l->received_len + len + 1) * 2;
+        l->received = realloc(l->received, l->received_size);
+    }
     memcpy(l->received + l->received_len, bytes, len);
     l->received_len += len;
     l->received[l->received_len] = '\0';

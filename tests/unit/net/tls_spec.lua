@@ -143,6 +143,42 @@ describe("link with TLS", function ()
     assert.matches("no certificate in the CA file", none.reason)
   end)
 
+  it("uses a changed CA file from soon on, and the old one until then", function ()
+    local s = world.server { authority = ca, { "tls" }, { "write", "x" }, { "end" } }
+    local other_file = os.tmpname()
+    net.authority(other_file)
+    local w = world.open { ca_look_ms = 1 }
+    local target = { host = "localhost", port = s:port(), tls = true, ca_file = other_file }
+    assert(w:link(1, target))
+    assert.equal("certificate", world.await_what(w, "ended", 1).cause.kind)
+    local file = assert(io.open(ca_file))
+    local right = file:read "*a"
+    file:close()
+    file = assert(io.open(other_file, "w"))
+    file:write(right)
+    file:close()
+    local id = 1
+    world.eventually(w, function ()
+      id = id + 1
+      assert(w:link(id, target))
+      local e = world.await(w, function (e) return e.id == id and (e.what == "opened" or e.what == "ended") end)
+      if e.what == "opened" then w:abort(id) end
+      world.await_what(w, "closed", id)
+      return e.what == "opened"
+    end)
+    -- A file that breaks later does not end what worked.
+    file = assert(io.open(other_file, "w"))
+    file:write "nonsense"
+    file:close()
+    for more = id + 1, id + 3 do
+      assert(w:link(more, target))
+      world.await_what(w, "opened", more)
+      w:abort(more)
+      world.await_what(w, "closed", more)
+    end
+    os.remove(other_file)
+  end)
+
   for version, most in pairs { ["1.3"] = 0, ["1.2"] = TLS_1_2 } do
     it("resumes the session at the second dial, also after an abort, with TLS " .. version, function ()
       local s = world.server { authority = ca, tls_most = most, { "tls" }, { "write", "x" }, { "end" } }
