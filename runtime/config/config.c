@@ -33,6 +33,7 @@ struct reader {
 enum section { SECTION_LISTEN, SECTION_STORE, SECTION_POLICIES };
 static const char *const section_names[] = { "listen", "store", "policies" };
 
+static bool load(const char *path, const char *lua_path, struct config *out, struct problems *problems);
 static int l_open(lua_State *L);
 static int l_section(lua_State *L);
 static int l_connection(lua_State *L);
@@ -45,8 +46,33 @@ static void defaults(struct config *c);
 bool config_load(const char *path, const char *lua_path, struct config *out,
                  struct problems *problems)
 {
-    char error[512];
     uint32_t errors_before = problems->errors;
+    load(path, lua_path, out, problems);
+    if (problems->errors == errors_before) return true;
+    config_deinit(out);
+    return false;
+}
+
+char *config_find_socket(const char *path, const char *lua_path)
+{
+    struct config c;
+    struct problems problems;
+    char *found = NULL;
+    problems_init(&problems);
+    if (load(path, lua_path, &c, &problems)) {
+        found = c.listen.unix_path;
+        c.listen.unix_path = NULL;
+    }
+    config_deinit(&c);
+    problems_deinit(&problems);
+    return found;
+}
+
+/* False when the file could not be read at all. What is in `*out` then is for config_deinit() alone. */
+static bool load(const char *path, const char *lua_path, struct config *out, struct problems *problems)
+{
+    char error[512];
+    bool ran = false;
     *out = (struct config){ .path = config__copy(path), .folder = config__folder(path) };
     defaults(out);
     struct reader r = { .out = out, .problems = problems, .path = path };
@@ -67,6 +93,7 @@ bool config_load(const char *path, const char *lua_path, struct config *out,
         problems_add(problems, false, path, 0, "", "no memory for a Lua state");
         goto done;
     }
+    ran = true;
     lua_State *L = sandbox_lua(sandbox);
     lua_pushcfunction(L, l_open);
     lua_pushlightuserdata(L, &r);
@@ -85,9 +112,7 @@ bool config_load(const char *path, const char *lua_path, struct config *out,
 done:
     sandbox_destroy(sandbox);
     buffer_deinit(&r.text);
-    if (problems->errors == errors_before) return true;
-    config_deinit(out);
-    return false;
+    return ran;
 }
 
 void config_deinit(struct config *c)

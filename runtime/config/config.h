@@ -60,6 +60,9 @@ struct config {
 bool config_load(const char *path, const char *lua_path, struct config *out,
                  struct problems *problems);
 void config_deinit(struct config *c);
+/* Where the file says that the UNIX socket is, whatever else is wrong with it: a command finds the daemon
+ * without the daemon's secrets. NULL when the file cannot be read or wants none. Owned. */
+char *config_find_socket(const char *path, const char *lua_path);
 /* NULL when there is none. Borrowed until the configuration goes. */
 const struct config_connection *config_connection_find(const struct config *c, const char *name);
 
