@@ -11,8 +11,16 @@
 -- module hands out are milliseconds since the world began, as s:now() counts them; names with `wall` are
 -- Unix milliseconds. A broken promise (I1 to I8) raises out of whatever moved the time.
 
-local found, core = pcall(require, "holdfast.sim_core")
-if not found then core = require "unit.sim" end
+-- The C half: preloaded by the binary, or sim.so on the path beside this file's name, or the test module.
+local function load_core()
+  local found, core = pcall(require, "holdfast.sim_core")
+  if found then return core end
+  local file = package.searchpath and package.searchpath("holdfast.sim", package.cpath)
+  local open = file and package.loadlib(file, "luaopen_holdfast_sim_core")
+  if open then return open "holdfast.sim_core" end
+  return require "unit.sim"
+end
+local core = load_core()
 
 local sim = { core = core, decode = core.decode, encode = core.encode }
 
@@ -96,14 +104,12 @@ end
 -- ---- time ---------------------------------------------------------------------------------------------
 
 local function repeat_line(s)
-  local spec = debug and debug.getinfo(4, "S")
   local where = "SPEC"
   for level = 2, 12 do
     local info = debug.getinfo(level, "Sl")
     if not info then break end
     if info.short_src:match "_spec%.lua$" then where = info.short_src break end
   end
-  local _ = spec
   return ("HOLDFAST_SEED=%s HOLDFAST_BUILD=%s %s/runner %s"):format(tostring(s.seed),
     os.getenv "HOLDFAST_BUILD" or "build/test", os.getenv "HOLDFAST_BUILD" or "build/test", where)
 end

@@ -97,6 +97,10 @@ void world__stream_on_arrive(struct world *w, struct stream *s, bool up, uint64_
         world__link_stir(w, s);
     }
     if (p->trickle_ms) world__stream_pump(w, s, up);
+    if (p->fin_waits && p->wire.len == 0) {
+        p->fin_waits = false;
+        world__stream_on_fin(w, s, up);
+    }
 }
 
 void world__stream_on_fin(struct world *w, struct stream *s, bool up)
@@ -107,6 +111,10 @@ void world__stream_on_fin(struct world *w, struct stream *s, bool up)
         return;
     }
     if (p->fin_arrived) return;
+    if (p->wire.len) { /* bytes that a sleeping machine missed come again first */
+        p->fin_waits = true;
+        return;
+    }
     p->fin_arrived = true;
     if (up) world__server_on_end(w, s);
     else world__link_stir(w, s);

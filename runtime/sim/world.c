@@ -235,6 +235,12 @@ static void advance_to(struct world *w, uint64_t at_ms)
     w->spins = 0;
 }
 
+static bool is_inbound(enum happening_kind kind)
+{
+    return kind == HAPPENING_ARRIVE_DOWN || kind == HAPPENING_FIN_DOWN ||
+           kind == HAPPENING_RESET_DOWN;
+}
+
 enum world_ran world_run(struct world *w, uint64_t until_ms, bool one, uint64_t *user_out)
 {
     w->stopped = false;
@@ -257,6 +263,12 @@ enum world_ran world_run(struct world *w, uint64_t until_ms, bool one, uint64_t 
         } else {
             struct happening h;
             queue_take(&w->queue, &h);
+            if (w->sleeping && is_inbound(h.kind)) {
+                /* Nobody takes packets while the machine sleeps: they come again after it. */
+                h.at_ms = w->frozen_until_ms + WORLD_RETRANSMIT_MS;
+                queue_put(&w->queue, h);
+                continue;
+            }
             if (happening_is_machine(h.kind) && world_is_frozen(w)) {
                 h.at_ms = w->frozen_until_ms;
                 queue_put(&w->queue, h);

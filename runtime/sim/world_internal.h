@@ -33,7 +33,7 @@ struct pipe {
     uint64_t parked;        /* bytes at the front of `wire` that a black hole swallowed */
     bool parked_fin;
     bool hole;
-    bool fin_wanted, fin_sent, fin_arrived, reset_arrived;
+    bool fin_wanted, fin_sent, fin_waits, fin_arrived, reset_arrived;
     uint64_t cut_left;      /* bytes until the stream is cut; WORLD_NEVER */
     bool cut_resets;
     uint64_t trickle_ms;
