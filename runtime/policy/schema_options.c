@@ -306,6 +306,15 @@ static bool one_of_check(struct schema *s, const struct value *row, const struct
     return schema__word(s, v, words) >= 0;
 }
 
+static bool holds_function(const struct value *v)
+{
+    if (v->kind == VALUE_FUNCTION) return true;
+    for (uint32_t i = 0; v->kind == VALUE_TABLE && i < v->table->count; i++) {
+        if (holds_function(&v->table->pairs[i].value)) return true;
+    }
+    return false;
+}
+
 static bool scalar_check(struct schema *s, const struct value *row, const struct value *v)
 {
     char text[96];
@@ -339,8 +348,12 @@ static bool scalar_check(struct schema *s, const struct value *row, const struct
     case OPT_DURATION:
         return schema__duration(s, v, 0, 0, &ms) && bounds_check(s, row, (double)ms, true);
     case OPT_TABLE:
-        if (v->kind == VALUE_TABLE) return true;
-        schema__error(s, "expected a table, got %s", schema__describe(s, v, text));
+        if (v->kind != VALUE_TABLE) {
+            schema__error(s, "expected a table, got %s", schema__describe(s, v, text));
+            return false;
+        }
+        if (!holds_function(v)) return true;
+        schema__error(s, "holds a function; an option is data, functions belong into the policy");
         return false;
     default:
         return true; /* tune: checked where it is laid; no type: the declaration's own error */

@@ -63,7 +63,8 @@ describe("an option", function()
       { "api", "example.org", "the address must begin with https://, http://, wss:// or ws://" },
       { "api", "http://example.org", "http:// is for loopback addresses only; use https:// or set plain = true" },
       { "mode", "fats", 'unknown word; did you mean "fast"?' }, { "mode", "x9", "expected one of fast, safe, got a text" },
-      { "headers", "x", "expected a table, got a text" }, { "pause", "2m", "the most possible is 1m" },
+      { "headers", "x", "expected a table, got a text" },
+      { "headers", { a = { print } }, "holds a function; an option is data, functions belong into the policy" }, { "pause", "2m", "the most possible is 1m" },
       { "pause", 5, 'expected a duration with a unit, such as "30s" (ms s m h d), got the number 5' },
       { "plain", "yes", "expected true or false" },
     } do
