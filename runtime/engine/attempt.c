@@ -1,6 +1,6 @@
-/* Attempts: begin, budgets and permits, prepare, dial. A place in the budgets is claimed before the
- * attempt begins; when the attempt will start a session the claim is made durable before the dial, and
- * given back when the start frame was never sent (I2). */
+/* Attempts: begin, budgets and permits, prepare, dial. A place in the budgets is claimed before
+ * the attempt begins; when the attempt will start a session the claim is made durable before the
+ * dial, and given back when the start frame was never sent (I2). */
 #include "engine/engine_internal.h"
 
 static uint32_t attempt_needs(const struct conn *c, struct clock at);

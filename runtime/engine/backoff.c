@@ -35,8 +35,8 @@ uint64_t backoff_slow_ms(const struct plan *p, const struct span_ms *span, uint3
     return span && delay < span->low ? span->low : delay;
 }
 
-/* The step-th rung, from 1: first, first * factor, ... most. A factor below 1 or not a number climbs
- * nowhere, which the floor and `first` make safe. */
+/* The step-th rung, from 1: first, first * factor, ... most. A factor below 1 or not a number
+ * climbs nowhere, which the floor and `first` make safe. */
 static uint64_t ladder_ms(uint64_t first_ms, double factor, uint64_t most_ms, uint32_t step)
 {
     if (most_ms < first_ms) most_ms = first_ms;

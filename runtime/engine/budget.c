@@ -1,9 +1,9 @@
 /* Budgets: what was used in each sliding window, what is claimed, who waits. One account holds the
- * ledgers that its connections share. Owns no timer; its clock is boot time, so that neither a step of
- * wall time nor a suspend refills it wrongly.
+ * ledgers that its connections share. Owns no timer; its clock is boot time, so that neither a step
+ * of wall time nor a suspend refills it wrongly.
  *
- * A claim counts as if it were used at this very moment, until it is used or given back: that is what
- * makes the promise hold for the instants of use, and not only for those of the grants. */
+ * A claim counts as if it were used at this very moment, until it is used or given back: that is
+ * what makes the promise hold for the instants of use, and not only for those of the grants. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -48,7 +48,8 @@ bool account_forgotten(const struct account *a, uint64_t boot_ms)
         if (!l->count) continue;
         /* Restored entries wait for the plan that says how long they count. */
         if (!l->longest_ms) return false;
-        if (entry_at(l, l->count - 1)->at + (int64_t)l->longest_ms >= (int64_t)boot_ms) return false;
+        const struct ledger_entry *newest = entry_at(l, l->count - 1);
+        if (newest->at + (int64_t)l->longest_ms >= (int64_t)boot_ms) return false;
     }
     return true;
 }
@@ -72,6 +73,26 @@ bool account_reserve(struct account *a, const struct plan *p)
         l->capacity = capacity;
         l->head = 0;
     }
+    return true;
+}
+
+/* Here, with the other ledger's memory: nothing else in the engine allocates. */
+bool send_ledger_reserve(struct send_ledger *l, const struct budget_plan *b)
+{
+    uint32_t most = 0;
+    for (uint32_t i = 0; b->on && i < b->window_count; i++) {
+        if (b->windows[i].count > most) most = b->windows[i].count;
+    }
+    if (most > LEDGER_COUNT_MAX) most = LEDGER_COUNT_MAX;
+    if (most) most += 16; /* beats and greeting frames beyond the limit are noted too */
+    if (most <= l->capacity) return true;
+    uint64_t *at = malloc(most * sizeof *at);
+    if (!at) return false;
+    for (uint32_t i = 0; i < l->count; i++) at[i] = l->at[(l->head + i) % l->capacity];
+    free(l->at);
+    l->at = at;
+    l->capacity = most;
+    l->head = 0;
     return true;
 }
 

@@ -18,7 +18,8 @@ static const char *const kind_names[] = {
 #undef X
 };
 
-struct cause cause_make(enum stage stage, enum cause_kind kind, enum cause_by by, const char *reason)
+struct cause cause_make(enum stage stage, enum cause_kind kind, enum cause_by by,
+                        const char *reason)
 {
     struct cause c;
     memset(&c, 0, sizeof c);

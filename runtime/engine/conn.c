@@ -219,8 +219,8 @@ static void conn_on_restart(struct step *s)
     ASSERT(!"connection state");
 }
 
-/* Deadlines are computed from the instant they began and the plan's numbers, so a new plan moves them
- * without starting them again. Only the drawn ones need a hand. */
+/* Deadlines are computed from the instant they began and the plan's numbers, so a new plan moves
+ * them without starting them again. Only the drawn ones need a hand. */
 static void conn_on_policy_swapped(struct step *s)
 {
     struct conn *c = s->c;

@@ -137,7 +137,8 @@ void conn_end_all(struct step *s, const struct cause *cause, uint16_t close_code
     sends_doom(c, REFUSE_LINK_ENDED);
 }
 
-/* An announcement and the close code that follows are one ending; our own code echoed is no news. */
+/* An announcement and the close code that follows are one ending; our own code echoed is no
+ * news. */
 static void link_ends_again(struct step *s, struct link *l, const struct cause *cause,
                             enum end_how how)
 {

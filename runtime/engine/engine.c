@@ -1,5 +1,5 @@
-/* The engine: the pool of connections, their accounts, the heap of their deadlines, and the one entry
- * of all events. What an event does is conn.c's. */
+/* The engine: the pool of connections, their accounts, the heap of their deadlines, and the one
+ * entry of all events. What an event does is conn.c's. */
 #include "engine/engine.h"
 
 #include <stdlib.h>

@@ -6,10 +6,10 @@
  *             replaced or died during a handover and only has to be closed.
  *   alive     a link in RESOLVING to READY: it has not ended yet.
  *   ends      the moment a link's end is known: it enters CLOSING and is judged, once.
- *   claim     a place in a budget taken in memory before the attempt; it becomes a permit once stored.
+ *   claim     a place in a budget, taken in memory before the attempt; stored, it is a permit.
  *
- * The connection's state is derived from facts (its links, its attempt, its wishes) in conn_update(),
- * so that no handler can leave the two apart; conn_enter() alone writes it. */
+ * The connection's state is derived from facts (its links, its attempt, its wishes) in
+ * conn_update(), so that no handler can leave the two apart; conn_enter() alone writes it. */
 #ifndef HOLDFAST_ENGINE_INTERNAL_H
 #define HOLDFAST_ENGINE_INTERNAL_H
 
@@ -31,8 +31,8 @@
 #define TOLD_MS_DEFAULT 5000    /* figures told without a reset hold this long */
 #define RESTORE_SLACK_MS 120000 /* a stored permit may have been used this much later */
 
-#define LEDGER_COUNT_MAX 4096   /* entries kept per ledger; larger windows are treated as this large */
-#define SEND_SLICE_MAX 16       /* sends answered per step; the rest follows at once, in further steps */
+#define LEDGER_COUNT_MAX 4096   /* entries kept per ledger; larger windows count as this large */
+#define SEND_SLICE_MAX 16       /* sends answered per step; the rest at once, in further steps */
 #define STEP_EFFECTS_MAX 32     /* everything else that one step may order */
 #define REFRESH_MAX 64          /* waiters of an account whose deadlines follow each change */
 _Static_assert(EFFECTS_MAX >= SEND_SLICE_MAX + STEP_EFFECTS_MAX, "one step always fits");
@@ -49,7 +49,7 @@ enum draw {
     DRAW_SUSPEND,
 };
 
-/* --- budgets (budget.c) ----------------------------------------------------------------------- */
+/* --- budgets (budget.c) --- */
 
 struct ledger_entry {
     int64_t at;   /* boot ms; restored ones may lie before boot */
@@ -99,8 +99,8 @@ bool account_forgotten(const struct account *a, uint64_t boot_ms);
 /* Room for what the plan's windows count. False without memory. */
 bool account_reserve(struct account *a, const struct plan *p);
 void account_tick(struct account *a, struct clock at);
-/* Boot ms from which `node` may take what it needs; at or before a->now: now. Those before it in the
- * queue come first; a node that is not queued stands behind all. */
+/* Boot ms from which `node` may take what it needs; at or before a->now: now. Those before it in
+ * the queue come first; a node that is not queued stands behind all. */
 int64_t account_free_at(const struct account *a, const struct plan *p,
                         const struct budget_node *node);
 void account_wait(struct account *a, struct budget_node *node);
@@ -134,7 +134,7 @@ uint64_t send_ledger_free_at(const struct send_ledger *l, const struct budget_pl
 void send_ledger_view(const struct send_ledger *l, const struct budget_plan *b, uint64_t now,
                       struct budget_view *out);
 
-/* --- connections and links ---------------------------------------------------------------------- */
+/* --- connections and links --- */
 
 enum link_role { ROLE_MAIN, ROLE_NEXT, ROLE_OLD };
 enum close_phase { CLOSE_NONE, CLOSE_PEER_WAIT, CLOSE_SENT, CLOSE_ABORTED };
@@ -313,7 +313,8 @@ struct step {
     struct effect_list *out;
 };
 
-/* One broken connection must not end the others: its link is aborted, it goes slow, people are told. */
+/* One broken connection must not end the others: its link is aborted, it goes slow, people are
+ * told. */
 #define ENSURE_CONN(s, expression)                                                                 \
     do {                                                                                           \
         if (!(expression)) {                                                                       \
@@ -418,6 +419,8 @@ uint64_t account_deadline(const struct conn *c, int64_t free_at, struct clock at
 
 /* --- conn.c */
 void conn_step(struct step *s);
+
+/* --- state.c */
 void conn_update(struct step *s);
 uint64_t conn_deadline(const struct engine *e, const struct conn *c, uint64_t now,
                        const char **next);

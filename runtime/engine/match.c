@@ -64,8 +64,8 @@ static bool header_equals(const struct cause *c, const char *name, const char *v
             const char *from = colon + 1, *to = line_end;
             while (from < to && (*from == ' ' || *from == '\t')) from++;
             while (to > from && (to[-1] == ' ' || to[-1] == '\t' || to[-1] == '\r')) to--;
-            if ((size_t)(to - from) == value_len && memcmp(from, value ? value : "", value_len) == 0)
-                return true;
+            const bool same_length = (size_t)(to - from) == value_len;
+            if (same_length && memcmp(from, value ? value : "", value_len) == 0) return true;
         }
         at = line_end < end ? line_end + 1 : end;
     }

@@ -1,4 +1,5 @@
-/* Plans: the engine's own defaults, and the end of one. Compiling a policy into one is policy/'s. */
+/* Plans: the engine's own defaults, and the end of one. Compiling a policy into one is
+ * policy/'s. */
 #include "engine/plan.h"
 
 #include <stdlib.h>

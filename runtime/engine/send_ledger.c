@@ -1,29 +1,8 @@
-/* The budget of one link's sends: every payload is noted, beats and greeting frames too; a few places
- * stay free for beats. Starts empty with each link. */
-#include <stdlib.h>
-
+/* The budget of one link's sends: every payload is noted, beats and greeting frames too; a few
+ * places stay free for beats. Starts empty with each link; its memory comes from budget.c, once. */
 #include "engine/engine_internal.h"
 
 static uint64_t entry_at(const struct send_ledger *l, uint32_t i);
-
-bool send_ledger_reserve(struct send_ledger *l, const struct budget_plan *b)
-{
-    uint32_t most = 0;
-    for (uint32_t i = 0; b->on && i < b->window_count; i++) {
-        if (b->windows[i].count > most) most = b->windows[i].count;
-    }
-    if (most > LEDGER_COUNT_MAX) most = LEDGER_COUNT_MAX;
-    if (most) most += 16; /* beats and greeting frames may go beyond the limit: they are noted too */
-    if (most <= l->capacity) return true;
-    uint64_t *at = malloc(most * sizeof *at);
-    if (!at) return false;
-    for (uint32_t i = 0; i < l->count; i++) at[i] = entry_at(l, i);
-    free(l->at);
-    l->at = at;
-    l->capacity = most;
-    l->head = 0;
-    return true;
-}
 
 void send_ledger_reset(struct send_ledger *l)
 {
@@ -64,7 +43,8 @@ void send_ledger_view(const struct send_ledger *l, const struct budget_plan *b, 
     out->next_ms = send_ledger_free_at(l, b, now);
     for (uint32_t i = 0; i < b->window_count; i++) {
         uint32_t used = 0;
-        while (used < l->count && entry_at(l, l->count - used - 1) + b->windows[i].ms >= now) used++;
+        const uint64_t ms = b->windows[i].ms;
+        while (used < l->count && entry_at(l, l->count - used - 1) + ms >= now) used++;
         uint32_t limit = b->windows[i].count > b->beats ? b->windows[i].count - b->beats : 1;
         uint32_t left = used < limit ? limit - used : 0;
         if (left < out->left) out->left = left;

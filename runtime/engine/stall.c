@@ -1,6 +1,6 @@
-/* Stall: is the peer alive? Any byte proves the transport; an unanswered beat or ping, or a missing
- * promised keep-alive, proves death. Before a judgement pending input is drained, so that a late loop
- * is never taken for a dead peer. Business frames are not looked at (I5). */
+/* Stall: is the peer alive? Any byte proves the transport; an unanswered beat or ping, or a
+ * missing promised keep-alive, proves death. Before a judgement pending input is drained, so
+ * that a late loop is never taken for a dead peer. Business frames are not looked at (I5). */
 #include "engine/engine_internal.h"
 
 static uint64_t ping_due(const struct plan *p, const struct link *l);
@@ -91,8 +91,8 @@ uint64_t beat_interval_ms(const struct plan *p, const struct link *l)
     return ms ? ms : 1000;
 }
 
-/* interval_ms: what the policy set, 0 for the plan's own. A change later on moves the next beat, and
- * the time that already passed counts. */
+/* interval_ms: what the policy set, 0 for the plan's own. A change later on moves the next beat,
+ * and the time that already passed counts. */
 void beat_begin(struct step *s, struct link *l, uint64_t interval_ms)
 {
     const struct plan *p = s->c->plan;
@@ -102,6 +102,7 @@ void beat_begin(struct step *s, struct link *l, uint64_t interval_ms)
     const uint64_t before = was_on ? beat_interval_ms(p, l) : 0;
     if (interval_ms) l->beat.wished_ms = interval_ms;
     const uint64_t every = beat_interval_ms(p, l);
+    const double draw = rng_unit(conn_draw(s, l->generation, DRAW_BEAT, 0));
     l->beat.on = true;
     if (was_on && l->beat.sent_ms) {
         l->beat.next_ms = l->beat.sent_ms + every;
@@ -110,8 +111,7 @@ void beat_begin(struct step *s, struct link *l, uint64_t interval_ms)
     if (was_on && before == every) return;
     switch (p->beat.first) {
     case BEAT_SPREAD:
-        l->beat.next_ms =
-            s->now + (uint64_t)(rng_unit(conn_draw(s, l->generation, DRAW_BEAT, 0)) * (double)every);
+        l->beat.next_ms = s->now + (uint64_t)((double)every * draw);
         break;
     case BEAT_AT_ONCE: l->beat.next_ms = s->now; break;
     case BEAT_AFTER: l->beat.next_ms = s->now + every; break;
@@ -119,7 +119,8 @@ void beat_begin(struct step *s, struct link *l, uint64_t interval_ms)
     if (l->beat.next_ms <= s->now) beat_send(s, l);
 }
 
-/* The platform wants one now: no check, no timer; its answer may clear a pending one, which is true. */
+/* The platform wants one now: no check, no timer; its answer may clear a pending one, which is
+ * true. */
 void beat_asked(struct step *s, struct link *l)
 {
     MARK("a beat was asked for");
@@ -204,8 +205,8 @@ static uint64_t ping_due(const struct plan *p, const struct link *l)
     return from + p->ping_ms;
 }
 
-/* Silence needs an unanswered ping, unless the platform promised to keep the link alive itself. A ping
- * that went out late gets its whole time. */
+/* Silence needs an unanswered ping, unless the platform promised to keep the link alive itself.
+ * A ping that went out late gets its whole time. */
 static uint64_t silence_due(const struct plan *p, const struct link *l)
 {
     if (!p->silence_ms) return ENGINE_NEVER;

@@ -1,6 +1,6 @@
-/* Verdicts: what an ending means. Tables or hook choose, climbs may only raise, the engine clamps the
- * delay (I3); wish and outcome go to the journal. Ending links and starting attempts is done elsewhere:
- * the outcome here is what was dropped, and attempt_at_ms. */
+/* Verdicts: what an ending means. Tables or hook choose, climbs may only raise, the engine
+ * clamps the delay (I3); wish and outcome go to the journal. Ending links and starting attempts
+ * is done elsewhere: the outcome here is what was dropped, and attempt_at_ms. */
 #include <string.h>
 
 #include "base/text.h"

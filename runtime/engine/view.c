@@ -78,8 +78,9 @@ bool engine_budget(const struct engine *e, struct handle conn, enum budget_kind 
     return true;
 }
 
-/* The worst case once the network is well: what we wait for now (or the time to notice that the link is
- * dead), then every further try that the climbs may need, each with its longest wait, and the budget. */
+/* The worst case once the network is well: what we wait for now (or the time to notice that the
+ * link is dead), then every further try that the climbs may need, each with its longest wait,
+ * and the budget. */
 uint64_t engine_recovery_bound_ms(const struct engine *e, struct handle conn, struct clock now)
 {
     const struct conn *c = slots_get(&e->conns, conn);

@@ -179,7 +179,8 @@ static struct cause field_cause(lua_State *L, int t)
 
 /* --- plans */
 
-static void get_ranges(lua_State *L, int t, const char *key, struct code_range **out, uint32_t *count)
+static void get_ranges(lua_State *L, int t, const char *key, struct code_range **out,
+                       uint32_t *count)
 {
     lua_getfield(L, t, key);
     if (!lua_isnil(L, -1)) {
@@ -814,7 +815,8 @@ static int l_restore(lua_State *L)
 
 static int l_plant(lua_State *L)
 {
-    static const char *const names[] = { "none", "I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", NULL };
+    static const char *const names[] = { "none", "I1", "I2", "I3", "I4",
+                                         "I5",   "I6", "I7", "I8", NULL };
     struct engine_box *box = check_engine(L);
     engine_plant(box->e, (enum engine_plant)luaL_checkoption(L, 2, "none", names));
     return 0;
@@ -857,15 +859,17 @@ static int l_slow(lua_State *L)
 
 static int l_conn_legal(lua_State *L)
 {
-    lua_pushboolean(L, conn_move_is_legal((enum conn_state)luaL_checkoption(L, 1, NULL, conn_states),
-                                          (enum conn_state)luaL_checkoption(L, 2, NULL, conn_states)));
+    int from = luaL_checkoption(L, 1, NULL, conn_states);
+    int to = luaL_checkoption(L, 2, NULL, conn_states);
+    lua_pushboolean(L, conn_move_is_legal((enum conn_state)from, (enum conn_state)to));
     return 1;
 }
 
 static int l_link_legal(lua_State *L)
 {
-    lua_pushboolean(L, link_move_is_legal((enum link_state)luaL_checkoption(L, 1, NULL, link_states),
-                                          (enum link_state)luaL_checkoption(L, 2, NULL, link_states)));
+    int from = luaL_checkoption(L, 1, NULL, link_states);
+    int to = luaL_checkoption(L, 2, NULL, link_states);
+    lua_pushboolean(L, link_move_is_legal((enum link_state)from, (enum link_state)to));
     return 1;
 }
 

@@ -120,6 +120,22 @@ describe("a handover", function ()
     assert.same({}, host.violations)
   end)
 
+  it("waits for the old link's close when that died and the attempt fails too", function ()
+    local host = Host.new { plan = plan, on = { abort = function () return true end, prepare = function (_, f) return f.generation == 2 end } }
+    local bot = settled(host)
+    announce(host, bot, 1)
+    host:run(1000, function () return #host:effects "prepare" == 2 end)
+    host:event("peer closed", bot, 1, { cause = { kind = "eof" } })
+    host:event("attempt failed", bot, 2, { cause = { kind = "call" } })
+    assert.same({ "closing", { "1 closing" } }, { host:view(bot).state, states(host, bot) })
+    host:run(3000)
+    assert.equal("closing", host:view(bot).state)
+    host:closed(bot, 1)
+    host:run(100)
+    assert.equal("up", host:view(bot).state)
+    assert.same({}, host.violations)
+  end)
+
   it("closes the old link at once when the new one fails after taking over", function ()
     local host = Host.new { plan = plan }
     local bot = settled(host)

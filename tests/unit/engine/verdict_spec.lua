@@ -285,6 +285,16 @@ describe("a gap", function ()
     assert.equal("up", host:view(bot).state)
   end)
 
+  it("is not told for the first session, which the greeting itself makes", function ()
+    local host = Host.new { plan = plan(), on = { greet = function (h, f)
+      h:event("session changed", f.conn, 0, { present = true })
+      h:event("greeted", f.conn, f.generation)
+      return true
+    end } }
+    host:up()
+    assert.equal(0, #host:effects "gap")
+  end)
+
   it("is told at every reconnect where nothing is replayed, and never at the first", function ()
     local host = Host.new()
     local bot = host:up()
