@@ -85,6 +85,7 @@ int http__stream(struct client *c)
 {
     c->last = true;
     if (head_write(c, 200, "application/x-ndjson", LWS_ILLEGAL_HTTP_CONTENT_LEN)) return -1;
+    lws_set_timeout(c->wsi, NO_PENDING_TIMEOUT, 0); /* or it ends a quiet stream after seconds */
     lws_callback_on_writable(c->wsi);
     return 0;
 }
@@ -203,6 +204,7 @@ static int on_lines_writeable(struct client *c)
     if (len == 0) return 0;
     enum lws_write_protocol how = c->kind == CLIENT_EVENTS ? LWS_WRITE_HTTP : LWS_WRITE_TEXT;
     if (lws_write(c->wsi, c->out.data + LWS_PRE + c->sent, len, how) < 0) return -1;
+    lws_set_timeout(c->wsi, NO_PENDING_TIMEOUT, 0);
     lines__drained(c);
     return 0;
 }

@@ -1,6 +1,7 @@
 /* Server: creation and end of the local API, its clients, its one timer. Owns libwebsockets' context.
  * Deadlines of clients are judged here once a second on our own clock: a timer of libwebsockets that is
  * set from outside its callbacks may never fire. */
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +27,7 @@ static void on_emit(int level, const char *line);
 static void on_prepare(uv_prepare_t *handle);
 static void on_tick(uv_timer_t *handle);
 static void client_judge(struct client *c, uint64_t now_ms);
+static bool peer_is_gone(const struct client *c);
 static void client_end(struct client *c);
 static void on_own_closed(uv_handle_t *handle);
 static void on_closer(uv_timer_t *handle);
@@ -275,10 +277,21 @@ static void client_judge(struct client *c, uint64_t now_ms)
         if (now_ms >= c->kill_ms) client_end(c);
         return;
     }
+    /* While an answer is under way libwebsockets does not look at what comes in, its end included. */
+    if (c->wsi && (c->kind == CLIENT_EVENTS || c->send_id) && peer_is_gone(c)) {
+        client_end(c);
+        return;
+    }
     if (!handle_is_none(c->consumer) || c->send_id) return;
     /* Until the first request is whole; after it, between requests and during one. */
     uint64_t limit_ms = c->served || c->in_request ? o->idle_ms : o->head_ms;
     if (now_ms - c->active_ms >= limit_ms) client_end(c);
+}
+
+static bool peer_is_gone(const struct client *c)
+{
+    struct pollfd at = { .fd = lws_get_socket_fd(c->wsi), .events = POLLRDHUP };
+    return poll(&at, 1, 0) > 0 && (at.revents & (POLLRDHUP | POLLHUP | POLLERR));
 }
 
 static void client_end(struct client *c)

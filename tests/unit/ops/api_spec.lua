@@ -80,6 +80,11 @@ describe("the API on the UNIX socket", function ()
     client:close(true)
     server:eventually(function () return box:orders() == "dropped\n" end)
     box:answer()
+    local second = server:connect()
+    second:write "POST /v1/connections/a/send HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
+    server:eventually(function () return box:orders():find "send" end)
+    second:close()
+    server:eventually(function () return box:orders() == "dropped\n" end)
   end)
 
   it("refuses a frame that is none", function ()

@@ -184,6 +184,28 @@ describe("an attachment", function ()
       server:eventually(function () return select(2, box:held(stream)) == 0 end)
     end)
 
+    it("outlives every time-out of a request", function ()
+      server:close()
+      server = support.open { head_ms = 50, idle_ms = 50 }
+      box = server.box
+      stream = box:add "a"
+      local c, w, n = server:connect(), server:connect(), server:connect()
+      c:request("GET", "/v1/events")
+      w:websocket "/v1/attach"
+      n:write '{"attach":{}}\n'
+      n:lines(1)
+      local gone = server:connect() -- a clock: it must be gone twice before
+      for _ = 1, 2 do
+        gone:wait(function () return gone.ended end)
+        gone = server:connect()
+      end
+      assert.same({ false, false, false }, { c.ended, w.ended, n.ended })
+      box:append(stream, "{}")
+      assert.equal("hello 1", briefly(c:lines(2)))
+      assert.equal(1, w:ws_lines(2)[2].event.offset)
+      assert.equal("1", briefly(n:lines(1)))
+    end)
+
     it("is told when another takes its name, and ended", function ()
       local first = server:connect()
       first:request("GET", "/v1/events?consumer=bot")
