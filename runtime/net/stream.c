@@ -45,8 +45,6 @@ void stream__on_poll(struct net_link *link, int events)
 
 int stream__wanted(const struct net_link *link)
 {
-    /* An error that waits for reading to be on again would wake an armed poll for ever. */
-    if (link->poll_failed && !link->reading) return 0;
     int events = 0;
     if (link->reading && !link->end_seen) events |= UV_READABLE;
     if (link->write_blocked) events |= link->want_read_to_write ? UV_READABLE : UV_WRITABLE;

@@ -348,6 +348,27 @@ describe("link", function ()
     w:abort(2)
   end)
 
+  it("drops what is queued when the peer resets while reading is off, without spinning", function ()
+    local s = world.server { { "read", "4000000" }, { "reset" } }
+    local w = world.open()
+    link(w, 1, s)
+    world.await_what(w, "opened")
+    w:read(1, false)
+    local piece = ("x"):rep(65536)
+    world.eventually(w, function ()
+      return not w:write(1, piece) and w:queued(1) == 0
+    end)
+    local passes, start = 0, w:clock()
+    while w:clock() - start < 50 do
+      w:step(50)
+      passes = passes + 1
+    end
+    assert.is_true(passes < 20, passes)
+    w:read(1, true)
+    local _, seen = world.await_what(w, "closed")
+    assert.equal("reset", ending(seen).kind)
+  end)
+
   it("notices a reset although reading is off, without spinning, and tells it when it is on", function ()
     local s = world.server { { "read", "1" }, { "reset" } }
     local w = world.open()
