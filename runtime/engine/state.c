@@ -53,7 +53,12 @@ void conn_update(struct step *s)
     else if (!c->wanted || c->fatal) to = CONN_STOPPED;
     else if (c->queued) to = CONN_QUEUED;
     else to = CONN_WAITING;
-    if (to != c->state) conn_enter(s, to);
+    if (to == c->state) return;
+    /* The planted bug forgets the open descriptor, but breaks nothing else. */
+    if (PLANTED(s->e, PLANT_I1_DIAL_BEFORE_CLOSED) && !conn_move_is_legal(c->state, to) &&
+        conn_move_is_legal(c->state, CONN_CLOSING))
+        conn_enter(s, CONN_CLOSING);
+    conn_enter(s, to);
 }
 
 uint64_t conn_deadline(const struct engine *e, const struct conn *c, uint64_t now,
