@@ -373,6 +373,9 @@ static void deliver(struct world *w, struct stream *s, size_t most)
     while (s->descriptor && s->reading && s->down.in.len && most) {
         size_t len = s->down.in.len < WORLD_READ_BYTES_MAX ? s->down.in.len : WORLD_READ_BYTES_MAX;
         if (len > most) len = most;
+        /* A read may end anywhere: one in four does. */
+        uint64_t draw = rng_draw(w->options.seed, 0x4ead, s->serial, s->reads++);
+        if ((draw & 3) == 0) len = (size_t)rng_range(rng_mix(draw), 1, len);
         most -= len;
         size_t used = w->machine.sink->link_bytes(w->machine.rt, s->link, s->down.in.data, len);
         w->wake = true;

@@ -16,7 +16,8 @@ static uint64_t arrival_ms(struct world *w, struct stream *s, struct pipe *p, bo
     if (p->trickle_ms && at < p->last_arrival_ms + p->trickle_ms) {
         at = p->last_arrival_ms + p->trickle_ms;
     }
-    p->last_arrival_ms = at;
+    p->last_arrival_ms = at + p->gap_ms;
+    p->gap_ms = 0;
     p->segments++;
     return at;
 }
@@ -27,7 +28,11 @@ static size_t segment(struct world *w, struct stream *s, struct pipe *p, bool up
     if (len > WORLD_SEGMENT_BYTES_MAX) len = WORLD_SEGMENT_BYTES_MAX;
     if (p->trickle_ms) len = 1;
     uint64_t draw = rng_draw(w->options.seed, 0x5e6, s->serial ^ ((uint64_t)up << 63), p->segments);
-    if ((draw & 3) == 0 && len > 1) len = (size_t)rng_range(rng_mix(draw), 1, len);
+    /* Cut anywhere, and the rest a moment later, so that a reader meets the half. */
+    if ((draw & 3) == 0 && len > 1) {
+        len = (size_t)rng_range(rng_mix(draw), 1, len);
+        p->gap_ms = 1 + (draw >> 8 & 3);
+    }
     if (len > p->cut_left) len = (size_t)p->cut_left;
     return len;
 }

@@ -36,6 +36,7 @@ struct pipe {
     bool fin_wanted, fin_sent, fin_waits, fin_arrived, reset_arrived;
     uint64_t cut_left;      /* bytes until the stream is cut; WORLD_NEVER */
     bool cut_resets;
+    uint64_t gap_ms;        /* before what follows the last segment */
     uint64_t trickle_ms;
     uint64_t extra_ms;
 };
@@ -65,6 +66,7 @@ struct stream {
     bool opened;            /* link_opened was told */
     bool close_told_soon;   /* a CLOSED happening is queued, or was told */
     bool closed_told;
+    uint64_t reads;         /* draws so far */
     bool reading;
     bool readable_queued;
     bool over_high;         /* link_write() queued more than the low mark: tell writable later */
