@@ -1,4 +1,5 @@
-/* URLs and host patterns. Pure: resolves nothing, sends nothing, keeps nothing but what it returns. */
+/* URLs and host patterns. Pure: resolves nothing, sends nothing, keeps nothing but what it returns.
+ */
 #include "base/url.h"
 
 #include <arpa/inet.h>
@@ -147,8 +148,9 @@ static bool port_parse(const char *at, const char *end, struct url *out)
     return true;
 }
 
-/* Letters, digits, '-', '_' in labels of 1 to 63 bytes. A last label of digits alone must be part of a
- * dotted quad: other spellings (127.1, 0x7f.1, 2130706433) mean different things to different libraries. */
+/* Letters, digits, '-', '_' in labels of 1 to 63 bytes. A last label of digits alone must be part
+ * of a dotted quad: other spellings (127.1, 0x7f.1, 2130706433) mean different things to different
+ * libraries. */
 static bool host_is_valid(const char *host)
 {
     size_t len = strlen(host), label = 0;
@@ -160,8 +162,8 @@ static bool host_is_valid(const char *host)
             label = 0;
             continue;
         }
-        bool good = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' ||
-                    (c == '-' && label > 0);
+        bool good =
+            (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || (c == '-' && label > 0);
         if (!good || ++label > 63) return false;
     }
     if (label == 0) return false;

@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #define URL_BYTES_MAX 8192
-#define URL_HOST_MAX 254
+#define URL_HOST_MAX  254
 
 struct url {
     char scheme[8];          /* lower case: http, https, ws, wss */
@@ -24,15 +24,16 @@ struct url {
     size_t target_len;
 };
 
-/* False with a sentence in *why (never NULL then; it holds nothing of the text) for other schemes, user
- * names, fragments, white space and bytes outside printable ASCII, ports outside 1..65535, and hosts
- * that are neither a name, nor four decimals, nor [IPv6]. */
+/* False with a sentence in *why (never NULL then; it holds nothing of the text) for other schemes,
+ * user names, fragments, white space and bytes outside printable ASCII, ports outside 1..65535, and
+ * hosts that are neither a name, nor four decimals, nor [IPv6]. */
 bool url_parse(const char *text, size_t len, struct url *out, const char **why);
 /* localhost, 127.0.0.0/8, ::1: what plain http and ws may reach. */
 bool url_is_loopback(const struct url *u);
 /* "name", "1.2.3.4" or "*.example.org" with at least two labels behind the star; lower case. */
 bool url_host_pattern_is_valid(const char *pattern);
-/* "*.example.org" covers one or more labels in front, not example.org itself. `host` in lower case. */
+/* "*.example.org" covers one or more labels in front, not example.org itself. `host` in lower case.
+ */
 bool url_host_matches(const char *pattern, const char *host);
 
 #endif

@@ -1,6 +1,6 @@
-/* The configuration file: runs it in a sandbox with five words (listen, store, policies, connection,
- * secret), collects what they are given as values, and checks those. The Lua state is gone before
- * config_load() returns. */
+/* The configuration file: runs it in a sandbox with five words (listen, store, policies,
+ * connection, secret), collects what they are given as values, and checks those. The Lua state is
+ * gone before config_load() returns. */
 #include "config/config.h"
 
 #include <lauxlib.h>
@@ -21,19 +21,20 @@
 struct reader {
     struct config *out;
     struct problems *problems;
-    const char *path;        /* borrowed */
-    struct buffer text;      /* of the file itself */
-    uint32_t open_calls;     /* connection "name" still without its table */
+    const char *path;    /* borrowed */
+    struct buffer text;  /* of the file itself */
+    uint32_t open_calls; /* connection "name" still without its table */
     char open_name[CONFIG_NAME_MAX];
     uint32_t open_line;
     char open_file[256];
-    uint32_t seen[3];        /* line of listen, store, policies */
+    uint32_t seen[3]; /* line of listen, store, policies */
 };
 
 enum section { SECTION_LISTEN, SECTION_STORE, SECTION_POLICIES };
 static const char *const section_names[] = { "listen", "store", "policies" };
 
-static bool load(const char *path, const char *lua_path, struct config *out, struct problems *problems);
+static bool load(const char *path, const char *lua_path, struct config *out,
+                 struct problems *problems);
 static int l_open(lua_State *L);
 static int l_section(lua_State *L);
 static int l_connection(lua_State *L);
@@ -68,8 +69,10 @@ char *config_find_socket(const char *path, const char *lua_path)
     return found;
 }
 
-/* False when the file could not be read at all. What is in `*out` then is for config_deinit() alone. */
-static bool load(const char *path, const char *lua_path, struct config *out, struct problems *problems)
+/* False when the file could not be read at all. What is in `*out` then is for config_deinit()
+ * alone. */
+static bool load(const char *path, const char *lua_path, struct config *out,
+                 struct problems *problems)
 {
     char error[512];
     bool ran = false;
@@ -80,12 +83,15 @@ static bool load(const char *path, const char *lua_path, struct config *out, str
     buffer_init(&r.text, 0);
     if (!sandbox_read_file(path, &r.text, error, sizeof error)) {
         size_t skip = strlen(path);
-        bool named = strncmp(error, path, skip) == 0 && error[skip] == ':' && error[skip + 1] == ' ';
+        bool named =
+            strncmp(error, path, skip) == 0 && error[skip] == ':' && error[skip + 1] == ' ';
         problems_add(problems, false, path, 0, "", "%s", named ? error + skip + 2 : error);
         goto done;
     }
     struct sandbox_options options = {
-        .name = "configuration", .lua_path = lua_path, .beside = out->folder,
+        .name = "configuration",
+        .lua_path = lua_path,
+        .beside = out->folder,
         .limits = { .memory_bytes_max = CONFIG_MEMORY_MAX },
     };
     sandbox = sandbox_create(&options);
@@ -163,7 +169,8 @@ static void add_raised(struct reader *r, const char *error)
     problems_add(r->problems, false, r->path, 0, "", "%s", error);
 }
 
-/* --- what the file may call. They raise only for misuse, and hold nothing then. ------------------- */
+/* --- what the file may call. They raise only for misuse, and hold nothing then.
+ * ------------------- */
 
 static int l_open(lua_State *L)
 {
@@ -249,7 +256,8 @@ static int l_connection(lua_State *L)
     struct reader *r = reader_of(L);
     size_t len;
     const char *name = lua_type(L, 1) == LUA_TSTRING ? lua_tolstring(L, 1, &len) : NULL;
-    if (!name || strlen(name) != len) return luaL_error(L, "connection needs its name: connection \"name\" { ... }");
+    if (!name || strlen(name) != len)
+        return luaL_error(L, "connection needs its name: connection \"name\" { ... }");
     r->open_calls++;
     text_copy(r->open_name, sizeof r->open_name, name, len);
     caller(L, r, r->open_file, &r->open_line);
@@ -323,7 +331,8 @@ static int l_secret(lua_State *L)
         s = secret_create("unread", "", 0);
     } else if (open) {
         problems_add(r->problems, true, file, line, "secret",
-                     "the file of %s can be read by its group or others (chmod go=)", secret_name(s));
+                     "the file of %s can be read by its group or others (chmod go=)",
+                     secret_name(s));
     }
     sandbox_push_secret(L, s);
     secret_unref(s);

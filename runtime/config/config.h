@@ -1,74 +1,74 @@
-/* Configuration: the Lua file that names listeners, store, policies and connections, read and checked
- * whole, secrets included. Says what is wanted; starts nothing and keeps no Lua state.
+/* Configuration: the Lua file that names listeners, store, policies and connections, read and
+ * checked whole, secrets included. Says what is wanted; starts nothing and keeps no Lua state.
  *
- * Every path in the result stands on its own: relative ones were joined with the folder of the file that
- * named them. A connection's options are checked later, by the policy that it names. */
+ * Every path in the result stands on its own: relative ones were joined with the folder of the file
+ * that named them. A connection's options are checked later, by the policy that it names. */
 #ifndef HOLDFAST_CONFIG_CONFIG_H
 #define HOLDFAST_CONFIG_CONFIG_H
 
 #include "base/value.h"
 #include "policy/policy.h"
 
-#define CONFIG_NAME_MAX 64     /* of a connection, NUL included */
-#define CONFIG_TOKENS_MAX 64
-#define CONFIG_CONNECTIONS_MAX 20000
+#define CONFIG_NAME_MAX         64 /* of a connection, NUL included */
+#define CONFIG_TOKENS_MAX       64
+#define CONFIG_CONNECTIONS_MAX  20000
 #define CONFIG_SECRET_BYTES_MAX 65536
 
 /* What a token of the local API may do. OPERATE includes the others. */
 enum config_scope { SCOPE_READ = 1, SCOPE_CONSUME = 2, SCOPE_OPERATE = 4 };
 
 struct config_token {
-    struct secret *secret;      /* owned reference */
-    unsigned scopes;            /* bits of config_scope */
+    struct secret *secret;          /* owned reference */
+    unsigned scopes;                /* bits of config_scope */
     char consumer[CONFIG_NAME_MAX]; /* CONSUME: whose cursor alone; "" any */
 };
 
 struct config_listen {
-    char *unix_path;            /* owned; NULL: none */
+    char *unix_path; /* owned; NULL: none */
     bool http;
-    char http_host[64];         /* an address, without brackets */
-    uint16_t http_port;         /* 0: any free one */
+    char http_host[64];          /* an address, without brackets */
+    uint16_t http_port;          /* 0: any free one */
     struct config_token *tokens; /* owned; none: one is generated when `http` */
     uint32_t token_count;
 };
 
 struct config_connection {
     char name[CONFIG_NAME_MAX];
-    char *policy;               /* owned: name of the policy */
-    struct value settings;      /* owned: for policy_build_create; `tune`, `plain`, `backlog` included */
-    char *file;                 /* owned: where it was written; "" over the API */
+    char *policy;          /* owned: name of the policy */
+    struct value settings; /* owned: for policy_build_create; `tune`, `plain`, `backlog` included */
+    char *file;            /* owned: where it was written; "" over the API */
     uint32_t line;
-    bool trial;                 /* gets new policy versions first */
-    bool plain;                 /* plain http and ws beyond this machine */
+    bool trial;                  /* gets new policy versions first */
+    bool plain;                  /* plain http and ws beyond this machine */
     char owner[CONFIG_NAME_MAX]; /* consumer whose acknowledgements count for `through`; "" none */
-    char *ca_file;              /* owned; NULL: the system's */
-    char *proxy;                /* owned: "http://host:port"; NULL: the environment's; "": none */
+    char *ca_file;               /* owned; NULL: the system's */
+    char *proxy;                 /* owned: "http://host:port"; NULL: the environment's; "": none */
 };
 
 struct config {
-    char *path, *folder;        /* owned */
+    char *path, *folder; /* owned */
     struct config_listen listen;
-    char *store_path;           /* owned */
-    char **policy_paths;        /* owned: folders, in order */
+    char *store_path;    /* owned */
+    char **policy_paths; /* owned: folders, in order */
     uint32_t policy_path_count;
     struct config_connection *connections; /* owned; in the order of the file, names unique */
     uint32_t connection_count;
 };
 
-/* Reads, runs and checks the file. False with every error in `problems`; `*out` is empty then. `lua_path` as
- * in struct sandbox_options. */
+/* Reads, runs and checks the file. False with every error in `problems`; `*out` is empty then.
+ * `lua_path` as in struct sandbox_options. */
 bool config_load(const char *path, const char *lua_path, struct config *out,
                  struct problems *problems);
 void config_deinit(struct config *c);
-/* Where the file says that the UNIX socket is, whatever else is wrong with it: a command finds the daemon
- * without the daemon's secrets. NULL when the file cannot be read or wants none. Owned. */
+/* Where the file says that the UNIX socket is, whatever else is wrong with it: a command finds the
+ * daemon without the daemon's secrets. NULL when the file cannot be read or wants none. Owned. */
 char *config_find_socket(const char *path, const char *lua_path);
 /* NULL when there is none. Borrowed until the configuration goes. */
 const struct config_connection *config_connection_find(const struct config *c, const char *name);
 
 /* Splits and checks one connection's table: holdfast's own keys into the fields, the rest into
- * `settings`. Used for the file and for PUT over the API alike. `folder`: that relative paths are joined with.
- * False when an error was added; `*out` is empty then. */
+ * `settings`. Used for the file and for PUT over the API alike. `folder`: that relative paths are
+ * joined with. False when an error was added; `*out` is empty then. */
 bool config_connection_read(const char *name, const struct value *table, const char *file,
                             const char *folder, struct config_connection *out,
                             struct problems *problems);
@@ -76,8 +76,9 @@ void config_connection_deinit(struct config_connection *c);
 /* 1 to 63 of a-z 0-9 . _ - that begin with a letter or digit. */
 bool config_name_is_valid(const char *name);
 
-/* One secret by where it is, { env | file | credential = text }. NULL with a sentence that names the
- * place and never the bytes. *open_out: the file can be read by others than its owner. Owned. */
+/* One secret by where it is, { env | file | credential = text }. NULL with a sentence that names
+ * the place and never the bytes. *open_out: the file can be read by others than its owner. Owned.
+ */
 struct secret *config_secret_read(const struct value *table, const char *folder, bool *open_out,
                                   char *error, size_t error_bytes);
 

@@ -12,13 +12,15 @@ struct config_place {
     const char *name;   /* "listen" or "connection support-bot": begins every key */
 };
 
-/* An error at `key` of the place (NULL: at the place itself); `v` gives the line and may be NULL. */
+/* An error at `key` of the place (NULL: at the place itself); `v` gives the line and may be NULL.
+ */
 void config__error(const struct config_place *p, const struct value *v, const char *key,
                    const char *format, ...) __attribute__((format(printf, 4, 5)));
 /* False and one error each for keys that are not among `names`. */
-bool config__keys(const struct config_place *p, const struct value *table,
-                  const char *const *names, size_t count);
-/* The path at `key` joined with the folder, owned; NULL when absent or wrong (then with an error). */
+bool config__keys(const struct config_place *p, const struct value *table, const char *const *names,
+                  size_t count);
+/* The path at `key` joined with the folder, owned; NULL when absent or wrong (then with an error).
+ */
 char *config__path(const struct config_place *p, const struct value *table, const char *key);
 char *config__join(const char *folder, const char *path);
 char *config__folder(const char *path);

@@ -1,5 +1,5 @@
-/* One connection's table: holdfast's own keys are split from the policy's options. Also the small checks
- * that all sections share. */
+/* One connection's table: holdfast's own keys are split from the policy's options. Also the small
+ * checks that all sections share. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,7 +27,8 @@ bool config_connection_read(const char *name, const struct value *table, const c
     out->settings = value_nil();
     text_copy(out->name, sizeof out->name, name, strlen(name));
     if (!config_name_is_valid(name)) {
-        config__error(&p, table, NULL, "a name has 1 to %d of a-z 0-9 . _ - and begins with a letter or digit",
+        config__error(&p, table, NULL,
+                      "a name has 1 to %d of a-z 0-9 . _ - and begins with a letter or digit",
                       CONFIG_NAME_MAX - 1);
     }
     if (table->kind != VALUE_TABLE) {
@@ -36,14 +37,17 @@ bool config_connection_read(const char *name, const struct value *table, const c
     }
     const struct value *policy = value_get(table, "policy"), *owner = value_get(table, "owner");
     if (!policy) {
-        config__error(&p, table, "policy", "is missing: which policy decides, such as \"discord\"?");
+        config__error(&p, table, "policy",
+                      "is missing: which policy decides, such as \"discord\"?");
     } else if (!value_text(policy) || !config_name_is_valid(value_text(policy))) {
-        config__error(&p, policy, "policy", "expected the name of a policy, got %s", config__kind(policy));
+        config__error(&p, policy, "policy", "expected the name of a policy, got %s",
+                      config__kind(policy));
     } else {
         out->policy = config__copy(value_text(policy));
     }
     if (owner && (!value_text(owner) || !config_name_is_valid(value_text(owner)))) {
-        config__error(&p, owner, "owner", "expected the name of a consumer, got %s", config__kind(owner));
+        config__error(&p, owner, "owner", "expected the name of a consumer, got %s",
+                      config__kind(owner));
     } else if (owner) {
         text_copy(out->owner, sizeof out->owner, value_text(owner), owner->string.len);
     }
@@ -108,7 +112,8 @@ static void proxy_read(const struct config_place *p, const struct value *table,
     config__error(p, v, "proxy", "the address %s", why);
 }
 
-/* --- shared ------------------------------------------------------------------------------------- */
+/* --- shared -------------------------------------------------------------------------------------
+ */
 
 void config__error(const struct config_place *p, const struct value *v, const char *key,
                    const char *format, ...)
@@ -122,8 +127,8 @@ void config__error(const struct config_place *p, const struct value *v, const ch
     problems_add(p->problems, false, p->file, v ? v->line : 0, path, "%s", text);
 }
 
-bool config__keys(const struct config_place *p, const struct value *table,
-                  const char *const *names, size_t count)
+bool config__keys(const struct config_place *p, const struct value *table, const char *const *names,
+                  size_t count)
 {
     if (table->kind != VALUE_TABLE) {
         config__error(p, table, NULL, "expected a table, got %s", config__kind(table));
@@ -153,7 +158,8 @@ char *config__path(const struct config_place *p, const struct value *table, cons
     if (!v) return NULL;
     const char *text = value_text(v);
     if (!text || !text[0] || strlen(text) != v->string.len) {
-        config__error(p, v, key, "expected a path, got %s", text ? "an empty one" : config__kind(v));
+        config__error(p, v, key, "expected a path, got %s",
+                      text ? "an empty one" : config__kind(v));
         return NULL;
     }
     return config__join(p->folder, text);
@@ -168,7 +174,8 @@ char *config__copy(const char *text)
 
 char *config__join(const char *folder, const char *path)
 {
-    if (path[0] == '/' || !folder || !folder[0] || strcmp(folder, ".") == 0) return config__copy(path);
+    if (path[0] == '/' || !folder || !folder[0] || strcmp(folder, ".") == 0)
+        return config__copy(path);
     size_t len = strlen(folder) + strlen(path) + 2;
     char *joined = malloc(len);
     ASSERT(joined != NULL);

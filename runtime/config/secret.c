@@ -1,5 +1,6 @@
-/* Secrets of the configuration: read once, from the environment, a file, or the credentials directory of
- * the service manager. Never shows a byte of one, and wipes what it read on the way. */
+/* Secrets of the configuration: read once, from the environment, a file, or the credentials
+ * directory of the service manager. Never shows a byte of one, and wipes what it read on the way.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -25,7 +26,8 @@ struct secret *config_secret_read(const struct value *table, const char *folder,
     *open_out = false;
     if (table->kind != VALUE_TABLE || table->table->count != 1) {
         snprintf(error, error_bytes,
-                 "expected one place: { env = \"NAME\" }, { file = \"path\" } or { credential = \"name\" }");
+                 "expected one place: { env = \"NAME\" }, { file = \"path\" } or { credential = "
+                 "\"name\" }");
         return NULL;
     }
     const char *key = value_text(&table->table->pairs[0].key);
@@ -121,9 +123,10 @@ static struct secret *from_credential(const char *name, bool *open_out, char *er
         return NULL;
     }
     if (!folder || !folder[0]) {
-        snprintf(error, error_bytes,
-                 "the credential %.80s: CREDENTIALS_DIRECTORY is not set (the service manager sets it)",
-                 name);
+        snprintf(
+            error, error_bytes,
+            "the credential %.80s: CREDENTIALS_DIRECTORY is not set (the service manager sets it)",
+            name);
         return NULL;
     }
     char *path = config__join(folder, name);

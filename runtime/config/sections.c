@@ -10,8 +10,10 @@
 #include "base/text.h"
 #include "config/config_internal.h"
 
-static void http_read(const struct config_place *p, const struct value *v, struct config_listen *out);
-static void tokens_read(const struct config_place *p, const struct value *v, struct config_listen *out);
+static void http_read(const struct config_place *p, const struct value *v,
+                      struct config_listen *out);
+static void tokens_read(const struct config_place *p, const struct value *v,
+                        struct config_listen *out);
 static void token_read(const struct config_place *p, const struct value *row, const char *key,
                        struct config_listen *out);
 static unsigned scopes_read(const struct config_place *p, const struct value *v, const char *key);
@@ -30,7 +32,8 @@ void config__listen(const struct config_place *p, const struct value *v, struct 
         out->unix_path = off ? NULL : config__path(p, v, "unix");
         size_t most = sizeof(((struct sockaddr_un *)0)->sun_path) - 1;
         if (out->unix_path && strlen(out->unix_path) > most) {
-            config__error(p, path, "unix", "is %zu bytes long with its folder; a socket's path may have %zu",
+            config__error(p, path, "unix",
+                          "is %zu bytes long with its folder; a socket's path may have %zu",
                           strlen(out->unix_path), most);
         }
     }
@@ -85,8 +88,10 @@ void config__policies(const struct config_place *p, const struct value *v, struc
     }
 }
 
-/* "127.0.0.1:7600" or "[::1]:7600": addresses alone, because a name may mean something else tomorrow. */
-static void http_read(const struct config_place *p, const struct value *v, struct config_listen *out)
+/* "127.0.0.1:7600" or "[::1]:7600": addresses alone, because a name may mean something else
+ * tomorrow. */
+static void http_read(const struct config_place *p, const struct value *v,
+                      struct config_listen *out)
 {
     const char *text = value_text(v), *colon = text ? strrchr(text, ':') : NULL;
     struct in_addr v4;
@@ -114,11 +119,13 @@ static void http_read(const struct config_place *p, const struct value *v, struc
     bool loopback = strchr(host, ':') ? IN6_IS_ADDR_LOOPBACK(&v6) : ntohl(v4.s_addr) >> 24 == 127;
     if (!loopback) {
         problems_add(p->problems, true, p->file, v->line, "listen.http",
-                     "%s is reachable from other machines, without TLS: tokens travel readable", host);
+                     "%s is reachable from other machines, without TLS: tokens travel readable",
+                     host);
     }
 }
 
-static void tokens_read(const struct config_place *p, const struct value *v, struct config_listen *out)
+static void tokens_read(const struct config_place *p, const struct value *v,
+                        struct config_listen *out)
 {
     uint32_t count = value_length(v);
     if (v->kind != VALUE_TABLE || count == 0 || count != v->table->count ||
@@ -176,7 +183,8 @@ static unsigned scopes_read(const struct config_place *p, const struct value *v,
             if (strcmp(word, words[k]) == 0) bit = 1u << k;
         }
         if (!bit) {
-            config__error(p, v, key, "expected \"read\", \"consume\", \"operate\", or a list of them");
+            config__error(p, v, key,
+                          "expected \"read\", \"consume\", \"operate\", or a list of them");
             return 0;
         }
         scopes |= bit;

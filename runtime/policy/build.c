@@ -1,5 +1,5 @@
-/* Builds: a version compiled for one connection's settings, and what may be reached with it. Owns the
- * build and its reference to the version; never enters Lua. */
+/* Builds: a version compiled for one connection's settings, and what may be reached with it. Owns
+ * the build and its reference to the version; never enters Lua. */
 #include "policy/policy.h"
 
 #include <stdlib.h>

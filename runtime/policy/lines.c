@@ -1,6 +1,6 @@
-/* Lines: a scanner of Lua's tokens that walks one table constructor beside the table it made and gives
- * each value the line of its key. Evaluates nothing, allocates nothing; what it does not understand it
- * skips by matching brackets and block keywords. */
+/* Lines: a scanner of Lua's tokens that walks one table constructor beside the table it made and
+ * gives each value the line of its key. Evaluates nothing, allocates nothing; what it does not
+ * understand it skips by matching brackets and block keywords. */
 #include "policy/lines.h"
 
 #include <string.h>
@@ -11,11 +11,11 @@ enum token { T_END, T_NAME, T_STRING, T_NUMBER, T_SIGN };
 
 struct scan {
     const char *at, *end;
-    uint32_t line;        /* at `at` */
-    enum token kind;      /* the current token */
-    const char *text;     /* its bytes; of a string what stands between the quotes */
+    uint32_t line;    /* at `at` */
+    enum token kind;  /* the current token */
+    const char *text; /* its bytes; of a string what stands between the quotes */
     size_t len;
-    uint32_t token_line;  /* where it begins */
+    uint32_t token_line; /* where it begins */
 };
 
 static void scan_start(struct scan *s, const char *text, size_t len);
@@ -42,7 +42,8 @@ void lines_annotate(struct value *v, const char *text, size_t len, const char *a
                 nth--;
                 continue;
             }
-            /* What may stand between a function's name and its table: a bracket, a name in quotes. */
+            /* What may stand between a function's name and its table: a bracket, a name in quotes.
+             */
             while (is_sign(&s, "(") || is_sign(&s, ")") || is_sign(&s, ",") || s.kind == T_STRING) {
                 next(&s);
             }
@@ -72,7 +73,8 @@ void lines_annotate_at(struct value *v, const char *text, size_t len, uint32_t l
     if (is_sign(&s, "{")) constructor(&s, v, 0);
 }
 
-/* --- tokens ------------------------------------------------------------------------------------- */
+/* --- tokens -------------------------------------------------------------------------------------
+ */
 
 static void scan_start(struct scan *s, const char *text, size_t len)
 {
@@ -209,10 +211,11 @@ static bool anchor_found(struct scan *s, const char *anchor, size_t anchor_len)
     return true;
 }
 
-/* --- constructors ------------------------------------------------------------------------------- */
+/* --- constructors -------------------------------------------------------------------------------
+ */
 
-/* The current token is "{"; afterwards it is the one behind "}". `v` may be NULL or no table: then the
- * tokens are only walked. */
+/* The current token is "{"; afterwards it is the one behind "}". `v` may be NULL or no table: then
+ * the tokens are only walked. */
 static void constructor(struct scan *s, struct value *v, uint32_t depth)
 {
     uint32_t position = 0;
@@ -222,7 +225,8 @@ static void constructor(struct scan *s, struct value *v, uint32_t depth)
         const char *before = s->text;
         field(s, v, &position, depth);
         if (is_sign(s, ",") || is_sign(s, ";")) next(s);
-        if (s->text == before && s->kind != T_END) next(s); /* nothing understood: never stand still */
+        if (s->text == before && s->kind != T_END)
+            next(s); /* nothing understood: never stand still */
     }
     next(s);
 }

@@ -1,5 +1,6 @@
-/* Problems: the list of everything wrong with a policy or configuration, each with its place. Owns the
- * items; never prints, and never holds a secret's bytes: callers describe values, not copy them. */
+/* Problems: the list of everything wrong with a policy or configuration, each with its place. Owns
+ * the items; never prints, and never holds a secret's bytes: callers describe values, not copy
+ * them. */
 #include "policy/policy.h"
 
 #include <stdarg.h>

@@ -1,15 +1,13 @@
-/* Schema: the pass over one policy. Knows how to read each kind of value and how to say what is wrong
- * with it; what the keys are stands in schema_tables.c. No Lua, no files, no clock. */
+/* Schema: the pass over one policy. Knows how to read each kind of value and how to say what is
+ * wrong with it; what the keys are stands in schema_tables.c. No Lua, no files, no clock. */
 #include "policy/schema.h"
 
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/assert.h"
-#include "base/duration.h"
 #include "base/text.h"
 #include "policy/schema_internal.h"
 
@@ -19,16 +17,17 @@ static void one(struct schema *s, const struct key *k, const struct value *v, vo
 static void unknown_keys(struct schema *s, const struct key *keys, const struct value *table);
 static void integer_store(void *to, size_t width, int64_t n);
 static void text_store(struct schema *s, const struct key *k, const struct value *v, char *to);
-static bool size_read(struct schema *s, const struct value *v, double low, double high,
-                      uint64_t *out);
 static bool compile(struct schema *s);
 
 bool schema_check(const struct value *policy, const char *file, struct problems *problems)
 {
     struct policy_build scratch = { 0 };
     struct schema s = {
-        .policy = policy, .policy_file = file, .settings_file = file,
-        .out = &scratch, .problems = problems,
+        .policy = policy,
+        .policy_file = file,
+        .settings_file = file,
+        .out = &scratch,
+        .problems = problems,
     };
     bool ok = compile(&s);
     schema_build_deinit(&scratch);
@@ -40,22 +39,30 @@ bool schema_check_settings(const struct value *policy, const struct value *setti
 {
     struct policy_build scratch = { 0 };
     struct schema s = {
-        .policy = policy, .settings = settings, .policy_file = "the policy",
-        .settings_file = file, .out = &scratch, .problems = problems,
+        .policy = policy,
+        .settings = settings,
+        .policy_file = "the policy",
+        .settings_file = file,
+        .out = &scratch,
+        .problems = problems,
     };
     bool ok = compile(&s);
     schema_build_deinit(&scratch);
     return ok;
 }
 
-bool schema_build(const struct value *policy, const char *policy_file,
-                  const struct value *settings, const char *settings_file, uint32_t version,
-                  struct policy_build *out, struct problems *problems)
+bool schema_build(const struct value *policy, const char *policy_file, const struct value *settings,
+                  const char *settings_file, uint32_t version, struct policy_build *out,
+                  struct problems *problems)
 {
     *out = (struct policy_build){ .version = out->version };
     struct schema s = {
-        .policy = policy, .settings = settings, .policy_file = policy_file,
-        .settings_file = settings_file, .out = out, .problems = problems,
+        .policy = policy,
+        .settings = settings,
+        .policy_file = policy_file,
+        .settings_file = settings_file,
+        .out = out,
+        .problems = problems,
     };
     bool ok = compile(&s);
     if (!ok) {
@@ -126,7 +133,8 @@ static bool compile(struct schema *s)
     return ok;
 }
 
-/* --- where we are ------------------------------------------------------------------------------- */
+/* --- where we are -------------------------------------------------------------------------------
+ */
 
 void schema__enter(struct schema *s, const char *name, uint32_t index, const struct value *v)
 {
@@ -153,7 +161,8 @@ void schema__leave(struct schema *s)
     s->line = s->stack[s->depth].line;
 }
 
-/* --- what is wrong ------------------------------------------------------------------------------ */
+/* --- what is wrong ------------------------------------------------------------------------------
+ */
 
 void schema__error(struct schema *s, const char *format, ...)
 {
@@ -241,23 +250,16 @@ static bool theirs(const struct schema *s)
 const char *schema__describe(const struct schema *s, const struct value *v, char out[96])
 {
     switch (v->kind) {
-    case VALUE_NIL:
-        return strcpy(out, "nothing");
-    case VALUE_BOOL:
-        return strcpy(out, v->boolean ? "true" : "false");
-    case VALUE_NUMBER:
-        snprintf(out, 96, "the number %.14g", v->number);
-        return out;
+    case VALUE_NIL: return strcpy(out, "nothing");
+    case VALUE_BOOL: return strcpy(out, v->boolean ? "true" : "false");
+    case VALUE_NUMBER: snprintf(out, 96, "the number %.14g", v->number); return out;
     case VALUE_STRING:
         if (theirs(s)) return strcpy(out, "a text"); /* it could be a secret in the wrong place */
         snprintf(out, 96, "\"%.60s%s\"", v->string.bytes, v->string.len > 60 ? "..." : "");
         return out;
-    case VALUE_SECRET:
-        return strcpy(out, "a secret");
-    case VALUE_TABLE:
-        return strcpy(out, "a table");
-    case VALUE_FUNCTION:
-        return strcpy(out, "a function");
+    case VALUE_SECRET: return strcpy(out, "a secret");
+    case VALUE_TABLE: return strcpy(out, "a table");
+    case VALUE_FUNCTION: return strcpy(out, "a function");
     }
     return strcpy(out, "something else");
 }
@@ -296,7 +298,8 @@ bool schema__is_list(struct schema *s, const struct value *v, const char *of, ui
     return true;
 }
 
-/* --- one table ---------------------------------------------------------------------------------- */
+/* --- one table ----------------------------------------------------------------------------------
+ */
 
 void schema__keys(struct schema *s, const struct key *keys, const struct value *table, void *base)
 {
@@ -331,7 +334,8 @@ static void unknown_keys(struct schema *s, const struct key *keys, const struct 
     for (uint32_t i = 0; i < table->table->count; i++) {
         const struct value_pair *p = &table->table->pairs[i];
         if (p->key.kind == VALUE_NUMBER) {
-            schema__enter(s, NULL, p->key.number > 0 && p->key.number < 1e6 ? (uint32_t)p->key.number : 0,
+            schema__enter(s, NULL,
+                          p->key.number > 0 && p->key.number < 1e6 ? (uint32_t)p->key.number : 0,
                           &p->value);
             schema__error(s, "a value without a name; this table has named keys only");
             schema__leave(s);
@@ -385,14 +389,10 @@ static void one(struct schema *s, const struct key *k, const struct value *v, vo
         if (schema__span(s, v, k->low, k->high, &got.span) && to) *(struct span_ms *)to = got.span;
         return;
     case KEY_SIZE:
-        if (size_read(s, v, k->low, k->high, &got.whole) && to) *(uint64_t *)to = got.whole;
+        if (schema__size(s, v, k->low, k->high, &got.whole) && to) *(uint64_t *)to = got.whole;
         return;
-    case KEY_TEXT:
-        text_store(s, k, v, to);
-        return;
-    case KEY_NAME:
-        schema__name(s, v, to, k->width);
-        return;
+    case KEY_TEXT: text_store(s, k, v, to); return;
+    case KEY_NAME: schema__name(s, v, to, k->width); return;
     case KEY_WORD: {
         int index = schema__word(s, v, k->words);
         if (index >= 0 && to) *(unsigned *)to = (unsigned)index;
@@ -405,12 +405,8 @@ static void one(struct schema *s, const struct key *k, const struct value *v, vo
             *(bool *)to = true;
         }
         return;
-    case KEY_TABLE:
-        schema__keys(s, k->keys, v, to ? to : base);
-        return;
-    case KEY_CUSTOM:
-        k->custom(s, v, to ? to : base);
-        return;
+    case KEY_TABLE: schema__keys(s, k->keys, v, to ? to : base); return;
+    case KEY_CUSTOM: k->custom(s, v, to ? to : base); return;
     }
 }
 
@@ -437,157 +433,4 @@ static void text_store(struct schema *s, const struct key *k, const struct value
     } else if (to) {
         text_copy(to, k->width, v->string.bytes, v->string.len);
     }
-}
-
-/* --- one value ---------------------------------------------------------------------------------- */
-
-bool schema__duration(struct schema *s, const struct value *v, double low, double high,
-                      uint64_t *out)
-{
-    char text[96], a[DURATION_TEXT_MAX], b[DURATION_TEXT_MAX];
-    if (high <= 0) high = (double)DURATION_MS_MAX;
-    if (v->kind != VALUE_STRING || !duration_parse(v->string.bytes, v->string.len, out)) {
-        schema__error(s, "expected a duration with a unit, such as \"30s\" (ms s m h d), got %s",
-                      schema__describe(s, v, text));
-        return false;
-    }
-    if ((double)*out < low) {
-        schema__error(s, "is %s; the least possible is %s", duration_format(*out, a),
-                      duration_format((uint64_t)low, b));
-        return false;
-    }
-    if ((double)*out > high) {
-        schema__error(s, "is %s; the most possible is %s", duration_format(*out, a),
-                      duration_format((uint64_t)high, b));
-        return false;
-    }
-    return true;
-}
-
-bool schema__span(struct schema *s, const struct value *v, double low, double high,
-                  struct span_ms *out)
-{
-    if (v->kind != VALUE_TABLE) {
-        if (!schema__duration(s, v, low, high, &out->low)) return false;
-        out->high = out->low;
-        return true;
-    }
-    if (value_length(v) != 2 || v->table->count != 2) {
-        schema__error(s, "expected one duration or a pair, such as { \"1s\", \"5s\" }");
-        return false;
-    }
-    bool ok = true;
-    for (uint32_t i = 1; i <= 2; i++) {
-        schema__enter(s, NULL, i, value_at(v, i));
-        ok = schema__duration(s, value_at(v, i), low, high, i == 1 ? &out->low : &out->high) && ok;
-        schema__leave(s);
-    }
-    if (ok && out->low > out->high) {
-        schema__error(s, "the pair is the wrong way round: the smaller duration comes first");
-        return false;
-    }
-    return ok;
-}
-
-static bool size_read(struct schema *s, const struct value *v, double low, double high,
-                      uint64_t *out)
-{
-    char text[96];
-    bool ok = false;
-    if (v->kind == VALUE_NUMBER) {
-        ok = v->number >= 0 && v->number <= 0x1p50 && v->number == floor(v->number);
-        if (ok) *out = (uint64_t)v->number;
-    } else if (v->kind == VALUE_STRING) {
-        ok = size_parse(v->string.bytes, v->string.len, out);
-    }
-    if (!ok) {
-        schema__error(s, "expected a size, such as \"64MiB\" or 4096, got %s",
-                      schema__describe(s, v, text));
-        return false;
-    }
-    if ((double)*out < low || (double)*out > high) {
-        schema__error(s, "is %llu bytes; possible are %.0f to %.0f", (unsigned long long)*out, low,
-                      high);
-        return false;
-    }
-    return true;
-}
-
-bool schema__integer(struct schema *s, const struct value *v, double low, double high, int64_t *out)
-{
-    char text[96];
-    if (v->kind != VALUE_NUMBER || v->number != floor(v->number) || fabs(v->number) > 0x1p53) {
-        schema__error(s, "expected a whole number, got %s", schema__describe(s, v, text));
-        return false;
-    }
-    if (v->number < low || v->number > high) {
-        schema__error(s, "is %.0f; possible are %.0f to %.0f", v->number, low, high);
-        return false;
-    }
-    *out = (int64_t)v->number;
-    return true;
-}
-
-bool schema__number(struct schema *s, const struct value *v, double low, double high, double *out)
-{
-    char text[96];
-    if (v->kind != VALUE_NUMBER || !isfinite(v->number)) {
-        schema__error(s, "expected a number, got %s", schema__describe(s, v, text));
-        return false;
-    }
-    if (v->number < low || v->number > high) {
-        schema__error(s, "is %.14g; possible are %.14g to %.14g", v->number, low, high);
-        return false;
-    }
-    *out = v->number;
-    return true;
-}
-
-bool schema__is_name(const char *text, size_t bytes_max)
-{
-    size_t n = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.");
-    return n > 0 && n <= bytes_max && text[n] == 0;
-}
-
-bool schema__name(struct schema *s, const struct value *v, char *out, size_t width)
-{
-    char text[96];
-    if (v->kind != VALUE_STRING || strlen(v->string.bytes) != v->string.len ||
-        !schema__is_name(v->string.bytes, width - 1)) {
-        schema__error(s, "expected a name (letters, digits, - _ . and at most %zu bytes), got %s",
-                      width - 1, schema__describe(s, v, text));
-        return false;
-    }
-    text_copy(out, width, v->string.bytes, v->string.len);
-    return true;
-}
-
-int schema__word(struct schema *s, const struct value *v, const char *const *words)
-{
-    char text[96], list[240] = "";
-    size_t used = 0, count = 0;
-    for (; words[count]; count++) {
-        if (v->kind == VALUE_STRING && strcmp(words[count], v->string.bytes) == 0) return (int)count;
-        if (used < sizeof list - 40) {
-            used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", count ? ", " : "",
-                                     words[count]);
-        }
-    }
-    const char *near = v->kind == VALUE_STRING ? text_nearest(v->string.bytes, words, count) : NULL;
-    schema__describe(s, v, text);
-    if (near) {
-        bool quoted = text[0] == '"';
-        schema__error(s, "unknown word%s%s; did you mean \"%s\"?", quoted ? " " : "",
-                      quoted ? text : "", near);
-    } else {
-        schema__error(s, "expected one of %s, got %s", list, text);
-    }
-    return -1;
-}
-
-void *schema__alloc(size_t count, size_t size)
-{
-    void *memory = calloc(count ? count : 1, size);
-    ASSERT(memory != NULL);
-    return memory;
 }

@@ -1,5 +1,6 @@
-/* What one key alone cannot tell: numbers that must fit each other, tables that need a hook, hooks that
- * nothing calls. An error is what would break an invariant or do nothing; a warning is legal and unwise. */
+/* What one key alone cannot tell: numbers that must fit each other, tables that need a hook, hooks
+ * that nothing calls. An error is what would break an invariant or do nothing; a warning is legal
+ * and unwise. */
 #include <string.h>
 
 #include "base/duration.h"
@@ -21,7 +22,8 @@ static bool has(const struct schema *s, const char *table, const char *key)
 static bool has_url_option(const struct schema *s)
 {
     const struct value *options = value_get(s->policy, "options");
-    for (uint32_t i = 0; options && options->kind == VALUE_TABLE && i < options->table->count; i++) {
+    for (uint32_t i = 0; options && options->kind == VALUE_TABLE && i < options->table->count;
+         i++) {
         const char *type = value_get_text(&options->table->pairs[i].value, "type");
         if (type && strcmp(type, "url") == 0) return true;
     }
@@ -61,8 +63,9 @@ static void alive(struct schema *s)
                          duration_format(p->silence_ms, a), duration_format(p->ping_ms, b));
     }
     if (p->silence_ms && !p->ping_ms && !p->promised) {
-        schema__error_at(s, "alive.silence", "alive.ping",
-                         "nothing may judge silence: we send no ping and the platform promised none");
+        schema__error_at(
+            s, "alive.silence", "alive.ping",
+            "nothing may judge silence: we send no ping and the platform promised none");
     }
     if (!p->silence_ms && p->promised) {
         schema__error_at(s, "alive.promised", "alive.silence",
@@ -85,7 +88,8 @@ static void beat(struct schema *s)
 {
     struct plan *p = &s->out->plan;
     if (p->beat.on && !p->has_on_beat) {
-        schema__error_at(s, "beat", NULL, "needs on_beat, the function that yields the beat's frame");
+        schema__error_at(s, "beat", NULL,
+                         "needs on_beat, the function that yields the beat's frame");
     }
     if (!p->beat.on && p->has_on_beat) {
         schema__warn_at(s, "on_beat", "is never called: there is no beat table");
@@ -156,14 +160,16 @@ static void frames(struct schema *s)
         schema__warn_at(s, "frames.inspect", "nobody looks: there is no on_frame");
     }
     if (r->remember_count && !p->session.on) {
-        schema__error_at(s, "frames.remember", NULL, "needs the session table: it fills conn.session");
+        schema__error_at(s, "frames.remember", NULL,
+                         "needs the session table: it fills conn.session");
     }
     bool hook = value_get(&s->tables, "on_ack") != NULL;
     if (r->ack.when != ACK_NONE && !r->ack.frame && !hook) {
         schema__error_at(s, "frames.ack", NULL, "needs `frame` or the function on_ack");
     }
     if (r->ack.frame && hook) {
-        schema__error_at(s, "frames.ack.frame", NULL, "excludes on_ack: one of them makes the frame");
+        schema__error_at(s, "frames.ack.frame", NULL,
+                         "excludes on_ack: one of them makes the frame");
     }
     if (r->ack.when == ACK_NONE && hook) {
         schema__warn_at(s, "on_ack", "is never called: frames.ack.when is not set");

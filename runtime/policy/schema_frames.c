@@ -9,7 +9,7 @@
 #include "policy/schema_internal.h"
 
 #define SECOND 1000.0
-#define HOUR (3600 * SECOND)
+#define HOUR   (3600 * SECOND)
 #define RULES(member)                                                                             \
     offsetof(struct policy_build, rules.member), sizeof(((struct policy_build *)0)->rules.member)
 
@@ -116,7 +116,8 @@ void schema__take(struct schema *s)
         } else if (strcmp(name, "cause") == 0 || strcmp(name, "after") == 0) {
             schema__error(s, "the name is taken: it is a key of the rows of frames.ends");
         } else if (!path || strlen(path) != v->string.len || !json_path_is_valid(path)) {
-            schema__error(s, "expected a path such as \"d.id\" (at most %d parts, %d bytes), got %s",
+            schema__error(s,
+                          "expected a path such as \"d.id\" (at most %d parts, %d bytes), got %s",
                           FIELD_DEPTH_MAX, FIELD_PATH_MAX - 1, schema__describe(s, v, text));
         } else if (r->field_count == FIELDS_MAX) {
             schema__error(s, "at most %d fields can be taken", FIELDS_MAX);
@@ -150,8 +151,8 @@ static void codec(struct schema *s, const struct value *v, void *base)
     }
 }
 
-/* Keys of later platforms are known, so that a policy can be written for them; using one is an error
- * rather than a silence. */
+/* Keys of later platforms are known, so that a policy can be written for them; using one is an
+ * error rather than a silence. */
 static void later(struct schema *s, const struct value *v, void *base)
 {
     if (strcmp(s->path, "frames.join") == 0) schema__keys(s, join, v, base);

@@ -185,8 +185,7 @@ static bool want_read(struct faults *f, const char *key, const struct value *v,
         out->kind = WANT_BOOL;
         out->boolean = v->boolean;
         return true;
-    case VALUE_TABLE:
-        return want_table(f, key, v, out);
+    case VALUE_TABLE: return want_table(f, key, v, out);
     default:
         fault(f, key, v, "expected a whole number, a text, a boolean, or a list of them");
         return false;

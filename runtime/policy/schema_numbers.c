@@ -1,16 +1,12 @@
 /* Keys that are more than one number: beats, budgets, close codes, fetches and tasks. */
-#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "base/assert.h"
-#include "base/text.h"
 #include "policy/schema_internal.h"
 
 #define MINUTE 60000.0
-#define HOUR (60 * MINUTE)
-#define DAY (24 * HOUR)
+#define HOUR   (60 * MINUTE)
+#define DAY    (24 * HOUR)
 
 static const char *const per_words[] = { "account", "connection", NULL };
 static void per(struct schema *s, const struct value *v, void *base);

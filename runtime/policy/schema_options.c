@@ -1,37 +1,27 @@
-/* Options: what a policy lets a connection set, and what the connection set. Checks both, fills in
- * defaults, collects hosts, and makes the fingerprints that tell identities apart. A value of a
- * connection is never repeated in a problem's text: it could be a secret in the wrong place. */
+/* Options: what a policy lets a connection set. Checks the declarations, and single values against
+ * them; a value of a connection is never repeated in a problem's text. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/assert.h"
-#include "base/buffer.h"
 #include "base/duration.h"
-#include "base/rng.h"
 #include "base/text.h"
 #include "base/url.h"
 #include "policy/schema_internal.h"
 
-enum option_type { OPT_SECRET, OPT_STRING, OPT_URL, OPT_INTEGER, OPT_NUMBER, OPT_BOOLEAN,
-                   OPT_DURATION, OPT_TABLE, OPT_TUNE };
-
 static void nothing(struct schema *s, const struct value *v, void *base);
 static void declare(struct schema *s, const char *name, const struct value *row);
-static bool value_check(struct schema *s, const struct value *row, const struct value *v);
 static bool scalar_check(struct schema *s, const struct value *row, const struct value *v);
 static bool bounds_check(struct schema *s, const struct value *row, double got, bool duration);
 static bool url_check(struct schema *s, const struct value *v);
-static void host_add(struct schema *s, const char *host);
-static void hosts_of(struct schema *s, const struct value *row, const struct value *v);
-static uint64_t fingerprint(struct schema *s, const struct value *names);
 
-static const char *const type_words[] = { "secret", "string", "url", "integer", "number", "boolean",
-                                          "duration", "table", "tune", NULL };
+static const char *const type_words[] = { "secret",  "string",   "url",   "integer", "number",
+                                          "boolean", "duration", "table", "tune",    NULL };
 /* A connection's keys that are holdfast's own. */
-static const char *const own_keys[] = { "policy", "tune", "trial", "owner", "ca_file", "proxy",
-                                        "plain", "backlog" };
+static const char *const own_keys[] = { "policy",  "tune",  "trial", "owner",
+                                        "ca_file", "proxy", "plain", "backlog" };
 #define OWN_KEYS (sizeof own_keys / sizeof own_keys[0])
 
 const struct key schema__option_row[] = {
@@ -56,7 +46,8 @@ static void nothing(struct schema *s, const struct value *v, void *base)
     (void)s, (void)v, (void)base;
 }
 
-/* --- what the policy declares ------------------------------------------------------------------- */
+/* --- what the policy declares -------------------------------------------------------------------
+ */
 
 void schema__options(struct schema *s, const struct value *v, void *base)
 {
@@ -85,13 +76,13 @@ void schema__options(struct schema *s, const struct value *v, void *base)
     }
 }
 
-static int type_of(const struct value *row)
+enum option_type schema__option_type(const struct value *row)
 {
     const char *type = value_get_text(row, "type");
     for (int i = 0; type && type_words[i]; i++) {
-        if (strcmp(type, type_words[i]) == 0) return i;
+        if (strcmp(type, type_words[i]) == 0) return (enum option_type)i;
     }
-    return -1;
+    return OPT_NONE;
 }
 
 /* A key of the row that only some types may have. */
@@ -196,15 +187,15 @@ static void declare(struct schema *s, const char *name, const struct value *row)
     public_declare(s, row, type);
     at_declare(s, name, row, type);
     only_for(s, row, "many", type != OPT_TABLE && type != OPT_TUNE, "other than table and tune");
-    const struct value *standard = only_for(s, row, "default", type != OPT_SECRET && type != OPT_TUNE,
-                                            "other than secret and tune");
+    const struct value *standard = only_for(
+        s, row, "default", type != OPT_SECRET && type != OPT_TUNE, "other than secret and tune");
     if (!standard) return;
     schema__enter(s, "default", 0, standard);
     const struct value *required = value_get(row, "required");
     if (required && required->kind == VALUE_BOOL && required->boolean) {
         schema__error(s, "a required option has no use for a default");
     } else {
-        value_check(s, row, standard);
+        schema__option_check(s, row, standard);
     }
     schema__leave(s);
 }
@@ -224,14 +215,16 @@ void schema__option_names(struct schema *s, const struct value *v, void *base)
         if (list) schema__enter(s, NULL, i, item);
         const char *names[SCHEMA_OPTIONS_MAX];
         size_t known = 0;
-        for (uint32_t k = 0; options && options->kind == VALUE_TABLE && k < options->table->count; k++) {
+        for (uint32_t k = 0; options && options->kind == VALUE_TABLE && k < options->table->count;
+             k++) {
             const char *option = value_text(&options->table->pairs[k].key);
             if (option && known < SCHEMA_OPTIONS_MAX) names[known++] = option;
         }
         const char *near = name ? text_nearest(name, names, known) : NULL;
         if (!name || !value_get(options, name)) {
-            schema__error(s, "%s is no option of this policy%s%s%s", schema__describe(s, item, text),
-                          near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+            schema__error(s, "%s is no option of this policy%s%s%s",
+                          schema__describe(s, item, text), near ? "; did you mean \"" : "",
+                          near ? near : "", near ? "\"?" : "");
         }
         for (uint32_t k = 1; list && k < i; k++) {
             if (!value_equal(value_at(v, k), item)) continue;
@@ -246,8 +239,9 @@ void schema__lane(struct schema *s, const struct value *v, void *base)
 {
     (void)base;
     char text[96];
-    const struct value *row = value_get(value_get(s->policy, "options"), value_text(v) ? value_text(v) : "");
-    if (type_of(row) != OPT_INTEGER) {
+    const struct value *row =
+        value_get(value_get(s->policy, "options"), value_text(v) ? value_text(v) : "");
+    if (schema__option_type(row) != OPT_INTEGER) {
         schema__error(s, "expected the name of an integer option, got %s",
                       schema__describe(s, v, text));
     }
@@ -265,18 +259,20 @@ void schema__hosts(struct schema *s, const struct value *v, void *base)
         const char *host = value_text(item);
         if (list) schema__enter(s, NULL, i, item);
         if (!host || strlen(host) != item->string.len || !url_host_pattern_is_valid(host)) {
-            schema__error(s, "expected a host in lower case or \"*.\" before at least two labels, got %s",
-                          schema__describe(s, item, text));
+            schema__error(
+                s, "expected a host in lower case or \"*.\" before at least two labels, got %s",
+                schema__describe(s, item, text));
         } else {
-            host_add(s, host);
+            schema__host_add(s, host);
         }
         if (list) schema__leave(s);
     }
 }
 
-/* --- one value ---------------------------------------------------------------------------------- */
+/* --- one value ----------------------------------------------------------------------------------
+ */
 
-static bool value_check(struct schema *s, const struct value *row, const struct value *v)
+bool schema__option_check(struct schema *s, const struct value *row, const struct value *v)
 {
     const struct value *many = value_get(row, "many");
     bool list = many && many->kind == VALUE_BOOL && many->boolean && v->kind == VALUE_TABLE;
@@ -321,7 +317,7 @@ static bool scalar_check(struct schema *s, const struct value *row, const struct
     int64_t integer;
     double number;
     uint64_t ms;
-    switch (type_of(row)) {
+    switch (schema__option_type(row)) {
     case OPT_SECRET:
         if (v->kind == VALUE_SECRET) return true;
         schema__error(s, "expected a secret, such as secret { env = \"NAME\" }, got %s",
@@ -333,8 +329,7 @@ static bool scalar_check(struct schema *s, const struct value *row, const struct
             return false;
         }
         return one_of_check(s, row, v);
-    case OPT_URL:
-        return url_check(s, v);
+    case OPT_URL: return url_check(s, v);
     case OPT_INTEGER:
         return schema__integer(s, v, -0x1p53, 0x1p53, &integer) &&
                bounds_check(s, row, (double)integer, false);
@@ -355,8 +350,7 @@ static bool scalar_check(struct schema *s, const struct value *row, const struct
         if (!holds_function(v)) return true;
         schema__error(s, "holds a function; an option is data, functions belong into the policy");
         return false;
-    default:
-        return true; /* tune: checked where it is laid; no type: the declaration's own error */
+    default: return true; /* tune: checked where it is laid; no type: the declaration's own error */
     }
 }
 
@@ -422,7 +416,7 @@ static bool url_check(struct schema *s, const struct value *v)
     return true;
 }
 
-static void host_add(struct schema *s, const char *host)
+void schema__host_add(struct schema *s, const char *host)
 {
     struct policy_build *b = s->out;
     for (uint32_t i = 0; i < b->host_count; i++) {
@@ -435,138 +429,4 @@ static void host_add(struct schema *s, const char *host)
     b->hosts[b->host_count] = strdup(host);
     ASSERT(b->hosts[b->host_count] != NULL);
     b->host_count++;
-}
-
-static void hosts_of(struct schema *s, const struct value *row, const struct value *v)
-{
-    struct url u;
-    const char *why;
-    if (type_of(row) != OPT_URL) return;
-    if (v->kind == VALUE_STRING && url_parse(v->string.bytes, v->string.len, &u, &why)) {
-        host_add(s, u.host);
-    }
-    for (uint32_t i = 1; v->kind == VALUE_TABLE && i <= value_length(v); i++) {
-        hosts_of(s, row, value_at(v, i));
-    }
-}
-
-/* --- what a connection sets --------------------------------------------------------------------- */
-
-static void settings_unknown(struct schema *s, const struct value *options)
-{
-    static const char *const ours[] = { "tune", "plain", "backlog" };
-    const char *names[SCHEMA_OPTIONS_MAX + 3];
-    size_t count = 0;
-    for (uint32_t i = 0; options && i < options->table->count; i++) {
-        const char *name = value_text(&options->table->pairs[i].key);
-        if (name && count < SCHEMA_OPTIONS_MAX) names[count++] = name;
-    }
-    for (size_t i = 0; i < 3; i++) names[count++] = ours[i];
-    for (uint32_t i = 0; i < s->settings->table->count; i++) {
-        const char *name = value_text(&s->settings->table->pairs[i].key);
-        const struct value *v = &s->settings->table->pairs[i].value;
-        bool known = false;
-        for (size_t k = 0; name && k < count && !known; k++) known = strcmp(names[k], name) == 0;
-        if (known) continue;
-        schema__enter(s, name, i + 1, v);
-        if (name) {
-            schema__unknown(s, name, names, count);
-        } else {
-            schema__error(s, "a value without a name; options have names");
-        }
-        schema__leave(s);
-    }
-}
-
-void schema__settle_options(struct schema *s)
-{
-    struct policy_build *b = s->out;
-    const struct value *options = value_get(s->policy, "options");
-    if (options && options->kind != VALUE_TABLE) options = NULL;
-    if (!s->settings) return;
-    uint32_t line = s->line;
-    s->in_settings = true;
-    s->line = s->settings->line;
-    if (s->settings->kind != VALUE_TABLE) {
-        schema__error(s, "expected a table of options");
-        goto done;
-    }
-    settings_unknown(s, options);
-    const struct value *plain = value_get(s->settings, "plain");
-    if (plain && plain->kind != VALUE_BOOL) {
-        schema__enter(s, "plain", 0, plain);
-        schema__error(s, "expected true or false");
-        schema__leave(s);
-    }
-    for (uint32_t i = 0; options && i < options->table->count; i++) {
-        const char *name = value_text(&options->table->pairs[i].key);
-        const struct value *row = &options->table->pairs[i].value;
-        const struct value *v = name ? value_get(s->settings, name) : NULL;
-        const struct value *standard = value_get(row, "default"), *about = value_get(row, "about");
-        const struct value *required = value_get(row, "required");
-        if (!name) continue;
-        schema__enter(s, name, 0, v);
-        if (!v && required && required->kind == VALUE_BOOL && required->boolean) {
-            schema__error(s, "is missing: the policy requires it%s%.100s",
-                          value_text(about) ? ": " : "", value_text(about) ? value_text(about) : "");
-        }
-        if (v && !value_check(s, row, v)) v = NULL;
-        schema__leave(s);
-        if (!v) v = standard;
-        if (!v || type_of(row) == OPT_TUNE) continue;
-        hosts_of(s, row, v);
-        value_set(&b->options, name, value_copy(v));
-    }
-    const struct value *identity = value_get(s->policy, "identity");
-    const struct value *account = value_get(s->policy, "account");
-    const struct value *of = value_get(value_get(&s->tables, "session"), "of");
-    b->identity = identity ? fingerprint(s, identity) : 0;
-    b->account = account ? fingerprint(s, account) : b->identity;
-    b->session_of = of ? fingerprint(s, of) : b->identity;
-    const struct value *start = value_get(value_get(&s->tables, "budgets"), "start");
-    const char *lane = value_get_text(start, "lane");
-    b->lane = lane ? (int64_t)value_get_number(&b->options, lane, 0) : 0;
-done:
-    s->in_settings = false;
-    s->line = line;
-}
-
-static uint64_t value_print(const struct value *row, const struct value *v)
-{
-    if (!v) return 1;
-    if (v->kind == VALUE_SECRET) {
-        size_t len;
-        const char *bytes = secret_bytes(v->secret, &len), *pattern = value_get_text(row, "public");
-        long n = pattern && public_pattern_is_valid(pattern) ? public_pattern_match(pattern, bytes, len) : -1;
-        return n > 0 ? hash_bytes(bytes, (size_t)n) : secret_fingerprint(v->secret);
-    }
-    if (v->kind == VALUE_TABLE) {
-        uint64_t h = 2;
-        for (uint32_t i = 1; i <= value_length(v); i++) {
-            h = rng_mix(h ^ value_print(row, value_at(v, i)));
-        }
-        if (value_length(v) > 0) return h;
-    }
-    struct buffer text;
-    buffer_init(&text, 0);
-    ASSERT(value_to_json(v, &text));
-    uint64_t h = hash_bytes(text.data, text.len);
-    buffer_deinit(&text);
-    return h;
-}
-
-/* Of the platform and the named options' values: equal for equal ones, in every process. */
-static uint64_t fingerprint(struct schema *s, const struct value *names)
-{
-    const struct value *options = value_get(s->policy, "options");
-    uint64_t h = rng_mix(hash_text(s->out->plan.platform));
-    bool list = names->kind == VALUE_TABLE;
-    for (uint32_t i = 1; i <= (list ? value_length(names) : 1); i++) {
-        const char *name = value_text(list ? value_at(names, i) : names);
-        if (!name) continue;
-        const struct value *v = value_get(&s->out->options, name);
-        h = rng_mix(h ^ hash_text(name));
-        h = rng_mix(h + value_print(value_get(options, name), v));
-    }
-    return h ? h : 1;
 }

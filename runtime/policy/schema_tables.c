@@ -1,6 +1,6 @@
-/* The keys of a policy file: names, types, bounds, defaults, and a sentence each. The one description
- * for check, build, `tune` and the reference. Order: that of reading; only `fetch` and `frames` stand
- * before what refers to them. */
+/* The keys of a policy file: names, types, bounds, defaults, and a sentence each. The one
+ * description for check, build, `tune` and the reference. Order: that of reading; only `fetch` and
+ * `frames` stand before what refers to them. */
 #include "policy/schema_internal.h"
 
 #define SECOND 1000.0

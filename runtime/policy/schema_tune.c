@@ -1,6 +1,6 @@
-/* Overlays: a connection's own values laid over the policy's tables, and the way back from a path to
- * the file that holds its value. Tables with named keys merge; lists, matchers and single values are
- * replaced whole, because half a rule is no rule. */
+/* Overlays: a connection's own values laid over the policy's tables, and the way back from a path
+ * to the file that holds its value. Tables with named keys merge; lists, matchers and single values
+ * are replaced whole, because half a rule is no rule. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +25,8 @@ void schema__overlay(struct schema *s)
 {
     s->tables = value_copy(s->policy);
     s->direct = (struct overlay){ .values = value_table(), .file = s->settings_file };
-    s->tune = (struct overlay){ .values = value_table(), .prefix = "tune.", .file = s->settings_file };
+    s->tune =
+        (struct overlay){ .values = value_table(), .prefix = "tune.", .file = s->settings_file };
     if (!s->settings || s->settings->kind != VALUE_TABLE) return;
     direct_collect(s);
     const struct value *tune = value_get(s->settings, "tune");
@@ -61,7 +62,8 @@ static void direct_collect(struct schema *s)
     const struct value *options = value_get(s->policy, "options");
     const struct value *backlog = value_get(s->settings, "backlog");
     if (backlog) value_set(&s->direct.values, "backlog", value_copy(backlog));
-    for (uint32_t i = 0; options && options->kind == VALUE_TABLE && i < options->table->count; i++) {
+    for (uint32_t i = 0; options && options->kind == VALUE_TABLE && i < options->table->count;
+         i++) {
         const char *name = value_text(&options->table->pairs[i].key);
         const struct value *row = &options->table->pairs[i].value;
         const char *type = value_get_text(row, "type"), *at = value_get_text(row, "at");

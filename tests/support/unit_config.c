@@ -79,8 +79,10 @@ static void push_config(lua_State *L, const struct config *c)
     for (uint32_t i = 0; i < c->connection_count; i++) {
         const struct config_connection *k = &c->connections[i];
         lua_newtable(L);
-        set_text(L, "name", k->name), set_text(L, "policy", k->policy), set_text(L, "file", k->file);
-        set_text(L, "owner", k->owner), set_text(L, "ca_file", k->ca_file), set_text(L, "proxy", k->proxy);
+        set_text(L, "name", k->name), set_text(L, "policy", k->policy),
+            set_text(L, "file", k->file);
+        set_text(L, "owner", k->owner), set_text(L, "ca_file", k->ca_file),
+            set_text(L, "proxy", k->proxy);
         lua_pushboolean(L, k->trial), lua_setfield(L, -2, "trial");
         lua_pushboolean(L, k->plain), lua_setfield(L, -2, "plain");
         lua_pushinteger(L, (lua_Integer)k->line), lua_setfield(L, -2, "line");

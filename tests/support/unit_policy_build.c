@@ -28,7 +28,8 @@ static bool settings_read(const char *text, struct value *out)
     return ok;
 }
 
-/* build(path, "return { ... }") -> { hosts, lane, fetch, ping, file, line of each classify row } or nil, problems */
+/* build(path, "return { ... }") -> { hosts, lane, fetch, ping, file, line of each classify row } or
+ * nil, problems */
 static int l_build(lua_State *L)
 {
     const char *path = luaL_checkstring(L, 1), *text = luaL_checkstring(L, 2);
@@ -38,7 +39,8 @@ static int l_build(lua_State *L)
     if (!settings_read(text, &settings)) return luaL_error(L, "settings");
     problems_init(&problems);
     struct policy_version *v = policy_load(&load, &problems);
-    struct policy_build *b = v ? policy_build_create(v, &settings, "holdfast.lua", &problems) : NULL;
+    struct policy_build *b =
+        v ? policy_build_create(v, &settings, "holdfast.lua", &problems) : NULL;
     policy_unref(v); /* the build holds its own */
     lua_pushnil(L);
     if (b) {
@@ -46,7 +48,8 @@ static int l_build(lua_State *L)
         lua_pushnumber(L, (double)b->plan.ping_ms), lua_setfield(L, -2, "ping");
         lua_pushinteger(L, b->plan.version), lua_setfield(L, -2, "version");
         lua_pushstring(L, policy_platform(b->version)), lua_setfield(L, -2, "platform");
-        lua_pushboolean(L, policy_host_allowed(b, "A.chatter.example")), lua_setfield(L, -2, "allowed");
+        lua_pushboolean(L, policy_host_allowed(b, "A.chatter.example")),
+            lua_setfield(L, -2, "allowed");
         lua_pushboolean(L, policy_host_allowed(b, "evil.example")), lua_setfield(L, -2, "evil");
         lua_newtable(L);
         for (uint32_t i = 0; i < b->plan.classify_count; i++) {
