@@ -104,7 +104,7 @@ static void boot(struct sim *s)
                          .called = sim__called };
     world_boot(s->world, &m);
 #ifdef HOLDFAST_TEST
-    if (s->plant) runtime_plant(s->runtime, s->plant);
+    if (s->plant) runtime_plant(s->runtime, (enum engine_plant)s->plant);
 #endif
 }
 
@@ -197,7 +197,7 @@ static int l_new(lua_State *L)
     *box = s;
     s->seed = options.seed;
     s->epoch = epoch;
-    s->plant = (enum engine_plant)planted;
+    s->plant = planted;
     s->lua_path = sim__copy(lua, strlen(lua));
     s->policies_path = sim__copy(policies, strlen(policies));
     s->scratch_path = sim__copy(scratch, strlen(scratch));
