@@ -39,8 +39,6 @@ endif
 
 MODULES  := base engine frame crypto policy config bind peer net sim store deliver ops cli
 ARCHIVES := $(MODULES:%=$(O)/lib%.a) $(O)/libtop.a
-# What the simulator's Lua module needs: everything but sockets, the command line and the local API.
-SIM_ARCHIVES := $(foreach m,sim peer policy bind config store deliver engine frame crypto base top,$(O)/lib$(m).a)
 
 .PHONY: all build
 all: build
@@ -96,13 +94,6 @@ endef
 UNITS := $(patsubst tests/support/unit_%.c,%,$(wildcard tests/support/unit_*.c))
 $(foreach u,$(UNITS),$(eval $(call UNIT_RULE,$(u))))
 
-# The simulator as a Lua module, `require "holdfast.sim"`, for the test host.
-$(O)/holdfast_sim/holdfast/sim.so: $(SIM_ARCHIVES)
-	@mkdir -p $(@D)
-	@echo "  link $@"
-	@$(CC) $(CFLAGS) $(filter -fsanitize%,$(LDFLAGS)) -shared -o $@ -Wl,--start-group -Wl,--whole-archive $(O)/libsim.a \
-	  -Wl,--no-whole-archive $(SIM_ARCHIVES) -Wl,--end-group $(LDLIBS)
-
 # An echo client for public conformance suites: build/tests/ws_echo_client URL
 $(O)/ws_echo_client: tests/support/ws_echo_client.c $(foreach m,net frame engine crypto base,$(O)/lib$(m).a)
 	@echo "  link $@"
@@ -110,7 +101,7 @@ $(O)/ws_echo_client: tests/support/ws_echo_client.c $(foreach m,net frame engine
 	@mkdir -p build/tests && ln -sf ../$(FLAVOUR)/ws_echo_client build/tests/ws_echo_client
 
 .PHONY: test-build unit-% suite
-test-build: $(O)/runner $(O)/holdfast $(O)/holdfast_sim/holdfast/sim.so $(O)/ws_echo_client $(UNITS:%=$(O)/unit/%.so)
+test-build: $(O)/runner $(O)/holdfast $(O)/ws_echo_client $(UNITS:%=$(O)/unit/%.so)
 
 # One module's unit specs alone: make FLAVOUR=test unit-frame_ws
 unit-%: $(O)/runner $(O)/unit/%.so

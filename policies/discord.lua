@@ -73,7 +73,7 @@ return holdfast.policy {
   },
   climb = {
     { on = { session = true, stage = "greeting" }, times = 3, to = "fresh", note = "three resumes in a row failed" },
-    { on = { close = 1000, session = true }, times = 2, to = "fresh" },
+    { on = { close = 1000 }, times = 2, to = "fresh", note = "the server ended it twice in a row" },
   },
 
   fetch = {
@@ -96,11 +96,11 @@ return holdfast.policy {
     },
   },
 
-  -- The resume address first. After two failures in a row the general one, still to resume: a resume host
-  -- that is gone must not hold a good session hostage.
+  -- The resume address first. When that failed twice (the drop itself was the first failure) the general
+  -- one, still to resume: a resume host that is gone must not hold a good session hostage.
   prepare = function (conn)
     local base = conn.session.resume_url
-    if not base or conn.failed >= 2 then base = conn:get "gateway" end
+    if not base or conn.failed >= 3 then base = conn:get "gateway" end
     local query = "/?v=10&encoding=json"
     if conn.options.compress then query = query .. "&compress=" .. conn.options.compress end
     return { url = base:gsub("/+$", "") .. query, inflate = conn.options.compress }

@@ -85,9 +85,11 @@ struct handle runtime_add(struct runtime *rt, const struct connection_spec *spec
     struct policy_build *build = spec->build;
     bool session = spec->session && spec->session->kind == VALUE_TABLE &&
                    spec->session->table->count > 0 && spec->session_of == build->session_of;
+    /* A policy that names no identity: then only the name tells connections apart. */
+    uint64_t own = rng_mix(hash_text(spec->name)) | 1;
     struct engine_add add = { .name = spec->name,
-                              .identity = build->identity,
-                              .account = build->account,
+                              .identity = build->identity ? build->identity : own,
+                              .account = build->account ? build->account : own,
                               .lane = build->lane,
                               .plan = &build->plan,
                               .session_present = session,
@@ -147,7 +149,11 @@ void rt_conn_free(struct runtime *rt, struct rt_conn *c)
     struct handle h;
     struct rt_send *s;
     for (i = 0; (s = slots_next(&rt->sends, &i, &h)); i++) {
-        if (handle_equal(s->conn, c->self)) rt_send_free(rt, s);
+        if (!handle_equal(s->conn, c->self)) continue;
+        if (s->deliver_id && rt->options.deliver && !rt->destroying) {
+            deliver_send_answer(rt->options.deliver, s->deliver_id, "the connection was removed", false);
+        }
+        rt_send_free(rt, s);
     }
     if (rt->options.deliver && !handle_is_none(c->stream)) {
         deliver_stream_remove(rt->options.deliver, c->stream);

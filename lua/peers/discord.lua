@@ -6,7 +6,8 @@
 -- Options
 --   token               what clients must show; nil takes any
 --   heartbeat_interval  ms, 41250
---   max_concurrency     IDENTIFYs per 5 s and lane, 1
+--   max_concurrency     IDENTIFYs per `identify_gap` and lane, 1
+--   identify_gap        ms, 5000
 --   limit               { total = 1000, remaining = 1000, reset_after = ms }
 --   resume_host         "wss://..." told in READY; default: where the peer itself is reached
 --   replay_window       ms that a session outlives its socket, 180000
@@ -14,7 +15,7 @@
 --   shards              recommended count, 1
 --   faults              see `faults` below; changed while running by control verbs fault and heal
 --
--- Controls: stats, sent, dispatch, op7, op9, ask_beat, kick, abort, deaf, raw, fault, heal, expire.
+-- Controls: stats, sent, log, dispatch, op7, op9, ask_beat, kick, abort, deaf, raw, fault, heal, expire.
 
 local OP = { dispatch = 0, heartbeat = 1, identify = 2, resume = 6, reconnect = 7, invalid = 9,
              hello = 10, ack = 11 }
@@ -26,6 +27,7 @@ local state = {
   identifies = {},   -- instants of the last 24 h
   lanes = {},        -- lane -> instant of its last IDENTIFY
   next_session = 1,
+  log = {},          -- every IDENTIFY and RESUME: { kind, at, shard }
   token_reset = false,
   stats = { http = 0, upgrades = 0, hellos = 0, identifies = 0, resumes = 0, resumed = 0, beats = 0,
             refused_identifies = 0, token_resets = 0, over_rate = 0, most_open = {}, closes = {},
@@ -178,6 +180,7 @@ end
 local function on_identify(p, ws, d)
   local now = p:now()
   state.stats.identifies = state.stats.identifies + 1
+  state.log[#state.log + 1] = { kind = "identify", at = now, shard = (shard_key(d)) }
   if ws.session then return close(ws, 4005, "Already authenticated.") end
   if not token_matches(p, d.token) then return close(ws, 4004, "Authentication failed.") end
   if type(d.intents) ~= "number" then return close(ws, 4013, "Invalid intents.") end
@@ -188,7 +191,7 @@ local function on_identify(p, ws, d)
   local lane = (shard_id or 0) % (p.options.max_concurrency or 1)
   local last = state.lanes[lane]
   state.lanes[lane] = now
-  if last and now - last < 5000 then
+  if last and now - last < (p.options.identify_gap or 5000) then
     state.stats.refused_identifies = state.stats.refused_identifies + 1
     return send(p, ws, { op = OP.invalid, d = false })
   end
@@ -241,6 +244,7 @@ end
 
 local function on_resume(p, ws, d)
   state.stats.resumes = state.stats.resumes + 1
+  state.log[#state.log + 1] = { kind = "resume", at = p:now(), session = d.session_id, seq = d.seq }
   if ws.session then return close(ws, 4005, "Already authenticated.") end
   if not token_matches(p, d.token) then return close(ws, 4004, "Authentication failed.") end
   if faults.close_after_resume then
@@ -316,6 +320,9 @@ function control.sent()
   end
   return out
 end
+
+-- Every IDENTIFY and RESUME so far, in order, with its instant.
+function control.log() return state.log end
 
 function control.dispatch(p, a)
   a = a or {}

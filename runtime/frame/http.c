@@ -21,6 +21,7 @@ enum {
 };
 #define CHUNK_BYTES_MAX ((uint64_t)1 << 56)
 
+static enum http_line field_at(const char *head, size_t len, size_t *at, struct http_field *out);
 static bool ends_with_blank_line(const struct buffer *b);
 static bool is_token_char(unsigned char c);
 static int hex_value(uint8_t c);
@@ -53,6 +54,11 @@ enum http_line http__next_field(const char *head, size_t len, size_t *at, struct
         if (!first_end) return HTTP_LINE_END;
         *at = (size_t)(first_end - head) + 1;
     }
+    return field_at(head, len, at, out);
+}
+
+static enum http_line field_at(const char *head, size_t len, size_t *at, struct http_field *out)
+{
     const char *line = head + *at;
     const char *line_end = memchr(line, '\n', len - *at);
     size_t n = line_end ? (size_t)(line_end - line) : len - *at;
@@ -189,8 +195,11 @@ bool upgrade_header_get(const char *head, size_t head_len, const char *name, cha
 {
     struct http_field f;
     size_t at = 0;
+    /* A call's answer comes as header lines alone, an upgrade's with its status line. */
+    bool status_line = head_len >= 5 && memcmp(head, "HTTP/", 5) == 0;
     for (;;) {
-        enum http_line line = http__next_field(head, head_len, &at, &f);
+        enum http_line line = status_line || at ? http__next_field(head, head_len, &at, &f)
+                                                : field_at(head, head_len, &at, &f);
         if (line == HTTP_LINE_END) return false;
         if (line == HTTP_LINE_FIELD && http__field_is(&f, name)) break;
     }

@@ -8,7 +8,7 @@
 
 static const char boot[] =
     "local build = os.getenv 'HOLDFAST_BUILD' or 'build/test'\n"
-    "package.cpath = build .. '/?.so;' .. build .. '/holdfast_sim/?.so;' .. package.cpath\n"
+    "package.cpath = build .. '/?.so;' .. package.cpath\n"
     "package.path = './lua/?.lua;./lua/?/init.lua;./tests/support/?.lua;' .. package.path\n"
     "require 'busted.runner' { standalone = false, output = os.getenv 'HOLDFAST_OUTPUT' or 'utfTerminal' }\n";
 
