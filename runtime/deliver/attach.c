@@ -1,5 +1,5 @@
-/* Attach: what a consumer asks for, from a query or from a JSON line. Pure: fills a struct, refuses with
- * a sentence. */
+/* Attach: what a consumer asks for, from a query or from a JSON line. Pure: fills a struct, refuses
+ * with a sentence. */
 #include <cjson/cJSON.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,7 +89,8 @@ static bool parse_item(const cJSON *item, struct attach *a, const char **why)
         if (!cJSON_IsArray(item)) return false;
         for (const cJSON *at = item->child; at; at = at->next) {
             *why = "connections is a list of patterns";
-            if (!cJSON_IsString(at) || !attach_set(a, "connection", at->valuestring, why)) return false;
+            if (!cJSON_IsString(at) || !attach_set(a, "connection", at->valuestring, why))
+                return false;
         }
         return true;
     }

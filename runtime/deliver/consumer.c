@@ -63,7 +63,8 @@ void deliver_detach(struct deliver *d, struct handle consumer)
     if (a) attachment__end(d, a, NULL);
 }
 
-bool deliver_consumer_next(const struct deliver *d, uint32_t *index, struct deliver_consumer_view *out)
+bool deliver_consumer_next(const struct deliver *d, uint32_t *index,
+                           struct deliver_consumer_view *out)
 {
     struct handle h;
     const struct consumer *c = slots_next(&d->consumers, index, &h);
@@ -95,7 +96,8 @@ bool consumer__name_is_valid(const char *name)
     for (size_t i = 0; i < len; i++) {
         char ch = name[i];
         bool letter = (ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z');
-        if (!letter && !(ch >= '0' && ch <= '9') && ch != '.' && ch != '_' && ch != '-') return false;
+        if (!letter && !(ch >= '0' && ch <= '9') && ch != '.' && ch != '_' && ch != '-')
+            return false;
     }
     return true;
 }
@@ -270,7 +272,8 @@ static bool consumer_wants(const struct consumer *c, const char *connection)
     return false;
 }
 
-/* Cursors of connections that the patterns no longer name are given up: nobody will ever move them. */
+/* Cursors of connections that the patterns no longer name are given up: nobody will ever move them.
+ */
 static bool consumer_join(struct deliver *d, struct consumer *c, const struct attach *attach)
 {
     for (struct sub *sub = c->subs, *next; sub; sub = next) {
@@ -319,8 +322,8 @@ static struct sub *sub_find(const struct consumer *c, const struct stream *s)
     return sub;
 }
 
-/* Where reading begins. A named consumer's cursor moves by its own acks alone, whatever it asks to read;
- * only a new one's cursor begins where its reading does. */
+/* Where reading begins. A named consumer's cursor moves by its own acks alone, whatever it asks to
+ * read; only a new one's cursor begins where its reading does. */
 static void sub_place(struct deliver *d, struct sub *sub, const struct attach *attach, bool is_new)
 {
     struct stream *s = sub->stream;
@@ -339,8 +342,8 @@ static void sub_place(struct deliver *d, struct sub *sub, const struct attach *a
         at = attach->offset;
         if (attach->epoch != d->epoch || attach->offset > s->last_offset) {
             at = start;
-            sub_owe_gap(sub, attach->epoch != d->epoch ? "unknown epoch" : "unknown position", false,
-                        d->wall_ms);
+            sub_owe_gap(sub, attach->epoch != d->epoch ? "unknown epoch" : "unknown position",
+                        false, d->wall_ms);
         } else if (start > at && s->drop_rank <= at * 2) {
             sub_owe_gap(sub, "no longer held", true, s->last_wall_ms);
         }

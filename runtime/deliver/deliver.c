@@ -1,5 +1,6 @@
-/* Deliver: creation and the end of everything; the age of what is held. The rest is in stream.c (what is
- * held), consumer.c (who reads), pump.c (how it gets there), input.c and send.c (what comes back). */
+/* Deliver: creation and the end of everything; the age of what is held. The rest is in stream.c
+ * (what is held), consumer.c (who reads), pump.c (how it gets there), input.c and send.c (what
+ * comes back). */
 #include "deliver/deliver_internal.h"
 
 #include <stdlib.h>
@@ -36,7 +37,8 @@ void deliver_destroy(struct deliver *d)
     struct attachment *a;
     struct consumer *c;
     struct stream *s;
-    for (uint32_t i = 0; (a = slots_next(&d->attachments, &i, &h)); i++) attachment__end(d, a, NULL);
+    for (uint32_t i = 0; (a = slots_next(&d->attachments, &i, &h)); i++)
+        attachment__end(d, a, NULL);
     for (uint32_t i = 0; (c = slots_next(&d->consumers, &i, &h)); i++) consumer__destroy(d, c);
     for (uint32_t i = 0; (s = slots_next(&d->streams, &i, &h)); i++) stream__destroy(d, s);
     slots_deinit(&d->streams);

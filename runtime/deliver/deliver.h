@@ -1,10 +1,11 @@
-/* Deliver: frames on their way to consumers. Keeps one stream per connection (the backlog, in memory
- * here), consumers with cursors, and speaks the NDJSON of design.md section 9. Knows no socket: a
- * consumer writes through its sink. Loop thread only.
+/* Deliver: frames on their way to consumers. Keeps one stream per connection (the backlog, in
+ * memory here), consumers with cursors, and speaks the NDJSON of design.md section 9. Knows no
+ * socket: a consumer writes through its sink. Loop thread only.
  *
  * Glossary
  *   stream    one connection's frames, states and gaps in acceptance order
- *   position  (epoch, offset); offsets count frames from 1 within an epoch
+ *   position  (epoch, offset); offsets count frames from 1 within an epoch; a connection added after
+ *             another was removed counts on from the highest so far, so that none is used twice
  *   consumer  an attached reader; a named one has a cursor and holds the backlog, an anonymous one
  *             holds nothing */
 #ifndef HOLDFAST_DELIVER_DELIVER_H
@@ -21,24 +22,25 @@ struct deliver_options {
     uint64_t epoch;
     size_t consumer_bytes_max;  /* queued for one consumer before it is detached; 0: 4 MiB */
     uint32_t consumers_max;     /* 0: 1024 */
-    uint64_t named_age_ms;      /* a named consumer not attached for so long is forgotten; 0: 7 days */
+    uint64_t named_age_ms; /* a named consumer not attached for so long is forgotten; 0: 7 days */
 };
 
 /* Orders from consumers to the runtime. */
 struct deliver_port {
     void *self;
-    /* {"send":...}. Exactly one deliver_send_answer() follows, maybe from inside. `frame`: JSON text, or
-     * raw bytes when `text` is false (frame_base64). */
-    void (*send)(void *self, const char *connection, uint64_t send_id, const void *frame, size_t len,
-                 bool text);
+    /* {"send":...}. Exactly one deliver_send_answer() follows, maybe from inside. `frame`: JSON
+     * text, or raw bytes when `text` is false (frame_base64). */
+    void (*send)(void *self, const char *connection, uint64_t send_id, const void *frame,
+                 size_t len, bool text);
     /* The consumer that waited for it is gone. */
     void (*send_dropped)(void *self, uint64_t send_id);
-    /* An ack moved this consumer's cursor: for platform acknowledgements (`through`, by the owner), and a
-     * held upstream may have room again (deliver_has_room). Must not call deliver_append() from inside. */
+    /* An ack moved this consumer's cursor: for platform acknowledgements (`through`, by the owner),
+     * and a held upstream may have room again (deliver_has_room). Must not call deliver_append()
+     * from inside. */
     void (*acked)(void *self, const char *connection, const char *consumer, uint64_t epoch,
                   uint64_t offset);
-    /* {"ack":{...,"frame":...}}: a reply, told before its acked(). NULL: such acks are answered with an
-     * error and do not count. */
+    /* {"ack":{...,"frame":...}}: a reply, told before its acked(). NULL: such acks are answered
+     * with an error and do not count. */
     void (*reply)(void *self, const char *connection, const char *consumer, uint64_t epoch,
                   uint64_t offset, const void *frame, size_t len, bool text);
 };
@@ -48,7 +50,7 @@ void deliver_destroy(struct deliver *d);
 void deliver_set_port(struct deliver *d, const struct deliver_port *port);
 uint64_t deliver_epoch(const struct deliver *d);
 
-/* --- from dispatch ------------------------------------------------------------------------------ */
+/* --- from dispatch ---------------------------------------------------------------------------- */
 
 struct deliver_limits {
     uint64_t bytes_max, age_ms;
@@ -93,13 +95,14 @@ void deliver_state(struct deliver *d, struct handle stream, const struct deliver
 /* `why` NULL: sent. */
 void deliver_send_answer(struct deliver *d, uint64_t send_id, const char *why, bool retry);
 
-/* --- from attachments ------------------------------------------------------------------------------ */
+/* --- from attachments ------------------------------------------------------------------------- */
 
 struct deliver_sink {
     void *self;
-    /* One or more whole lines, each ending in \n. Borrowed until return. False: cannot take more now
-     * (nothing was taken); deliver_resume() when it can. Neither of the two may call back into deliver:
-     * a sink that finds itself dead says so later, from the loop, with deliver_detach(). */
+    /* One or more whole lines, each ending in \n. Borrowed until return. False: cannot take more
+     * now (nothing was taken); deliver_resume() when it can. Neither of the two may call back into
+     * deliver: a sink that finds itself dead says so later, from the loop, with deliver_detach().
+     */
     bool (*write)(void *self, const void *lines, size_t len);
     /* Deliver let go of the consumer (replaced, too slow, removed). Comes at most once, never after
      * deliver_detach(). */
@@ -122,28 +125,29 @@ struct attach {
 };
 /* Everything, from the default, states and gaps told, may not send. */
 void attach_init(struct attach *a);
-/* Writes the hello line at once and what the cursor asks for soon after (deliver_pump). HANDLE_NONE with
- * a sentence when refused. */
+/* Writes the hello line at once and what the cursor asks for soon after (deliver_pump). HANDLE_NONE
+ * with a sentence when refused. */
 struct handle deliver_attach(struct deliver *d, const struct attach *attach,
                              const struct deliver_sink *sink, const char **why);
-/* Parses {"attach":{"consumer","connections","from","states","gaps"}}. False with a sentence (static).
- * Strings in `out` borrow from `scratch`, until it changes. */
+/* Parses {"attach":{"consumer","connections","from","states","gaps"}}. False with a sentence
+ * (static). Strings in `out` borrow from `scratch`, until it changes. */
 bool attach_parse_json(const char *line, size_t len, struct attach *out, struct buffer *scratch,
                        const char **why);
-/* One item of the query of /v1/attach and /v1/events: connection (repeatable), consumer, from, states,
- * gaps. `value`: borrowed until deliver_attach() returns. False with a sentence (static). */
+/* One item of the query of /v1/attach and /v1/events: connection (repeatable), consumer, from,
+ * states, gaps. `value`: borrowed until deliver_attach() returns. False with a sentence (static).
+ */
 bool attach_set(struct attach *a, const char *key, const char *value, const char **why);
-/* Lines from a consumer: {"ack":...}, {"send":...}. Bad ones are answered with {"error":...}. A line may
- * arrive in pieces; it ends with \n. Answers come with the next deliver_pump(). */
+/* Lines from a consumer: {"ack":...}, {"send":...}. Bad ones are answered with {"error":...}. A
+ * line may arrive in pieces; it ends with \n. Answers come with the next deliver_pump(). */
 void deliver_input(struct deliver *d, struct handle consumer, const void *bytes, size_t len);
-/* {"ack":...} lines for a named consumer, attached or not; the last may lack its \n. {"error":...} lines
- * go to `errors`. Returns how many acks were accepted. False in *known: no such consumer. */
+/* {"ack":...} lines for a named consumer, attached or not; the last may lack its \n. {"error":...}
+ * lines go to `errors`. Returns how many acks were accepted. False in *known: no such consumer. */
 uint32_t deliver_ack_lines(struct deliver *d, const char *consumer, const void *bytes, size_t len,
                            struct buffer *errors, bool *known);
 /* A send by who is no consumer (HTTP). `answered` is called exactly once, maybe from inside, unless
  * deliver_send_drop() comes first. 0 with a sentence when refused at once. */
-uint64_t deliver_send(struct deliver *d, const char *connection, const void *frame, size_t len, bool text,
-                      void (*answered)(void *to, const char *why, bool retry), void *to,
+uint64_t deliver_send(struct deliver *d, const char *connection, const void *frame, size_t len,
+                      bool text, void (*answered)(void *to, const char *why, bool retry), void *to,
                       const char **why);
 void deliver_send_drop(struct deliver *d, uint64_t send_id);
 void deliver_resume(struct deliver *d, struct handle consumer);
@@ -153,7 +157,8 @@ void deliver_detach(struct deliver *d, struct handle consumer);
 void deliver_pump(struct deliver *d);
 /* True when deliver_pump() has something to do. */
 bool deliver_wants_pump(const struct deliver *d);
-/* Drops what is over its age; consumers over theirs. Also gives back idle memory: once a second or so. */
+/* Drops what is over its age; consumers over theirs. Also gives back idle memory: once a second or
+ * so. */
 void deliver_expire(struct deliver *d, uint64_t wall_ms);
 
 struct deliver_stream_view {
@@ -162,7 +167,8 @@ struct deliver_stream_view {
     uint64_t appended_total, dropped_total, gaps_total;
     uint32_t consumers;            /* attached now */
 };
-bool deliver_stream_get(const struct deliver *d, struct handle stream, struct deliver_stream_view *out);
+bool deliver_stream_get(const struct deliver *d, struct handle stream,
+                        struct deliver_stream_view *out);
 struct deliver_consumer_view {
     char name[64];                 /* "" anonymous */
     bool attached;
@@ -170,7 +176,8 @@ struct deliver_consumer_view {
     uint64_t since_wall_ms;
 };
 /* Iteration as slots_next(). */
-bool deliver_consumer_next(const struct deliver *d, uint32_t *index, struct deliver_consumer_view *out);
+bool deliver_consumer_next(const struct deliver *d, uint32_t *index,
+                           struct deliver_consumer_view *out);
 bool deliver_consumer_forget(struct deliver *d, const char *name);
 
 #endif

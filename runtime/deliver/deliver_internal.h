@@ -4,6 +4,7 @@
 
 #include "base/assert.h"
 #include "deliver/deliver.h"
+#include "deliver/envelope.h"
 #include "frame/json.h"
 
 #define NAME_BYTES 64                 /* of connections and consumers, NUL included */
@@ -14,11 +15,12 @@
 #define STREAMS_MAX (1u << 20)
 #define ANSWERS_BYTES_MAX ((size_t)256 << 10) /* unread answers of one attachment */
 #define BATCH_BYTES_MAX ((size_t)64 << 10)    /* lines handed to a sink at once, one line apart */
-/* Without a named consumer nobody holds the backlog; the newest part stays for one who comes late. */
+/* Without a named consumer nobody holds the backlog; the newest part stays for one who comes late.
+ */
 #define UNCLAIMED_BYTES_MAX ((uint64_t)1 << 20)
 #define BACKLOG_BYTES_DEFAULT ((uint64_t)64 << 20)
 
-/* --- memory of lines: segments.c ------------------------------------------------------------------ */
+/* --- memory of lines: segments.c -------------------------------------------------------------- */
 
 #define SEGMENT_CLASSES 4 /* 1, 4, 16 and 64 KiB */
 #define SEGMENT_ALONE 0xff /* made for one long line */
@@ -40,7 +42,7 @@ struct segment *segment__take(struct segment_pool *p, uint8_t class, size_t len)
 void segment__give(struct segment_pool *p, struct segment *s);
 void segment_pool__deinit(struct segment_pool *p);
 
-/* --- streams: stream.c ------------------------------------------------------------------------------ */
+/* --- streams: stream.c ------------------------------------------------------------------------ */
 
 enum record_kind { RECORD_FRAME, RECORD_GAP, RECORD_STATE };
 
@@ -116,7 +118,7 @@ void stream__trim(struct deliver *d, struct stream *s);
 void stream__destroy(struct deliver *d, struct stream *s);
 void stream__expire(struct deliver *d, struct stream *s, uint64_t wall_ms);
 
-/* --- consumers: consumer.c, pump.c --------------------------------------------------------------------- */
+/* --- consumers: consumer.c, pump.c ------------------------------------------------------------ */
 
 struct consumer {
     struct handle self;
@@ -155,8 +157,8 @@ void consumer__destroy(struct deliver *d, struct consumer *c);
 /* Subscriptions of all consumers whose patterns match a new stream. */
 bool consumer__join_stream(struct deliver *d, struct stream *s);
 void sub__destroy(struct deliver *d, struct sub *sub);
-/* An ack's place: NULL with what is wrong (static); NULL without when it is older than this epoch, which
- * is no mistake and changes nothing. */
+/* An ack's place: NULL with what is wrong (static); NULL without when it is older than this epoch,
+ * which is no mistake and changes nothing. */
 struct sub *consumer__ack_find(struct deliver *d, struct consumer *c, const char *connection,
                                uint64_t epoch, uint64_t offset, const char **why);
 void sub__ack(struct deliver *d, struct sub *sub, uint64_t offset);
@@ -170,7 +172,7 @@ void stream__wake(struct deliver *d, struct stream *s, uint64_t bytes);
 /* Queues one line; marks the attachment as flooded when it does not fit. */
 void attachment__answer(struct deliver *d, struct attachment *a, const struct buffer *line);
 
-/* --- sends: send.c ------------------------------------------------------------------------------------ */
+/* --- sends: send.c ---------------------------------------------------------------------------- */
 
 struct send {
     struct handle self;
@@ -180,18 +182,21 @@ struct send {
     void (*answered)(void *to, const char *why, bool retry);
     void *to;
 };
-void send__from_consumer(struct deliver *d, struct attachment *a, const char *id, const char *connection,
-                         const void *frame, size_t len, bool text);
+void send__from_consumer(struct deliver *d, struct attachment *a, const char *id,
+                         const char *connection, const void *frame, size_t len, bool text);
 void send__drop_all(struct deliver *d, struct attachment *a);
 
-/* --- lines from consumers: input.c ------------------------------------------------------------------- */
+/* --- lines from consumers: input.c ------------------------------------------------------------ */
 
 bool input__init(struct deliver *d);
 
-/* --------------------------------------------------------------------------------------------------------- */
+/* --------------------------------------------------------------------------------------------- */
 
 struct deliver {
     uint64_t epoch, wall_ms;        /* wall: the newest that was told */
+    /* Streams that are added count on from here: a name that comes back must not use an offset
+     * again. */
+    uint64_t offset_floor;
     struct deliver_options options;
     struct deliver_port port;
     struct slots streams, consumers, attachments, sends;
@@ -199,6 +204,7 @@ struct deliver {
     uint32_t bucket_count;          /* a power of two */
     struct segment_pool pool;
     struct buffer scratch;          /* the line being built */
+    struct envelope_clock clock;
     struct buffer decoded;          /* base64 of a send */
     struct json_paths input_paths;
     struct attachment *ready_first, *ready_last;

@@ -1,5 +1,5 @@
-/* Envelope: builds lines. Text from outside is escaped here or was proven to be JSON by the frame path;
- * nothing else may put bytes between two line ends. */
+/* Envelope: builds lines. Text from outside is escaped here or was proven to be JSON by the frame
+ * path; nothing else may put bytes between two line ends. */
 #include "deliver/envelope.h"
 
 #include <inttypes.h>
@@ -12,6 +12,7 @@
 
 static bool append_text(struct buffer *out, const char *key, const char *text);
 static bool append_time(struct buffer *out, uint64_t wall_ms);
+static bool append_clock(struct buffer *out, struct envelope_clock *clock, uint64_t wall_ms);
 static bool append_take(struct buffer *out, const struct deliver_frame *frame);
 static bool append_field(struct buffer *out, const struct field_value *v, bool is_json);
 static bool field_is_shown(const struct field_value *v, bool is_json);
@@ -27,8 +28,8 @@ bool envelope_event_head(struct buffer *out, const char *connection, uint64_t ep
            buffer_printf(out, ",\"epoch\":%" PRIu64 ",\"offset\":", epoch);
 }
 
-bool envelope_event(struct buffer *out, const char *head, size_t head_len, uint64_t offset,
-                    const struct deliver_frame *frame)
+bool envelope_event(struct buffer *out, struct envelope_clock *clock, const char *head,
+                    size_t head_len, uint64_t offset, const struct deliver_frame *frame)
 {
     char digits[20];
     size_t n = sizeof digits;
@@ -40,7 +41,7 @@ bool envelope_event(struct buffer *out, const char *head, size_t head_len, uint6
     if (!buffer_reserve(out, head_len + frame->len + 256)) return false;
     bool ok = buffer_append(out, head, head_len) &&
               buffer_append(out, digits + n, sizeof digits - n) && LITERAL(out, ",\"at\":") &&
-              append_time(out, frame->wall_ms);
+              append_clock(out, clock, frame->wall_ms);
     if (ok && frame->fields && frame->rules) ok = append_take(out, frame);
     if (!ok) return false;
     if (frame->json && !frame->malformed) {
@@ -79,7 +80,8 @@ bool envelope_state(struct buffer *out, const char *connection, const struct del
 bool envelope_hello(struct buffer *out, const char *consumer, const char *backlog)
 {
     bool ok = LITERAL(out, "{\"hello\":{\"version\":1,\"consumer\":");
-    ok = ok && (consumer ? text_json_string(out, consumer, strlen(consumer)) : LITERAL(out, "null"));
+    ok =
+        ok && (consumer ? text_json_string(out, consumer, strlen(consumer)) : LITERAL(out, "null"));
     return ok && LITERAL(out, ",") && append_text(out, "backlog", backlog) && LITERAL(out, "}}\n");
 }
 
@@ -133,6 +135,27 @@ static bool append_time(struct buffer *out, uint64_t wall_ms)
     timestamp_format(wall_ms, text);
     return buffer_append_char(out, '"') && buffer_append_text(out, text) &&
            buffer_append_char(out, '"');
+}
+
+/* As append_time(), with the calendar's part kept from the last call. */
+static bool append_clock(struct buffer *out, struct envelope_clock *clock, uint64_t wall_ms)
+{
+    unsigned ms = (unsigned)(wall_ms % 1000);
+    if (wall_ms == 0) return append_time(out, 0);
+    if (wall_ms / 1000 != clock->second) {
+        char text[TIMESTAMP_TEXT_MAX];
+        timestamp_format(wall_ms, text);
+        char *dot = strrchr(text, '.');
+        ASSERT(dot != NULL);
+        size_t len = (size_t)(dot - text) + 1;
+        memcpy(clock->text, text, len);
+        clock->text[len] = 0;
+        clock->second = wall_ms / 1000;
+    }
+    char rest[] = { (char)('0' + ms / 100), (char)('0' + ms / 10 % 10), (char)('0' + ms % 10), 'Z',
+                    '"' };
+    return buffer_append_char(out, '"') && buffer_append_text(out, clock->text) &&
+           buffer_append(out, rest, sizeof rest);
 }
 
 static bool append_take(struct buffer *out, const struct deliver_frame *frame)

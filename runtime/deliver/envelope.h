@@ -1,5 +1,6 @@
-/* Envelope: the NDJSON lines that consumers read (design.md section 9), one function per line. Pure:
- * appends to a buffer, knows no stream and no consumer. All return false over the buffer's limit. */
+/* Envelope: the NDJSON lines that consumers read (design.md section 9), one function per line.
+ * Pure: appends to a buffer, knows no stream and no consumer. All return false over the buffer's
+ * limit. */
 #ifndef HOLDFAST_DELIVER_ENVELOPE_H
 #define HOLDFAST_DELIVER_ENVELOPE_H
 
@@ -7,9 +8,15 @@
 
 /* {"event":{"connection":"...","epoch":N,"offset": */
 bool envelope_event_head(struct buffer *out, const char *connection, uint64_t epoch);
+/* The text of the newest second: frames come many a second, and a calendar costs more than the rest
+ * of a line. Zeroed at first. */
+struct envelope_clock {
+    uint64_t second; /* of Unix time */
+    char text[32];   /* "2026-11-22T10:00:00." */
+};
 /* The whole line, from a head made before. */
-bool envelope_event(struct buffer *out, const char *head, size_t head_len, uint64_t offset,
-                    const struct deliver_frame *frame);
+bool envelope_event(struct buffer *out, struct envelope_clock *clock, const char *head,
+                    size_t head_len, uint64_t offset, const struct deliver_frame *frame);
 struct envelope_gap {
     const char *connection;
     uint64_t epoch, after;

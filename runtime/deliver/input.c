@@ -1,5 +1,6 @@
-/* Input: the lines that consumers write. Every byte is hostile: a line is bounded, checked to its end as
- * JSON before anything in it is believed, and a bad one is answered and costs nothing else. */
+/* Input: the lines that consumers write. Every byte is hostile: a line is bounded, checked to its
+ * end as JSON before anything in it is believed, and a bad one is answered and costs nothing else.
+ */
 #include <string.h>
 
 #include "crypto/digest.h"
@@ -162,7 +163,8 @@ static void take_send(struct deliver *d, struct writer *w, const struct field_va
     bool text;
     const char *why = NULL;
     if (!w->a) why = "a send needs an attachment, or POST /v1/connections/NAME/send";
-    else if (!name_get(&items[SEND_ID], id, sizeof id)) why = "send.id is no text of 1 to 128 bytes";
+    else if (!name_get(&items[SEND_ID], id, sizeof id))
+        why = "send.id is no text of 1 to 128 bytes";
     if (why) {
         complain(d, w, why, expected);
         return;

@@ -1,6 +1,7 @@
 /* Pump: moves lines from streams to the sinks of attached consumers. Owns the lists of who has
- * something to read, so that a turn costs what there is to do and not what is configured. A reader that
- * blocks keeps its place in the streams; only its own attachment ends when it falls too far behind. */
+ * something to read, so that a turn costs what there is to do and not what is configured. A reader
+ * that blocks keeps its place in the streams; only its own attachment ends when it falls too far
+ * behind. */
 #include <string.h>
 
 #include "deliver/deliver_internal.h"
@@ -156,7 +157,8 @@ static bool sub_pump(struct deliver *d, struct attachment *a, struct sub *sub)
             !attachment_write(a, s->state_line.data, s->state_line.len))
             return false;
         sub->state_due = false;
-        sub->states_from = s->end_seq; /* what was recorded since the attachment is older or the same */
+        sub->states_from =
+            s->end_seq; /* what was recorded since the attachment is older or the same */
     }
     if (sub->gap_due) {
         if (!sub_tell_gap(d, a, sub)) return false;

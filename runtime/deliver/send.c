@@ -1,5 +1,5 @@
-/* Sends: each {"send":...} has one place here until its one answer. The runtime knows it by a number,
- * its consumer by an id of its own. */
+/* Sends: each {"send":...} has one place here until its one answer. The runtime knows it by a
+ * number, its consumer by an id of its own. */
 #include <string.h>
 
 #include "base/text.h"
@@ -7,10 +7,11 @@
 #include "deliver/envelope.h"
 
 static void send_unlink(struct send *send);
-static void refuse(struct deliver *d, struct attachment *a, const char *id, const char *why, bool retry);
+static void refuse(struct deliver *d, struct attachment *a, const char *id, const char *why,
+                   bool retry);
 
-uint64_t deliver_send(struct deliver *d, const char *connection, const void *frame, size_t len, bool text,
-                      void (*answered)(void *to, const char *why, bool retry), void *to,
+uint64_t deliver_send(struct deliver *d, const char *connection, const void *frame, size_t len,
+                      bool text, void (*answered)(void *to, const char *why, bool retry), void *to,
                       const char **why)
 {
     struct handle h = HANDLE_NONE;
@@ -51,12 +52,13 @@ void deliver_send_answer(struct deliver *d, uint64_t send_id, const char *why, b
         refuse(d, answered.by, answered.id, why, retry);
     } else {
         buffer_clear(&d->scratch);
-        if (envelope_sent(&d->scratch, answered.id)) attachment__answer(d, answered.by, &d->scratch);
+        if (envelope_sent(&d->scratch, answered.id))
+            attachment__answer(d, answered.by, &d->scratch);
     }
 }
 
-void send__from_consumer(struct deliver *d, struct attachment *a, const char *id, const char *connection,
-                         const void *frame, size_t len, bool text)
+void send__from_consumer(struct deliver *d, struct attachment *a, const char *id,
+                         const char *connection, const void *frame, size_t len, bool text)
 {
     struct handle h = HANDLE_NONE;
     if (!a->can_send) {
@@ -100,7 +102,8 @@ static void send_unlink(struct send *send)
     a->send_count--;
 }
 
-static void refuse(struct deliver *d, struct attachment *a, const char *id, const char *why, bool retry)
+static void refuse(struct deliver *d, struct attachment *a, const char *id, const char *why,
+                   bool retry)
 {
     buffer_clear(&d->scratch);
     if (envelope_refused(&d->scratch, id, why, retry)) attachment__answer(d, a, &d->scratch);

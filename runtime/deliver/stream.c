@@ -1,6 +1,6 @@
 /* Streams: one connection's frames and gaps in acceptance order, kept as finished NDJSON lines in
- * segments, so that a frame is built once and written to every consumer from where it lies. Owns the
- * bounds by size and age. States pass through it only for readers that are attached. */
+ * segments, so that a frame is built once and written to every consumer from where it lies. Owns
+ * the bounds by size and age. States pass through it only for readers that are attached. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,8 +14,8 @@
 
 static bool hash_insert(struct deliver *d, struct stream *s);
 static void hash_remove(struct deliver *d, struct stream *s);
-static bool stream_store(struct deliver *d, struct stream *s, enum record_kind kind, uint64_t wall_ms,
-                         const struct buffer *line);
+static bool stream_store(struct deliver *d, struct stream *s, enum record_kind kind,
+                         uint64_t wall_ms, const struct buffer *line);
 static bool records_grow(struct stream *s);
 static void release_head(struct deliver *d, struct stream *s);
 static void drop_head(struct deliver *d, struct stream *s, const char *cause);
@@ -35,6 +35,7 @@ struct handle deliver_stream_add(struct deliver *d, const char *connection,
     s->self = h;
     text_copy(s->name, sizeof s->name, connection, strlen(connection));
     s->drop_cause = "";
+    s->last_offset = d->offset_floor;
     buffer_init(&s->state_line, 0);
     deliver_stream_set_limits(d, h, limits);
 
@@ -70,6 +71,7 @@ void deliver_stream_remove(struct deliver *d, struct handle stream)
     struct stream *s = stream__get(d, stream);
     if (!s) return;
     deliver_pump(d); /* what was accepted before the removal still goes out */
+    if (s->last_offset > d->offset_floor) d->offset_floor = s->last_offset;
     hash_remove(d, s);
     stream__destroy(d, s);
 }
@@ -81,7 +83,8 @@ enum deliver_result deliver_append(struct deliver *d, struct handle stream,
     ASSERT(s != NULL);
     d->wall_ms = frame->wall_ms;
     buffer_clear(&d->scratch);
-    if (!envelope_event(&d->scratch, s->event_head, s->event_head_len, s->last_offset + 1, frame))
+    if (!envelope_event(&d->scratch, &d->clock, s->event_head, s->event_head_len,
+                        s->last_offset + 1, frame))
         return DELIVER_FULL;
     if (!make_room(d, s, record_bytes(d->scratch.len))) return DELIVER_FULL;
     s->last_offset++;
@@ -91,7 +94,6 @@ enum deliver_result deliver_append(struct deliver *d, struct handle stream,
     }
     s->last_wall_ms = frame->wall_ms;
     s->appended_total++;
-    s->frames++;
     if (d->scratch.capacity > SEGMENTS_POOLED_BYTES_MAX) {
         buffer_clear(&d->scratch);
         buffer_trim(&d->scratch, BATCH_BYTES_MAX);
@@ -147,7 +149,8 @@ void deliver_state(struct deliver *d, struct handle stream, const struct deliver
     stream_store(d, s, RECORD_STATE, d->wall_ms, &s->state_line);
 }
 
-bool deliver_stream_get(const struct deliver *d, struct handle stream, struct deliver_stream_view *out)
+bool deliver_stream_get(const struct deliver *d, struct handle stream,
+                        struct deliver_stream_view *out)
 {
     const struct stream *s = stream__get(d, stream);
     if (!s) return false;
@@ -220,7 +223,7 @@ void stream__trim(struct deliver *d, struct stream *s)
         const struct record *r = stream__record(s, s->first_seq);
         if (s->first_seq >= read_to) return;
         if (r->kind == RECORD_STATE || s->named == 0) {
-            if (r->kind != RECORD_STATE && s->bytes <= unclaimed_max) return;
+            if (r->kind != RECORD_STATE && (s->bytes <= unclaimed_max || s->frames <= 1)) return;
         } else if (r->kind == RECORD_FRAME ? r->offset > acked : r->offset >= acked) {
             return;
         }
@@ -286,8 +289,8 @@ static void hash_remove(struct deliver *d, struct stream *s)
     *at = s->hash_next;
 }
 
-static bool stream_store(struct deliver *d, struct stream *s, enum record_kind kind, uint64_t wall_ms,
-                         const struct buffer *line)
+static bool stream_store(struct deliver *d, struct stream *s, enum record_kind kind,
+                         uint64_t wall_ms, const struct buffer *line)
 {
     ASSERT(line->len > 0);
     if (s->end_seq - s->first_seq == s->capacity && !records_grow(s)) return false;
@@ -306,6 +309,7 @@ static bool stream_store(struct deliver *d, struct stream *s, enum record_kind k
     memcpy(tail->bytes + tail->used, line->data, line->len);
     tail->used += (uint32_t)line->len;
     tail->records++;
+    if (kind == RECORD_FRAME) s->frames++;
     s->end_seq++;
     s->bytes += record_bytes(line->len);
     if (s->reading) stream__wake(d, s, line->len);

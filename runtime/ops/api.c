@@ -66,7 +66,8 @@ int api__request(struct client *c, uint64_t body_len)
     int refused = guard__check(c, r && !r->scope, &what, &expected);
     if (!refused && !r) {
         refused = status;
-        what = status == 404 ? "there is nothing at this address" : "this address has another method";
+        what =
+            status == 404 ? "there is nothing at this address" : "this address has another method";
         expected = status == 404 ? "an address under /v1" : "GET or POST";
     }
     if (!refused && c->scope < r->scope) {
@@ -188,7 +189,8 @@ static int get_journal(struct client *c, const char *name)
     if (query_get(c, "limit", text, sizeof text)) limit = (uint32_t)strtoul(text, NULL, 10);
     buffer_init(&out, ANSWER_BYTES_MAX);
     bool ok = buffer_append_text(&out, "{\"connection\":") &&
-              text_json_string(&out, name, strlen(name)) && buffer_append_text(&out, ",\"journal\":[");
+              text_json_string(&out, name, strlen(name)) &&
+              buffer_append_text(&out, ",\"journal\":[");
     for (uint32_t i = 0; ok && i < limit && runtime_journal(c->ops->rt, h, i, &entry); i++)
         ok = (i == 0 || buffer_append_char(&out, ',')) && journal__entry_json(&out, &entry);
     ok = ok && buffer_append_text(&out, "]}\n");
@@ -220,8 +222,8 @@ static int post_send(struct client *c, const char *name)
         return http__refuse(c, 400, "the frame is not JSON", SEND_BYTES_EXPECTED);
     if (handle_is_none(runtime_find(c->ops->rt, name))) return answer_view(c, 200, HANDLE_NONE);
     /* The answer may come from inside, before the number is known here. */
-    uint64_t id = deliver_send(c->ops->deliver, name, c->body.data, c->body.len, text, send_answered,
-                               c, &why);
+    uint64_t id = deliver_send(c->ops->deliver, name, c->body.data, c->body.len, text,
+                               send_answered, c, &why);
     if (id && c->in_request && !c->answering) c->send_id = id;
     if (!id) return http__refuse(c, 503, why, "try again later");
     return 0;
@@ -267,7 +269,8 @@ static int post_ack(struct client *c, const char *name)
     if (c->own_consumer && strcmp(c->own_consumer, consumer) != 0)
         return http__refuse(c, 403, "this token belongs to another consumer", "its own name");
     buffer_init(&out, ANSWER_BYTES_MAX);
-    uint32_t count = deliver_ack_lines(c->ops->deliver, consumer, c->body.data, c->body.len, &out, &known);
+    uint32_t count =
+        deliver_ack_lines(c->ops->deliver, consumer, c->body.data, c->body.len, &out, &known);
     int result;
     if (!known) {
         result = http__refuse(c, 404, "no such consumer", "one that attached before");
@@ -394,7 +397,8 @@ static void send_answered(void *to, const char *why, bool retry)
                         text_json_string(&out, why, strlen(why)) &&
                         buffer_printf(&out, ",\"retry\":%s}}\n", retry ? "true" : "false")
                   : buffer_append_text(&out, "{\"sent\":true}\n");
-    if (!ok || http__answer(c, why ? retry ? 503 : 409 : 200, "application/json", out.data, out.len) != 0) {
+    if (!ok || http__answer(c, why ? retry ? 503 : 409 : 200, "application/json", out.data,
+                            out.len) != 0) {
         c->closing = true;
         client__touch(c);
     }

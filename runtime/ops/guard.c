@@ -1,6 +1,6 @@
-/* Guard: who may ask for what. On the UNIX socket the file's mode decided already; on TCP every request
- * shows a token, names a host that is ours (or a page elsewhere could have a browser's name rebound to
- * us), and comes from no foreign page. */
+/* Guard: who may ask for what. On the UNIX socket the file's mode decided already; on TCP every
+ * request shows a token, names a host that is ours (or a page elsewhere could have a browser's name
+ * rebound to us), and comes from no foreign page. */
 #include <string.h>
 #include <strings.h>
 

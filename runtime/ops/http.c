@@ -1,6 +1,6 @@
-/* HTTP and WebSocket: libwebsockets' callbacks. Owns nothing of its own: a client hangs on its wsi from
- * adoption to LWS_CALLBACK_WSI_DESTROY. Only calls that libwebsockets allows at that moment are made:
- * a wrong one aborts the process. */
+/* HTTP and WebSocket: libwebsockets' callbacks. Owns nothing of its own: a client hangs on its wsi
+ * from adoption to LWS_CALLBACK_WSI_DESTROY. Only calls that libwebsockets allows at that moment
+ * are made: a wrong one aborts the process. */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -8,7 +8,8 @@
 #include "deliver/envelope.h"
 #include "ops/ops_internal.h"
 
-static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len);
+static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
+                  size_t len);
 static int on_request(struct client *c);
 static int on_writeable(struct client *c);
 static int on_lines_writeable(struct client *c);
@@ -90,7 +91,8 @@ int http__stream(struct client *c)
     return 0;
 }
 
-static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len)
+static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
+                  size_t len)
 {
     struct client *c = NULL;
     (void)user;
@@ -105,7 +107,8 @@ static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *user,
     case LWS_CALLBACK_HTTP_BODY_COMPLETION:
     case LWS_CALLBACK_HTTP_WRITEABLE:
         c = lws_get_opaque_user_data(wsi);
-        if (!c || c->closing) return -1; /* a stream that somebody upgraded to, or one on its way out */
+        if (!c || c->closing)
+            return -1; /* a stream that somebody upgraded to, or one on its way out */
         c->wsi = wsi;
         /* A body that trickles in does not count as life: a request has its time as a whole. */
         if (reason != LWS_CALLBACK_HTTP_BODY) c->active_ms = uv_now(c->ops->loop);
@@ -127,7 +130,8 @@ static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *user,
 
     switch (reason) {
     case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE:
-        if (strcmp(in, "websocket") != 0) return -1; /* h2c: our clients do not hang on its streams */
+        if (strcmp(in, "websocket") != 0)
+            return -1; /* h2c: our clients do not hang on its streams */
         c->at_once = true;
         c->attach_ok = request_read(c) && api__upgrade(c);
         c->at_once = false;
@@ -258,14 +262,16 @@ static bool request_read(struct client *c)
 
 static int head_write(struct client *c, int status, const char *type, uint64_t len)
 {
-    uint8_t head[LWS_PRE + 1024], *start = head + LWS_PRE, *at = start, *end = head + sizeof head - 1;
+    uint8_t head[LWS_PRE + 1024], *start = head + LWS_PRE, *at = start,
+                                  *end = head + sizeof head - 1;
     if (lws_add_http_common_headers(c->wsi, (unsigned)status, type, len, &at, end) ||
-        lws_add_http_header_by_name(c->wsi, (const uint8_t *)"cache-control:",
-                                    (const uint8_t *)"no-store", 8, &at, end) ||
+        lws_add_http_header_by_name(
+            c->wsi, (const uint8_t *)"cache-control:", (const uint8_t *)"no-store", 8, &at, end) ||
         lws_add_http_header_by_name(c->wsi, (const uint8_t *)"x-content-type-options:",
                                     (const uint8_t *)"nosniff", 7, &at, end) ||
         (c->last && len != LWS_ILLEGAL_HTTP_CONTENT_LEN &&
-         lws_add_http_header_by_token(c->wsi, WSI_TOKEN_CONNECTION, (const uint8_t *)"close", 5, &at, end)) ||
+         lws_add_http_header_by_token(c->wsi, WSI_TOKEN_CONNECTION, (const uint8_t *)"close", 5,
+                                      &at, end)) ||
         (status == 401 && lws_add_http_header_by_name(c->wsi, (const uint8_t *)"www-authenticate:",
                                                       (const uint8_t *)"Bearer", 6, &at, end)))
         return -1;

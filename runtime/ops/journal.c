@@ -21,7 +21,8 @@ bool journal__entry_json(struct buffer *out, const struct journal_entry *e)
                             timestamp_format(e->wall_ms, at), e->generation) &&
               append(out, "kind", kind_names[e->kind]);
     if (ok && e->kind == JOURNAL_STATE)
-        ok = append(out, "from", conn_state_name(e->from)) && append(out, "to", conn_state_name(e->to));
+        ok = append(out, "from", conn_state_name(e->from)) &&
+             append(out, "to", conn_state_name(e->to));
     if (ok && e->kind == JOURNAL_DECISION) ok = decision_json(out, &e->decision);
     if (ok && e->file[0]) ok = append(out, "file", e->file);
     return ok && append(out, "text", e->text) && buffer_append_char(out, '}');

@@ -1,5 +1,5 @@
-/* Listeners: our own descriptors, because libwebsockets cannot be given one and because a first byte
- * decides what speaks. Owns the socket file and its lock. */
+/* Listeners: our own descriptors, because libwebsockets cannot be given one and because a first
+ * byte decides what speaks. Owns the socket file and its lock. */
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -64,7 +64,8 @@ bool listen__tcp(struct ops *ops, const char *address, char *why, size_t why_byt
     int one = 1;
     if (!address_parse(address, &at, &len)) {
         snprintf(why, why_bytes,
-                 "not an address to listen on: %s (expected 127.0.0.1:7600 or [::1]:7600)", address);
+                 "not an address to listen on: %s (expected 127.0.0.1:7600 or [::1]:7600)",
+                 address);
         return false;
     }
     int fd = socket(at.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -170,7 +171,8 @@ static bool stale_remove(const char *path, char *why, size_t why_bytes)
         return false;
     }
     if (error == ECONNREFUSED && unlink(path) == 0) return true;
-    snprintf(why, why_bytes, "cannot tell whether somebody listens at %s: %s", path, strerror(error));
+    snprintf(why, why_bytes, "cannot tell whether somebody listens at %s: %s", path,
+             strerror(error));
     return false;
 }
 

@@ -128,13 +128,16 @@ static bool take_first_line(struct client *c, const char *bytes, size_t len, siz
     }
     if (!end) return false;
     *used = part;
-    bool ok = attach_parse_json((const char *)c->body.data, c->body.len, &c->attach, &c->query, &why);
+    bool ok =
+        attach_parse_json((const char *)c->body.data, c->body.len, &c->attach, &c->query, &why);
     c->attach.can_send = true;
     if (ok) ok = lines__attach(c, &why);
     buffer_clear(&c->body);
     buffer_trim(&c->body, 0);
     if (!ok)
-        refuse(c, why, "{\"attach\":{\"consumer\":\"NAME\",\"connections\":[\"PATTERN\"],\"from\":\"cursor\"}}");
+        refuse(c, why,
+               "{\"attach\":{\"consumer\":\"NAME\",\"connections\":[\"PATTERN\"],\"from\":"
+               "\"cursor\"}}");
     return ok;
 }
 

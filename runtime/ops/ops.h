@@ -1,7 +1,8 @@
-/* Ops: the local API. One UNIX socket (mode 0600, no token asked) and one TCP address (a token always
- * asked, Host and Origin checked). Speaks HTTP and WebSocket through libwebsockets as a server, and
- * NDJSON itself where the first byte on the UNIX socket is '{'. Talks to connections through views and
- * orders of runtime.h, to frames through deliver.h. Loop thread only; blocks on nothing.
+/* Ops: the local API. One UNIX socket (mode 0600, no token asked) and one TCP address (a token
+ * always asked, Host and Origin checked). Speaks HTTP and WebSocket through libwebsockets as a
+ * server, and NDJSON itself where the first byte on the UNIX socket is '{'. Talks to connections
+ * through views and orders of runtime.h, to frames through deliver.h. Loop thread only; blocks on
+ * nothing.
  *
  * GET  /v1/connections            GET  /v1/connections/NAME        GET /v1/connections/NAME/journal
  * POST /v1/connections/NAME/{stop,start,restart,send}              POST /v1/reload
@@ -17,26 +18,28 @@
 
 struct ops; /* opaque */
 
-/* Each includes the ones before. Consume: attach, acknowledge and send. Operate: stop, start, reload. */
+/* Each includes the ones before. Consume: attach, acknowledge and send. Operate: stop, start,
+ * reload. */
 enum ops_scope { OPS_READ = 1, OPS_CONSUME, OPS_OPERATE };
 
 struct ops_token {
     struct secret *secret;   /* ops takes its own reference */
     enum ops_scope scope;
-    const char *consumer;    /* NULL: any; else the only name it may attach and acknowledge as. Copied */
+    const char *consumer;    /* NULL: any; else the only name it may use. Copied */
 };
 
 #define OPS_TOKENS_MAX 32
 
 struct ops_options {
     const char *unix_path;   /* NULL: no UNIX socket */
-    const char *http;        /* "127.0.0.1:7600", "[::1]:7600", "localhost:7600"; port 0: any. NULL: none */
+    const char *http;        /* "127.0.0.1:7600", "[::1]:7600"; port 0: any. NULL: no TCP */
     const struct ops_token *tokens;
     uint32_t token_count;    /* none: TCP answers /healthz and /readyz alone */
     uint32_t clients_max;    /* connected at once; 0: 1024 */
     uint64_t head_ms;        /* from connect to a whole request or first line; 0: 10 s */
-    uint64_t idle_ms;        /* of a client that asks for nothing; attachments are never idle; 0: 60 s */
-    size_t queue_bytes_max;  /* lines queued for one attachment before it counts as slow; 0: 256 KiB */
+    uint64_t idle_ms; /* of a client that asks for nothing; attachments are never idle; 0: 60 s */
+    size_t
+        queue_bytes_max; /* lines queued for one attachment before it counts as slow; 0: 256 KiB */
     void *self;              /* of the functions below; all but log may be NULL */
     void (*log)(void *self, enum log_level level, const char *text);
     /* Reads policies and configuration again. `policy` NULL: all. Problems: lines of text. */
@@ -45,12 +48,13 @@ struct ops_options {
     bool (*ready)(void *self);
 };
 
-/* Listens when it returns. NULL with a sentence. runtime, deliver: borrowed until ops_close() is done;
- * deliver_pump() is called before each poll, so that the driver may but need not. */
+/* Listens when it returns. NULL with a sentence; the loop must then still run until it is empty, or
+ * what was begun is leaked. runtime, deliver: borrowed until ops_close() is done; deliver_pump() is
+ * called before each poll, so that the driver may but need not. */
 struct ops *ops_create(uv_loop_t *loop, struct runtime *rt, struct deliver *d,
                        const struct ops_options *options, char *why, size_t why_bytes);
-/* Detaches all, closes every socket. `closed` (may be NULL) is called once all of it is gone, from the
- * loop, which must go on running until then; `ops` is freed before. */
+/* Detaches all, closes every socket. `closed` (may be NULL) is called once all of it is gone, from
+ * the loop, which must go on running until then; `ops` is freed before. */
 void ops_close(struct ops *ops, void (*closed)(void *to), void *to);
 /* As listened on: "127.0.0.1:43211"; "" without TCP. */
 const char *ops_http_address(const struct ops *ops);

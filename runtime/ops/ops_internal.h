@@ -114,7 +114,7 @@ struct ops {
     void *closed_to;
 };
 
-/* --- server.c ---------------------------------------------------------------------------------------- */
+/* --- server.c --------------------------------------------------------------------------------- */
 
 void ops__log(struct ops *ops, enum log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -126,7 +126,7 @@ void client__touch(struct client *c);
 struct poller *poller__open(struct ops *ops, int fd, void *owner, int events, uv_poll_cb on_ready);
 void poller__close(struct poller *p);
 
-/* --- listen.c ----------------------------------------------------------------------------------------- */
+/* --- listen.c --------------------------------------------------------------------------------- */
 
 bool listen__unix(struct ops *ops, const char *path, char *why, size_t why_bytes);
 bool listen__tcp(struct ops *ops, const char *address, char *why, size_t why_bytes);
@@ -134,14 +134,14 @@ void listen__pause(struct ops *ops);
 void listen__go_on(struct ops *ops);
 void listen__close(struct ops *ops);
 
-/* --- ndjson.c ------------------------------------------------------------------------------------------ */
+/* --- ndjson.c --------------------------------------------------------------------------------- */
 
 /* Waits for the first byte of a client of the UNIX socket. */
 void ndjson__peek(struct client *c);
 void ndjson__flush(struct client *c);
 void ndjson__end(struct client *c);
 
-/* --- lines.c: what the three kinds of attachment have in common ------------------------------------------- */
+/* --- lines.c: what the three kinds of attachment have in common ------------------------------- */
 
 /* False with a sentence: not attached. */
 bool lines__attach(struct client *c, const char **why);
@@ -150,12 +150,13 @@ void lines__detach(struct client *c);
 void lines__drained(struct client *c);
 size_t lines__queued(const struct client *c);
 
-/* --- http.c: libwebsockets' callbacks ------------------------------------------------------------------------ */
+/* --- http.c: libwebsockets' callbacks --------------------------------------------------------- */
 
 extern const struct lws_protocols http__protocols[];
 /* Moves the descriptor to libwebsockets. The client may be gone afterwards. */
 void http__adopt(struct client *c);
-/* From the loop, never from one of libwebsockets' callbacks: the client is gone afterwards, or soon. */
+/* From the loop, never from one of libwebsockets' callbacks: the client is gone afterwards, or
+ * soon. */
 void http__end(struct client *c);
 /* Writes the head now and the body when the socket takes it. `body`: copied. */
 int http__answer(struct client *c, int status, const char *type, const void *body, size_t len);
@@ -163,17 +164,19 @@ int http__refuse(struct client *c, int status, const char *what, const char *exp
 /* Lines until the client goes: a head without a length. */
 int http__stream(struct client *c);
 
-/* --- api.c --------------------------------------------------------------------------------------------------- */
+/* --- api.c ------------------------------------------------------------------------------------ */
 
-/* The head of a request is here; `body_len`: announced, 0 for none. Returns what libwebsockets wants. */
+/* The head of a request is here; `body_len`: announced, 0 for none. Returns what libwebsockets
+ * wants. */
 int api__request(struct client *c, uint64_t body_len);
 int api__body_done(struct client *c);
 /* GET /v1/attach: true when it may become a WebSocket; otherwise it was refused. */
 bool api__upgrade(struct client *c);
 
-/* --- guard.c: who may ask for what ---------------------------------------------------------------------------- */
+/* --- guard.c: who may ask for what ------------------------------------------------------------ */
 
-/* 0: allowed, and c->scope says what. Otherwise a status with a sentence. `open`: needs no token. */
+/* 0: allowed, and c->scope says what. Otherwise a status with a sentence. `open`: needs no token.
+ */
 int guard__check(struct client *c, bool open, const char **what, const char **expected);
 bool guard__same(const void *a, size_t a_len, const void *b, size_t b_len);
 

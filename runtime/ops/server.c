@@ -1,6 +1,6 @@
-/* Server: creation and end of the local API, its clients, its one timer. Owns libwebsockets' context.
- * Deadlines of clients are judged here once a second on our own clock: a timer of libwebsockets that is
- * set from outside its callbacks may never fire. */
+/* Server: creation and end of the local API, its clients, its one timer. Owns libwebsockets'
+ * context. Deadlines of clients are judged here once a second on our own clock: a timer of
+ * libwebsockets that is set from outside its callbacks may never fire. */
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -18,10 +18,12 @@
 #define TICK_MS 250
 #define CLOSE_TURNS_MAX 400u
 
-/* libwebsockets has one emitter per process, without a pointer to anybody; the newest server has it. */
+/* libwebsockets has one emitter per process, without a pointer to anybody; the newest server has
+ * it. */
 static struct ops *emits_to;
 
-static bool tokens_copy(struct ops *ops, const struct ops_options *options, char *why, size_t why_bytes);
+static bool tokens_copy(struct ops *ops, const struct ops_options *options, char *why,
+                        size_t why_bytes);
 static bool lws_start(struct ops *ops, char *why, size_t why_bytes);
 static void on_emit(int level, const char *line);
 static void on_prepare(uv_prepare_t *handle);
@@ -85,8 +87,8 @@ void ops_close(struct ops *ops, void (*closed)(void *to), void *to)
     uv_close((uv_handle_t *)&ops->tick, on_own_closed);
     ops->handles += 2;
     if (ops->lws) lws_context_destroy(ops->lws);
-    /* On a loop of ours the first call only begins; the second may come when its handles are gone, which
-     * takes a turn or two of the loop. */
+    /* On a loop of ours the first call only begins; the second may come when its handles are gone,
+     * which takes a turn or two of the loop. */
     uv_timer_start(&ops->closer, on_closer, 0, 1);
 }
 
@@ -181,7 +183,8 @@ void poller__close(struct poller *p)
     uv_close((uv_handle_t *)&p->handle, on_poller_closed);
 }
 
-static bool tokens_copy(struct ops *ops, const struct ops_options *options, char *why, size_t why_bytes)
+static bool tokens_copy(struct ops *ops, const struct ops_options *options, char *why,
+                        size_t why_bytes)
 {
     if (options->token_count > OPS_TOKENS_MAX) {
         snprintf(why, why_bytes, "more than %d tokens", OPS_TOKENS_MAX);
@@ -240,7 +243,8 @@ static void on_emit(int level, const char *line)
     if (emits_to && len) ops__log(emits_to, LOG_WARNING, "libwebsockets: %.*s", (int)len, line);
 }
 
-/* Before the loop polls: frames to their readers, readers' bytes to their sockets, ends to their end. */
+/* Before the loop polls: frames to their readers, readers' bytes to their sockets, ends to their
+ * end. */
 static void on_prepare(uv_prepare_t *handle)
 {
     struct ops *ops = handle->data;
@@ -277,7 +281,8 @@ static void client_judge(struct client *c, uint64_t now_ms)
         if (now_ms >= c->kill_ms) client_end(c);
         return;
     }
-    /* While an answer is under way libwebsockets does not look at what comes in, its end included. */
+    /* While an answer is under way libwebsockets does not look at what comes in, its end included.
+     */
     if (c->wsi && (c->kind == CLIENT_EVENTS || c->send_id) && peer_is_gone(c)) {
         client_end(c);
         return;

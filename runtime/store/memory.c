@@ -1,5 +1,6 @@
 /* Memory store: accepts every write and answers it with success at the next poll. Owns the queue of
- * answers and nothing else: nothing is kept, and kind() says so. Never answers from inside submit(). */
+ * answers and nothing else: nothing is kept, and kind() says so. Never answers from inside
+ * submit(). */
 #include "store/store.h"
 
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* modules: deliver store engine frame crypto base */
-/* deliver/ and the memory store as a Lua module: consumers with sinks that keep what they are given, a
- * port that writes down its orders. */
+/* deliver/ and the memory store as a Lua module: consumers with sinks that keep what they are
+ * given, a port that writes down its orders. */
 #include <lauxlib.h>
 #include <lua.h>
 #include <stdlib.h>
@@ -82,8 +82,8 @@ static void sink_detached(void *self, const char *why)
     strncpy(r->detached, why, sizeof r->detached - 1);
 }
 
-static void port_send(void *self, const char *connection, uint64_t send_id, const void *frame, size_t len,
-                      bool text)
+static void port_send(void *self, const char *connection, uint64_t send_id, const void *frame,
+                      size_t len, bool text)
 {
     struct box *b = self;
     buffer_printf(&b->orders, "send\t%s\t%.0f\t%s\t%.*s\n", connection, (double)send_id,
@@ -470,7 +470,8 @@ static int l_send(lua_State *L)
     struct box *b = check_box(L);
     size_t len;
     const char *frame = luaL_checklstring(L, 3, &len), *why;
-    uint64_t id = deliver_send(b->d, luaL_checkstring(L, 2), frame, len, true, http_answered, b, &why);
+    uint64_t id =
+        deliver_send(b->d, luaL_checkstring(L, 2), frame, len, true, http_answered, b, &why);
     if (id) lua_pushnumber(L, (double)id);
     else lua_pushnil(L);
     lua_pushstring(L, why);
@@ -500,7 +501,8 @@ static void store_answer(void *to, uint64_t ticket, bool ok)
     a->again = NULL;
 }
 
-/* store(count): submits tickets 0..count-1, then two polls: both lists of answers, idle before, after */
+/* store(count): submits tickets 0..count-1, then two polls: both lists of answers, idle before,
+ * after */
 static int l_store(lua_State *L)
 {
     struct store_memory *m = store_memory_create();
@@ -525,16 +527,33 @@ static int l_store(lua_State *L)
     return 5;
 }
 
-static const luaL_Reg methods[] = {
-    { "stream", l_stream }, { "remove", l_remove }, { "append", l_append }, { "has_room", l_has_room },
-    { "gap", l_gap }, { "state", l_state }, { "attach", l_attach }, { "read", l_read },
-    { "room", l_room }, { "detached", l_detached }, { "input", l_input }, { "resume", l_resume },
-    { "detach", l_detach }, { "pump", l_pump }, { "expire", l_expire }, { "view", l_view },
-    { "consumers", l_consumers }, { "forget", l_forget }, { "ack_lines", l_ack_lines },
-    { "orders", l_orders }, { "answer", l_answer }, { "answer_inside", l_answer_inside },
-    { "send", l_send }, { "send_drop", l_send_drop }, { "close", l_gc }, { "__gc", l_gc },
-    { NULL, NULL }
-};
+static const luaL_Reg methods[] = { { "stream", l_stream },
+                                    { "remove", l_remove },
+                                    { "append", l_append },
+                                    { "has_room", l_has_room },
+                                    { "gap", l_gap },
+                                    { "state", l_state },
+                                    { "attach", l_attach },
+                                    { "read", l_read },
+                                    { "room", l_room },
+                                    { "detached", l_detached },
+                                    { "input", l_input },
+                                    { "resume", l_resume },
+                                    { "detach", l_detach },
+                                    { "pump", l_pump },
+                                    { "expire", l_expire },
+                                    { "view", l_view },
+                                    { "consumers", l_consumers },
+                                    { "forget", l_forget },
+                                    { "ack_lines", l_ack_lines },
+                                    { "orders", l_orders },
+                                    { "answer", l_answer },
+                                    { "answer_inside", l_answer_inside },
+                                    { "send", l_send },
+                                    { "send_drop", l_send_drop },
+                                    { "close", l_gc },
+                                    { "__gc", l_gc },
+                                    { NULL, NULL } };
 
 int luaopen_unit_deliver(lua_State *L);
 int luaopen_unit_deliver(lua_State *L)

@@ -1,6 +1,6 @@
 /* modules: ops deliver frame crypto engine base */
-/* ops/ as a Lua module: the real server on a real loop, real sockets, and a runtime that is only a list
- * of names. The loop runs when Lua says step(). */
+/* ops/ as a Lua module: the real server on a real loop, real sockets, and a runtime that is only a
+ * list of names. The loop runs when Lua says step(). */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +21,7 @@
 #define BOX "unit.ops"
 #define CONNECTIONS_MAX 20000
 
-/* --- the runtime ------------------------------------------------------------------------------------- */
+/* --- the runtime ------------------------------------------------------------------------------ */
 
 struct runtime {
     char names[CONNECTIONS_MAX][64];
@@ -52,11 +52,13 @@ bool runtime_view(const struct runtime *rt, struct handle conn, struct connectio
 
 bool runtime_view_json(const struct connection_view *view, struct buffer *out)
 {
-    return buffer_append_text(out, "{\"name\":") && text_json_string(out, view->name, strlen(view->name)) &&
+    return buffer_append_text(out, "{\"name\":") &&
+           text_json_string(out, view->name, strlen(view->name)) &&
            buffer_append_text(out, ",\"state\":\"up\"}");
 }
 
-bool runtime_journal(const struct runtime *rt, struct handle conn, uint32_t index, struct journal_entry *out)
+bool runtime_journal(const struct runtime *rt, struct handle conn, uint32_t index,
+                     struct journal_entry *out)
 {
     (void)rt;
     (void)conn;
@@ -94,7 +96,7 @@ void runtime_restart(struct runtime *rt, struct handle conn)
     order(rt, "restart", conn);
 }
 
-/* --- the box ------------------------------------------------------------------------------------------- */
+/* --- the box ---------------------------------------------------------------------------------- */
 
 struct box {
     uv_loop_t loop;
@@ -112,8 +114,8 @@ static struct box *check_box(lua_State *L)
     return *(struct box **)luaL_checkudata(L, 1, BOX);
 }
 
-static void port_send(void *self, const char *connection, uint64_t send_id, const void *frame, size_t len,
-                      bool text)
+static void port_send(void *self, const char *connection, uint64_t send_id, const void *frame,
+                      size_t len, bool text)
 {
     struct box *b = self;
     buffer_printf(&b->rt.orders, "send %s %s %.*s\n", connection, text ? "text" : "bytes", (int)len,
@@ -199,8 +201,9 @@ static int l_new(lua_State *L)
         lua_rawgeti(L, -1, 1), lua_rawgeti(L, -2, 2), lua_rawgeti(L, -3, 3);
         size_t len;
         const char *bytes = lua_tolstring(L, -3, &len);
-        tokens[i - 1] = (struct ops_token){ secret_create("token", bytes, len),
-                                            (enum ops_scope)lua_tointeger(L, -2), lua_tostring(L, -1) };
+        tokens[i - 1] =
+            (struct ops_token){ secret_create("token", bytes, len),
+                                (enum ops_scope)lua_tointeger(L, -2), lua_tostring(L, -1) };
         options.token_count++;
         lua_pop(L, 4);
     }
@@ -325,7 +328,7 @@ static int l_clients(lua_State *L)
     return 1;
 }
 
-/* --- plain sockets ---------------------------------------------------------------------------------------- */
+/* --- plain sockets ---------------------------------------------------------------------------- */
 
 /* connect(path) or connect("127.0.0.1:port"): a descriptor */
 static int l_connect(lua_State *L)
@@ -420,14 +423,15 @@ static int l_ws_frame(lua_State *L)
     static const uint8_t mask[4] = { 1, 2, 3, 4 };
     struct buffer out;
     buffer_init(&out, 0);
-    ws_encode(&out, (enum ws_opcode)luaL_checkinteger(L, 1), lua_isnoneornil(L, 3) || lua_toboolean(L, 3),
-              bytes, len, mask);
+    ws_encode(&out, (enum ws_opcode)luaL_checkinteger(L, 1),
+              lua_isnoneornil(L, 3) || lua_toboolean(L, 3), bytes, len, mask);
     lua_pushlstring(L, (const char *)out.data, out.len);
     buffer_deinit(&out);
     return 1;
 }
 
-/* ws_messages(bytes): list of texts, close code or nil, close reason, unconsumed rest of the bytes */
+/* ws_messages(bytes): list of texts, close code or nil, close reason, unconsumed rest of the bytes
+ */
 static int l_ws_messages(lua_State *L)
 {
     size_t len, used;

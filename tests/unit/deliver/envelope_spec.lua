@@ -48,6 +48,16 @@ describe("an NDJSON line", function ()
       .. '"frame_base64":"eyJvcCI6MCw=","malformed":true}}\n', line_of '{"op":0,')
   end)
 
+  it("says each frame's own time, across seconds in any order", function ()
+    local times = {}
+    for _, wall in ipairs { 1795341600000, 1795341600999, 1795341601007, 1795341600050, 0, 86399999, 4102444799999 } do
+      times[#times + 1] = tostring(support.lines(line_of("1", { wall = wall }))[1].event.at)
+    end
+    times[5] = times[5] == tostring(require "dkjson".null) and "null" or times[5]
+    assert.same({ "2026-11-22T10:00:00.000Z", "2026-11-22T10:00:00.999Z", "2026-11-22T10:00:01.007Z",
+      "2026-11-22T10:00:00.050Z", "null", "1970-01-01T23:59:59.999Z", "2099-12-31T23:59:59.999Z" }, times)
+  end)
+
   it("carries bytes as base64 without calling them malformed", function ()
     local line = line_of("\0\1\2\255", { bytes = true })
     assert.truthy(line:find('"frame_base64":"AAEC/w=="}}', 1, true))

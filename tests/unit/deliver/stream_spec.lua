@@ -16,6 +16,25 @@ describe("a stream", function ()
     assert.is_number(box:stream "a")
   end)
 
+  it("never uses an offset twice under one name in one epoch", function ()
+    local s = box:stream "a"
+    support.fill(box, s, 5)
+    box:remove(s)
+    s = box:stream "a"
+    assert.equal(6, box:append(s, "{}"))
+    local r = box:attach { connection = "a", from = "3.2" }
+    assert.equal("hello, gap 2 no longer held, 6", support.got(box, r))
+  end)
+
+  it("keeps a frame that alone is more than what stays unclaimed", function ()
+    local s = box:stream "a"
+    box:append(s, '"' .. ("x"):rep(2000000) .. '"')
+    assert.equal(1, box:view(s).frames)
+    box:append(s, "{}")
+    assert.equal(1, box:view(s).frames)
+    assert.equal("hello, 2", support.got(box, box:attach { from = "start" }))
+  end)
+
   it("finds each of many names, also after removals", function ()
     local all = {}
     for i = 1, 500 do all[i] = box:stream("c" .. i) end
