@@ -1,0 +1,337 @@
+/* Daemon: puts the parts together, in order, and takes them apart in the reverse order. Decides nothing
+ * about any connection. */
+#include "daemon_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <openssl/rand.h>
+
+#include "base/assert.h"
+#include "base/url.h"
+
+#define SHUTDOWN_GRACE_MS 10000
+#define STORE_ROUNDS_MAX 16
+#define DESCRIPTORS_MAX ((rlim_t)1 << 20) /* far above it libwebsockets assumes a small table */
+#define TOKEN_HEX 64
+
+static uint64_t deadline_of(struct runtime *rt);
+static void limits_raise(struct daemon *d);
+static bool ops_start(struct daemon *d, char *why, size_t why_bytes);
+static struct secret *token_generate(const struct config *config, char *path, size_t path_bytes,
+                                     char *why, size_t why_bytes);
+static void on_prepare(uv_prepare_t *handle);
+static void on_again(uv_idle_t *handle);
+static void on_signal(uv_signal_t *handle, int number);
+static void on_grace(uv_timer_t *handle);
+static void on_runtime_log(void *self, enum log_level level, const char *connection, const char *text);
+
+struct daemon *daemon_create(struct roster *roster, const struct daemon_options *options, char *why,
+                             size_t why_bytes)
+{
+    static const int signal_numbers[] = { SIGTERM, SIGINT, SIGHUP };
+    struct daemon *d = calloc(1, sizeof *d);
+    ASSERT(d != NULL);
+    d->options = *options;
+    d->roster = *roster;
+    memset(roster, 0, sizeof *roster);
+    signal(SIGPIPE, SIG_IGN);
+    limits_raise(d);
+    if (RAND_bytes((unsigned char *)&d->seed, sizeof d->seed) != 1) d->seed = (uint64_t)time(NULL);
+
+    int failed = uv_loop_init(&d->loop);
+    ASSERT(failed == 0);
+    d->net = net_create(&d->loop, &runtime_host_sink, NULL);
+    d->store = store_memory_create();
+    /* An epoch of wall seconds: a restart never repeats a position, although nothing was stored. */
+    d->deliver = deliver_create(&(struct deliver_options){ .epoch = (uint64_t)time(NULL) });
+    if (!d->net || !d->store || !d->deliver) {
+        snprintf(why, why_bytes, "out of memory");
+        goto fail_parts;
+    }
+    struct runtime_options ro = { .seed = d->seed,
+                                  .host = net_host(d->net),
+                                  .store = store_memory_store(d->store),
+                                  .deliver = d->deliver,
+                                  .observer = { .self = d, .log = on_runtime_log },
+                                  .connections_max = d->roster.config.connection_count * 2 + 1024 };
+    d->rt = runtime_create(&ro);
+    if (!d->rt) {
+        snprintf(why, why_bytes, "out of memory");
+        goto fail_parts;
+    }
+    net_set_runtime(d->net, d->rt, runtime_tick, deadline_of);
+    uv_prepare_init(&d->loop, &d->prepare);
+    uv_idle_init(&d->loop, &d->again);
+    uv_timer_init(&d->loop, &d->grace);
+    d->prepare.data = d->again.data = d->grace.data = d;
+    uv_prepare_start(&d->prepare, on_prepare);
+    for (int i = 0; i < 3; i++) {
+        uv_signal_init(&d->loop, &d->signals[i]);
+        d->signals[i].data = d;
+        uv_signal_start(&d->signals[i], on_signal, signal_numbers[i]);
+    }
+    /* The API first: a second daemon for the same socket must not dial anything. */
+    if (!ops_start(d, why, why_bytes)) goto fail_started;
+    for (uint32_t i = 0; i < d->roster.config.connection_count; i++) {
+        if (daemon__add(d, i, roster_take(&d->roster, i))) continue;
+        snprintf(why, why_bytes, "connection %s cannot be added", d->roster.config.connections[i].name);
+        goto fail_started;
+    }
+    const struct config *c = &d->roster.config;
+    log_printf(options->log, LOG_INFO, NULL,
+               "holdfast %s runs %u connection%s by %u polic%s; socket %s%s%s; backlog and sessions are "
+               "kept in memory",
+               options->version, c->connection_count, c->connection_count == 1 ? "" : "s",
+               d->roster.version_count, d->roster.version_count == 1 ? "y" : "ies",
+               c->listen.unix_path ? c->listen.unix_path : "none",
+               c->listen.http ? ", http " : "", c->listen.http ? ops_http_address(d->ops) : "");
+    return d;
+
+fail_started:
+    daemon_destroy(d);
+    return NULL;
+fail_parts:
+    if (d->net) net_close(d->net, NULL, NULL);
+    uv_run(&d->loop, UV_RUN_DEFAULT);
+    uv_loop_close(&d->loop);
+    if (d->deliver) deliver_destroy(d->deliver);
+    if (d->store) store_memory_destroy(d->store);
+    roster_deinit(&d->roster);
+    free(d);
+    return NULL;
+}
+
+bool daemon_run(struct daemon *d)
+{
+    while (!d->down) uv_run(&d->loop, UV_RUN_ONCE);
+    return d->in_order;
+}
+
+static void on_ops_closed(void *to)
+{
+    *(bool *)to = true;
+}
+
+void daemon_destroy(struct daemon *d)
+{
+    bool ops_closed = d->ops == NULL;
+    if (d->ops) ops_close(d->ops, on_ops_closed, &ops_closed);
+    while (!ops_closed) uv_run(&d->loop, UV_RUN_ONCE);
+    runtime_destroy(d->rt);
+    d->rt = NULL;
+    for (int i = 0; i < 3; i++) uv_close((uv_handle_t *)&d->signals[i], NULL);
+    uv_close((uv_handle_t *)&d->prepare, NULL);
+    uv_close((uv_handle_t *)&d->again, NULL);
+    uv_close((uv_handle_t *)&d->grace, NULL);
+    net_close(d->net, NULL, NULL);
+    uv_run(&d->loop, UV_RUN_DEFAULT);
+    int failed = uv_loop_close(&d->loop);
+    ASSERT(failed == 0);
+    deliver_destroy(d->deliver);
+    store_memory_destroy(d->store);
+    roster_deinit(&d->roster);
+    free(d->to_add);
+    free(d);
+}
+
+/* --- parts ------------------------------------------------------------------------------------------------- */
+
+static void limits_raise(struct daemon *d)
+{
+    struct rlimit l;
+    if (getrlimit(RLIMIT_NOFILE, &l) != 0) return;
+    rlim_t wanted = l.rlim_max < DESCRIPTORS_MAX ? l.rlim_max : DESCRIPTORS_MAX;
+    if (l.rlim_cur != RLIM_INFINITY && l.rlim_cur < wanted) l.rlim_cur = wanted;
+    if (l.rlim_cur == RLIM_INFINITY || l.rlim_cur > DESCRIPTORS_MAX) l.rlim_cur = wanted;
+    if (setrlimit(RLIMIT_NOFILE, &l) != 0) {
+        log_printf(d->options.log, LOG_WARNING, NULL, "the limit of open files stays at %llu: %s",
+                   (unsigned long long)l.rlim_cur, strerror(errno));
+    }
+}
+
+bool daemon__add(struct daemon *d, uint32_t index, struct policy_build *build)
+{
+    const struct config_connection *c = &d->roster.config.connections[index];
+    char why[256];
+    struct url proxy;
+    const char *bad;
+    struct connection_spec spec = { .name = c->name,
+                                    .build = build,
+                                    .ca_file = c->ca_file,
+                                    .plain = c->plain };
+    if (c->proxy && c->proxy[0] && url_parse(c->proxy, strlen(c->proxy), &proxy, &bad)) {
+        spec.proxy.host = proxy.host;
+        spec.proxy.port = proxy.port;
+    }
+    if (!handle_is_none(runtime_add(d->rt, &spec, why, sizeof why))) return true;
+    log_printf(d->options.log, LOG_ALARM, c->name, "not added: %s", why);
+    return false;
+}
+
+static void on_runtime_log(void *self, enum log_level level, const char *connection, const char *text)
+{
+    struct daemon *d = self;
+    log_line(d->options.log, level, connection, text);
+}
+
+static void on_ops_log(void *self, enum log_level level, const char *text)
+{
+    struct daemon *d = self;
+    log_line(d->options.log, level, NULL, text);
+}
+
+static bool on_ops_reload(void *self, const char *policy, struct buffer *problems)
+{
+    return daemon__reload(self, policy, problems);
+}
+
+static enum ops_scope scope_of(unsigned scopes)
+{
+    if (scopes & SCOPE_OPERATE) return OPS_OPERATE;
+    return scopes & SCOPE_CONSUME ? OPS_CONSUME : OPS_READ;
+}
+
+static bool ops_start(struct daemon *d, char *why, size_t why_bytes)
+{
+    const struct config_listen *listen = &d->roster.config.listen;
+    struct ops_token tokens[OPS_TOKENS_MAX];
+    char address[96], token_path[512];
+    struct secret *generated = NULL;
+    uint32_t count = 0;
+    if (listen->token_count > OPS_TOKENS_MAX) {
+        snprintf(why, why_bytes, "listen.tokens has %u entries; at most %d are possible",
+                 listen->token_count, OPS_TOKENS_MAX);
+        return false;
+    }
+    for (; count < listen->token_count; count++) {
+        const struct config_token *t = &listen->tokens[count];
+        tokens[count] = (struct ops_token){ .secret = t->secret,
+                                            .scope = scope_of(t->scopes),
+                                            .consumer = t->consumer[0] ? t->consumer : NULL };
+    }
+    if (listen->http && count == 0) {
+        generated = token_generate(&d->roster.config, token_path, sizeof token_path, why, why_bytes);
+        if (!generated) return false;
+        tokens[count++] = (struct ops_token){ .secret = generated, .scope = OPS_OPERATE };
+    }
+    bool v6 = strchr(listen->http_host, ':') != NULL;
+    snprintf(address, sizeof address, "%s%s%s:%u", v6 ? "[" : "", listen->http_host, v6 ? "]" : "",
+             listen->http_port);
+    struct ops_options oo = { .unix_path = listen->unix_path,
+                              .http = listen->http ? address : NULL,
+                              .tokens = tokens,
+                              .token_count = count,
+                              .self = d,
+                              .log = on_ops_log,
+                              .reload = on_ops_reload };
+    d->ops = ops_create(&d->loop, d->rt, d->deliver, &oo, why, why_bytes);
+    secret_unref(generated);
+    if (d->ops && generated) {
+        log_printf(d->options.log, LOG_INFO, NULL, "the token for http is in %s", token_path);
+    }
+    return d->ops != NULL;
+}
+
+/* A token nobody configured: new at each start, in a file that only its owner can read. */
+static struct secret *token_generate(const struct config *config, char *path, size_t path_bytes,
+                                     char *why, size_t why_bytes)
+{
+    unsigned char random[TOKEN_HEX / 2];
+    char text[TOKEN_HEX + 2], beside[540];
+    if (RAND_bytes(random, sizeof random) != 1) {
+        snprintf(why, why_bytes, "no random numbers for a token");
+        return NULL;
+    }
+    for (size_t i = 0; i < sizeof random; i++) snprintf(text + 2 * i, 3, "%02x", random[i]);
+    snprintf(path, path_bytes, "%s.token", config->listen.unix_path ? config->listen.unix_path : config->path);
+    snprintf(beside, sizeof beside, "%s.new", path);
+    if (config->listen.unix_path) {
+        char *folder = strdup(path), *end = strrchr(folder, '/');
+        if (end) *end = 0;
+        if (end && end != folder) mkdir(folder, 0700); /* one level; the socket's own check says more */
+        free(folder);
+    }
+    unlink(beside);
+    int fd = open(beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    text[TOKEN_HEX] = '\n';
+    bool ok = fd >= 0 && write(fd, text, TOKEN_HEX + 1) == TOKEN_HEX + 1;
+    if (fd >= 0) close(fd);
+    ok = ok && rename(beside, path) == 0;
+    if (!ok) snprintf(why, why_bytes, "cannot write the token to %.300s: %s", path, strerror(errno));
+    struct secret *s = ok ? secret_create("generated token", text, TOKEN_HEX) : NULL;
+    explicit_bzero(text, sizeof text);
+    explicit_bzero(random, sizeof random);
+    return s;
+}
+
+/* --- the loop ------------------------------------------------------------------------------------------------ */
+
+static uint64_t deadline_of(struct runtime *rt)
+{
+    return runtime_deadline_ms(rt);
+}
+
+static void on_stored(void *to, uint64_t ticket, bool ok)
+{
+    struct daemon *d = to;
+    runtime_stored(d->rt, ticket, ok);
+}
+
+static void on_prepare(uv_prepare_t *handle)
+{
+    struct daemon *d = handle->data;
+    if (!d->rt) return;
+    /* An answer may cause another request; bounded, so that sockets get their turn. */
+    for (int i = 0; i < STORE_ROUNDS_MAX && !store_memory_is_idle(d->store); i++) {
+        store_memory_poll(d->store, on_stored, d);
+    }
+    if (store_memory_is_idle(d->store)) uv_idle_stop(&d->again);
+    else uv_idle_start(&d->again, on_again);
+    if (d->to_add_count && !d->stopping) daemon__add_pending(d);
+    if (d->stopping && !d->down && runtime_is_down(d->rt)) {
+        d->down = d->in_order = true;
+        uv_idle_start(&d->again, on_again); /* wakes daemon_run() */
+    }
+}
+
+static void on_again(uv_idle_t *handle)
+{
+    (void)handle;
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+    struct daemon *d = handle->data;
+    if (number == SIGHUP) {
+        if (!d->stopping) daemon__reload(d, NULL, NULL);
+        return;
+    }
+    if (d->stopping) {
+        log_line(d->options.log, LOG_WARNING, NULL, "second signal: what is open is dropped");
+        d->down = true;
+        return;
+    }
+    log_printf(d->options.log, LOG_INFO, NULL, "%s: closing %u connection%s so that sessions can be resumed",
+               number == SIGTERM ? "SIGTERM" : "SIGINT", runtime_count(d->rt),
+               runtime_count(d->rt) == 1 ? "" : "s");
+    d->stopping = true;
+    runtime_shutdown(d->rt);
+    uv_timer_start(&d->grace, on_grace, SHUTDOWN_GRACE_MS, 0);
+}
+
+static void on_grace(uv_timer_t *handle)
+{
+    struct daemon *d = handle->data;
+    log_printf(d->options.log, LOG_WARNING, NULL, "not all links closed within %d s: the rest is dropped",
+               SHUTDOWN_GRACE_MS / 1000);
+    d->down = true;
+}
