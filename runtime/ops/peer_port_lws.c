@@ -12,17 +12,19 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
                     size_t len);
 
 const struct lws_protocols peer_port__protocols[] = {
-    { .name = "peer", .callback = callback, .per_session_data_size = sizeof(struct handle),
-      .rx_buffer_size = 65536, .tx_packet_size = 65536 },
+    { .name = "peer", .callback = callback, .rx_buffer_size = 65536, .tx_packet_size = 65536 },
     { .name = NULL },
 };
 
-static struct peer_conn *conn_of(struct peer_server *s, void *user)
+/* Kept in the socket's own pointer: per-session memory is not there yet when an upgrade is asked for. */
+_Static_assert(sizeof(void *) >= sizeof(uint64_t), "a packed handle fits a pointer");
+
+static struct peer_conn *conn_of(struct peer_server *s, struct lws *wsi)
 {
-    return user ? slots_get(&s->conns, *(struct handle *)user) : NULL;
+    return slots_get(&s->conns, handle_unpack((uint64_t)(uintptr_t)lws_get_opaque_user_data(wsi)));
 }
 
-static struct peer_conn *conn_new(struct peer_server *s, struct lws *wsi, void *user)
+static struct peer_conn *conn_new(struct peer_server *s, struct lws *wsi)
 {
     struct handle h;
     struct peer_conn *c = slots_alloc(&s->conns, &h);
@@ -36,7 +38,7 @@ static struct peer_conn *conn_new(struct peer_server *s, struct lws *wsi, void *
     buffer_init(&c->host, 0);
     buffer_init(&c->answer_headers, 0);
     buffer_init(&c->answer_body, 0);
-    if (user) *(struct handle *)user = h;
+    lws_set_opaque_user_data(wsi, (void *)(uintptr_t)handle_pack(h));
     return c;
 }
 
@@ -93,11 +95,11 @@ static struct peer_request request_of(const struct peer_conn *c)
                                   .body_len = c->in.len };
 }
 
-static int on_http(struct peer_server *s, struct lws *wsi, void *user, const char *path)
+static int on_http(struct peer_server *s, struct lws *wsi, const char *path)
 {
-    struct peer_conn *old = conn_of(s, user);
+    struct peer_conn *old = conn_of(s, wsi);
     if (old) peer_port__conn_free(old); /* keep-alive: the same session data again */
-    struct peer_conn *c = conn_new(s, wsi, user);
+    struct peer_conn *c = conn_new(s, wsi);
     if (!c || !copy_request(c, wsi, path)) return -1;
     char text[32];
     bool body = lws_hdr_copy(wsi, text, sizeof text, WSI_TOKEN_HTTP_CONTENT_LENGTH) > 0 &&
@@ -108,9 +110,9 @@ static int on_http(struct peer_server *s, struct lws *wsi, void *user, const cha
     return 0;
 }
 
-static int on_upgrade(struct peer_server *s, struct lws *wsi, void *user)
+static int on_upgrade(struct peer_server *s, struct lws *wsi)
 {
-    struct peer_conn *c = conn_new(s, wsi, user);
+    struct peer_conn *c = conn_new(s, wsi);
     if (!c || !copy_request(c, wsi, NULL)) return -1;
     struct peer_request request = request_of(c);
     c->deciding = true;
@@ -205,54 +207,55 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
     struct lws_context *context = lws_get_context(wsi);
     struct peer_server *s = context ? lws_context_user(context) : NULL;
     struct peer_conn *c;
+    (void)user;
     if (!s) return 0;
     switch (reason) {
     case LWS_CALLBACK_HTTP:
-        return on_http(s, wsi, user, in);
+        return on_http(s, wsi, in);
     case LWS_CALLBACK_HTTP_BODY:
-        c = conn_of(s, user);
+        c = conn_of(s, wsi);
         return c && buffer_append(&c->in, in, len) ? 0 : -1;
     case LWS_CALLBACK_HTTP_BODY_COMPLETION: {
-        c = conn_of(s, user);
+        c = conn_of(s, wsi);
         if (!c) return -1;
         struct peer_request request = request_of(c);
         peer_http(s->peer, &request);
         return 0;
     }
     case LWS_CALLBACK_HTTP_WRITEABLE:
-        c = conn_of(s, user);
+        c = conn_of(s, wsi);
         if (!c || !c->answered || c->written_head) return 0;
         c->written_head = true;
         if (!peer_port__write_answer(c)) return -1;
         peer_port__conn_free(c);
         return lws_http_transaction_completed(wsi) ? -1 : 0;
     case LWS_CALLBACK_CLOSED_HTTP:
-        c = conn_of(s, user);
+        c = conn_of(s, wsi);
         if (c && !c->websocket) peer_port__conn_free(c);
         return 0;
     case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE:
-        return on_upgrade(s, wsi, user);
+        return on_upgrade(s, wsi);
     case LWS_CALLBACK_ESTABLISHED:
-        c = conn_of(s, user);
+        c = conn_of(s, wsi);
         if (!c) return -1;
         c->wsi = wsi;
         peer_opened(s->peer, handle_pack(c->self));
         return 0;
     case LWS_CALLBACK_RECEIVE:
-        c = conn_of(s, user);
+        c = conn_of(s, wsi);
         return c ? on_receive(c, wsi, in, len) : -1;
     case LWS_CALLBACK_SERVER_WRITEABLE:
-        c = conn_of(s, user);
+        c = conn_of(s, wsi);
         return c ? on_writable(c, wsi) : -1;
     case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE:
-        c = conn_of(s, user);
+        c = conn_of(s, wsi);
         if (c) {
             const unsigned char *code = in;
             c->peer_code = len >= 2 ? (uint16_t)(code[0] << 8 | code[1]) : 1005;
         }
         return 0;
     case LWS_CALLBACK_CLOSED:
-        c = conn_of(s, user);
+        c = conn_of(s, wsi);
         if (c) on_closed(c);
         return 0;
     default:
