@@ -86,6 +86,7 @@ bool listen__tcp(struct ops *ops, const char *address, char *why, size_t why_byt
 void listen__pause(struct ops *ops)
 {
     ops->listeners_paused = true;
+    server__tick_start(ops);
     if (ops->unix_listener.poller) uv_poll_stop(&ops->unix_listener.poller->handle);
     if (ops->tcp_listener.poller) uv_poll_stop(&ops->tcp_listener.poller->handle);
 }

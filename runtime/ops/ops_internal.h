@@ -118,6 +118,8 @@ struct ops {
 
 void ops__log(struct ops *ops, enum log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* Looks after clients' time limits from now on, while there are any. */
+void server__tick_start(struct ops *ops);
 struct client *client__create(struct ops *ops, int fd, bool tcp);
 /* Ends its attachment and its send, forgets it. The descriptor is somebody else's by now. */
 void client__destroy(struct client *c);

@@ -1,5 +1,5 @@
 /* Server: creation and end of the local API, its clients, its one timer. Owns libwebsockets'
- * context. Deadlines of clients are judged here once a second on our own clock: a timer of
+ * context. Deadlines of clients are judged here on our own clock: a timer of
  * libwebsockets that is set from outside its callbacks may never fire. */
 #include <poll.h>
 #include <stdarg.h>
@@ -57,7 +57,6 @@ struct ops *ops_create(uv_loop_t *loop, struct runtime *rt, struct deliver *d,
     uv_timer_init(loop, &ops->closer);
     ops->prepare.data = ops->tick.data = ops->closer.data = ops;
     uv_prepare_start(&ops->prepare, on_prepare);
-    uv_timer_start(&ops->tick, on_tick, TICK_MS, TICK_MS);
     uv_unref((uv_handle_t *)&ops->prepare);
     uv_unref((uv_handle_t *)&ops->tick);
 
@@ -128,7 +127,14 @@ struct client *client__create(struct ops *ops, int fd, bool tcp)
     if (c->next) c->next->prev = c;
     ops->clients = c;
     ops->client_count++;
+    server__tick_start(ops);
     return c;
+}
+
+void server__tick_start(struct ops *ops)
+{
+    uv_handle_t *tick = (uv_handle_t *)&ops->tick;
+    if (!ops->closing && !uv_is_active(tick)) uv_timer_start(&ops->tick, on_tick, TICK_MS, TICK_MS);
 }
 
 void client__destroy(struct client *c)
@@ -272,6 +278,7 @@ static void on_tick(uv_timer_t *handle)
         client_judge(c, now_ms);
     }
     if (ops->listeners_paused) listen__go_on(ops);
+    if (ops->client_count == 0) uv_timer_stop(handle); /* nobody to look after: no wake-ups */
 }
 
 static void client_judge(struct client *c, uint64_t now_ms)
