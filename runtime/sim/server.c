@@ -46,7 +46,6 @@ void world__server_over(struct world *w, struct stream *s, uint16_t code)
     if (s->server_state == SERVER_NONE) return;
     s->server_state = SERVER_NONE;
     s->close_code = code;
-    buffer_clear(&s->up.in);
     if (s->over_queued) return;
     s->over_queued = true;
     world__put(w, w->now_ms, HAPPENING_SERVER_OVER, s->self, 0, 0);
@@ -55,6 +54,7 @@ void world__server_over(struct world *w, struct stream *s, uint16_t code)
 void world__server_on_over(struct world *w, struct stream *s)
 {
     s->over_queued = false;
+    buffer_clear(&s->up.in); /* not in world__server_over(): its caller may be reading from there */
     struct server *sv = world__server(w, s->server);
     if (s->was_open) {
         s->was_open = false;

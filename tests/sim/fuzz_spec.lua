@@ -1,0 +1,98 @@
+-- Seeded schedules of faults against whole policies, every promise checked after each step; then all is well
+-- again, and everybody has to be up within the bound (I6). HOLDFAST_SEED repeats one schedule,
+-- HOLDFAST_SEEDS=FIRST-LAST runs others than the fixed list.
+local sim = require "holdfast.sim"
+
+-- Draws of our own: the schedule must not depend on how often anybody else draws.
+local function draws(seed)
+  local state = seed * 2654435761 % 4294967296
+  return function (n)
+    state = (state * 1664525 + 1013904223) % 4294967296
+    return math.floor(state / 4294967296 * n) + 1
+  end
+end
+
+local STAGES = { "connecting", "securing", "upgrading", "greeting" }
+
+local function network_fault(s, draw, name)
+  local kinds = { "resolve_fail", "resolve_slow", "refuse", "connect_timeout", "unreachable", "reset", "black_hole",
+                  "half_open", "truncate", "trickle", "slow", "tls_fail", "cert_expired", "plain_on_tls",
+                  "eof_without_close", "no_close_answer", "http_status", "garbage", "store_delay" }
+  local kind = kinds[draw(#kinds)]
+  local o = { lasts = draw(600) * 1000, probability = ({ 1, 1, 0.5, 0.2 })[draw(4)] }
+  if kind == "reset" and draw(2) == 1 then o.stage = STAGES[draw(4)] end
+  if kind == "reset" or kind == "truncate" then o.bytes = draw(3) == 1 and draw(2000) or nil end
+  if kind == "resolve_slow" or kind == "slow" or kind == "store_delay" then o.ms = draw(20) * 400 end
+  if kind == "trickle" then o.ms = draw(500) end
+  if kind == "http_status" then o.status = ({ 500, 502, 503, 429 })[draw(4)] end
+  if kind == "garbage" then o.bytes = draw(300) end
+  if draw(3) == 1 then o.connection = name end
+  s:fault(kind, o)
+end
+
+local function machine_fault(s, draw, name)
+  local what = draw(7)
+  if what == 1 then s:fault("suspend", { lasts = draw(1800) * 1000 })
+  elseif what == 2 then s:fault("loop_stall", { lasts = draw(60) * 1000 })
+  elseif what == 3 then s:fault("clock_jump", { by = (draw(2) == 1 and -1 or 1) * draw(86400) * 1000 })
+  elseif what == 4 then s:fault("crash", { after = draw(120) * 1000 })
+  elseif what == 5 then s:fault("power_cut", { after = draw(120) * 1000 })
+  elseif what == 6 then s:reload(name)
+  else s:restart(name) end
+end
+
+local function peer_fault(p, draw)
+  local what = draw(6)
+  if what == 1 then p:control "op7"
+  elseif what == 2 then p:control("op9", { resumable = draw(2) == 1 })
+  elseif what == 3 then p:control("kick", { code = ({ 1000, 1001, 4000, 4001, 4008, 4009, 4007, 4003 })[draw(8)] })
+  elseif what == 4 then p:control "abort"
+  elseif what == 5 then p:control "deaf"
+  else p:control "ask_beat" end
+end
+
+local function schedule(seed, steps)
+  local draw = draws(seed)
+  local s = sim.new { seed = seed }
+  local p = s:peer("discord", { host = "discord.test", names = { "gateway.discord.gg" }, options = { events_every = 3000 } })
+  local names = {}
+  for i = 1, 3 do
+    names[i] = "bot-" .. i
+    s:connection(names[i], { policy = "discord", token = s:secret "1.x", intents = 513, shard_id = i - 1, shard_count = 3,
+                             api = p.url .. "/api/v10" })
+  end
+  local c = s:consumer { name = "reader" }
+  s:advance "1m"
+  for _ = 1, steps do
+    local what, name = draw(10), names[draw(3)]
+    if what <= 5 then network_fault(s, draw, name)
+    elseif what <= 7 then machine_fault(s, draw, name)
+    else peer_fault(p, draw) end
+    s:advance(draw(draw(3) == 1 and 1200 or 60) * 1000)
+    c:clear()
+  end
+  local bound = s:heal()
+  s:advance(bound + 1000)
+  s:advance "10m"
+  for _, name in ipairs(names) do
+    local v = s:view(name)
+    assert.equal("up", v.state, s:describe(name))
+  end
+  s:close()
+end
+
+local function seeds()
+  local one = tonumber(os.getenv "HOLDFAST_SEED")
+  if one then return one, one end
+  local first, last = (os.getenv "HOLDFAST_SEEDS" or ""):match "^(%d+)%-(%d+)$"
+  return tonumber(first) or 1, tonumber(last) or 12
+end
+
+describe("under any schedule of faults", function ()
+  local first, last = seeds()
+  for seed = first, last do
+    it(("every promise holds, and all come back (seed %d)"):format(seed), function ()
+      schedule(seed, 30)
+    end)
+  end
+end)
