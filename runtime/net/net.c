@@ -25,6 +25,7 @@ static void on_attempt_timer(uv_timer_t *timer);
 static void on_closed(uv_handle_t *handle);
 static void run_turns(struct net *net);
 static void run_tick(struct net *net);
+static void arm(struct net *net);
 static void run_flushes(struct net *net);
 static void note_lag(struct net *net, uint64_t lag_ms);
 static const struct host_ops net_ops;
@@ -260,6 +261,7 @@ static void on_prepare(uv_prepare_t *prepare)
     if (net->wake && !net->closing) run_tick(net);
     run_flushes(net);
     if (net->closing) return;
+    arm(net);
     if (!net->wake && list_is_empty(&net->turns)) uv_idle_stop(&net->idle);
 
     uint64_t now_ns = uv_hrtime();
@@ -303,14 +305,18 @@ static void run_tick(struct net *net)
     net->wake = false;
     if (!net->tick) return;
     net->tick(net->rt);
-    if (net->closing) return;
+}
+
+/* Each turn, because whatever the sink was told may have moved the deadline. */
+static void arm(struct net *net)
+{
+    if (!net->deadline_ms) return;
     uint64_t deadline_ms = net->deadline_ms(net->rt);
-    if (deadline_ms == NET_DEADLINE_NEVER) {
-        uv_timer_stop(&net->timer);
-        return;
-    }
+    if (deadline_ms == NET_DEADLINE_NEVER) uv_timer_stop(&net->timer);
+    if (deadline_ms == net->armed_ms) return;
     net->armed_ms = deadline_ms;
-    now_ms = net__now_ms();
+    if (deadline_ms == NET_DEADLINE_NEVER) return;
+    uint64_t now_ms = net__now_ms();
     uv_update_time(net->loop);
     uv_timer_start(&net->timer, on_timer, deadline_ms > now_ms ? deadline_ms - now_ms : 0, 0);
 }
