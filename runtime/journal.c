@@ -132,7 +132,9 @@ void rt_journal_decision(struct runtime *rt, struct rt_conn *c, const struct eff
                  duration_format(d->delay_ms, delay), d->clamped ? " (clamped)" : "", by[d->by],
                  where, d->note[0] ? ": " : "", d->note);
     }
-    rt_log(rt, d->pace == PACE_STOP ? LOG_ALARM : LOG_INFO, c, "link=%u %s", fx->generation, e->text);
+    /* What a person asked for alarms nobody. */
+    bool alarm = d->pace == PACE_STOP && d->by != DECIDED_BY_OPERATOR;
+    rt_log(rt, alarm ? LOG_ALARM : LOG_INFO, c, "link=%u %s", fx->generation, e->text);
 }
 
 void rt_journal_free(struct rt_conn *c)
