@@ -13,6 +13,8 @@
 
 static void on_message(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
                        struct path_item *item);
+static bool accept(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
+                   const struct path_item *item);
 static void on_close(struct runtime *rt, struct rt_link *l, const struct path_item *item);
 static void on_error(struct runtime *rt, struct rt_link *l, const struct path_item *item);
 
@@ -214,15 +216,26 @@ void rt_acks_stored(struct runtime *rt, struct rt_conn *c, uint64_t offset, bool
 
 /* --- messages ---------------------------------------------------------------------------------------- */
 
-static void backlog_hold(struct runtime *rt, struct rt_conn *c, struct rt_link *l)
+/* The frame that the backlog had no room for. It was not accepted: its sequence is not remembered and it
+ * is not acknowledged before it is, so a link that ends meanwhile gets it again. */
+static void hold(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
+                 const struct path_item *item)
 {
     uint64_t hold_ms = l->build->build->plan.backlog.hold_ms;
+    ASSERT(l->held == NULL);
+    l->held = malloc(sizeof *l->held + item->len);
+    ASSERT(l->held != NULL);
+    l->held->len = item->len;
+    l->held->malformed = item->malformed;
+    l->held->text = item->text;
+    memcpy(l->held->bytes, item->data, item->len);
     rt_link_pause(rt, l, RT_PAUSE_BACKLOG, true);
     timers_add(&rt->timers, (struct timer){ .due_ms = rt_clock(rt).mono_ms +
                                                       (hold_ms ? hold_ms : HOLD_MS_DEFAULT),
                                             .kind = TIMER_BACKLOG_HOLD,
                                             .object = c->self,
-                                            .generation = l->generation });
+                                            .generation = l->generation,
+                                            .index = ++l->holds });
 }
 
 void rt_backlog_check(struct runtime *rt)
@@ -231,18 +244,31 @@ void rt_backlog_check(struct runtime *rt)
     struct handle h;
     struct rt_link *l;
     for (; (l = slots_next(&rt->links, &i, &h)); i++) {
-        struct deliver_stream_view view;
-        const struct rt_conn *c = rt_conn_get(rt, l->conn);
-        if (!(l->pauses & RT_PAUSE_BACKLOG) || !c) continue;
-        if (!deliver_stream_get(rt->options.deliver, c->stream, &view)) continue;
-        if (view.bytes < c->build->build->plan.backlog.bytes_max) {
-            rt_link_pause(rt, l, RT_PAUSE_BACKLOG, false);
+        struct rt_conn *c = rt_conn_get(rt, l->conn);
+        if (!l->held || !c) continue;
+        if (!deliver_has_room(rt->options.deliver, c->stream, l->held->len)) continue;
+        struct rt_held *held = l->held;
+        struct path_item item;
+        memset(&item, 0, sizeof item);
+        l->held = NULL;
+        item.data = held->bytes;
+        item.len = held->len;
+        item.malformed = held->malformed;
+        item.text = held->text;
+        const struct frame_rules *rules = &l->build->build->rules;
+        if (rules->codec == CODEC_JSON && !held->malformed) {
+            path_take(&l->path, held->bytes, held->len, item.fields);
         }
+        if (accept(rt, c, l, &item)) rt_link_pause(rt, l, RT_PAUSE_BACKLOG, false);
+        free(held);
+        if (c->session_dirty) rt_session_flush(rt, c);
+        if (c->acks) rt_acks_flush(rt, c);
     }
 }
 
-static void deliver_message(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
-                            const struct path_item *item)
+/* Dedupe, backlog, sequence, acknowledgement: all of it or nothing. False: the frame is held. */
+static bool accept(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
+                   const struct path_item *item)
 {
     const struct frame_rules *rules = &l->build->build->rules;
     struct clock now = rt_clock(rt);
@@ -251,6 +277,7 @@ static void deliver_message(struct runtime *rt, struct rt_conn *c, struct rt_lin
     uint64_t offset = 0;
     if (keyed && dedupe_seen(c->dedupe, key, now.mono_ms, &offset)) {
         c->frames_duplicate++;
+        if (!item->malformed) remember(c, l, item);
         if (rules->ack.when == ACK_EARLY) ack_queue(rt, c, l, item, offset);
         /* Its original may be safe already: then a write that covers it answers at once. */
         if (c->acks_tail && c->acks_tail->offset <= c->acks_asked) {
@@ -259,10 +286,8 @@ static void deliver_message(struct runtime *rt, struct rt_conn *c, struct rt_lin
                 rt_acks_stored(rt, c, c->acks_asked, false);
             }
         }
-        return;
+        return true;
     }
-    c->frames_delivered++;
-    if (item->malformed) c->frames_malformed++;
     struct deliver_frame frame = { .data = item->data,
                                    .len = item->len,
                                    .json = rules->codec == CODEC_JSON && !item->malformed,
@@ -270,17 +295,21 @@ static void deliver_message(struct runtime *rt, struct rt_conn *c, struct rt_lin
                                    .rules = rules,
                                    .fields = item->fields,
                                    .wall_ms = now.wall_ms };
-    enum deliver_result result = DELIVER_OK;
-    if (rt->options.deliver) {
-        result = deliver_append(rt->options.deliver, c->stream, &frame, &offset);
+    if (rt->options.deliver &&
+        deliver_append(rt->options.deliver, c->stream, &frame, &offset) == DELIVER_FULL) {
+        hold(rt, c, l, item);
+        return false;
     }
+    c->frames_delivered++;
+    if (item->malformed) c->frames_malformed++;
+    if (!item->malformed) remember(c, l, item);
     if (keyed) dedupe_add(c->dedupe, key, now.mono_ms, offset);
     if (rt->options.observer.delivered) {
         rt->options.observer.delivered(rt->options.observer.self, c->self, offset, item->data,
                                        item->len);
     }
     if (rules->ack.when == ACK_EARLY) ack_queue(rt, c, l, item, offset);
-    if (result == DELIVER_FULL) backlog_hold(rt, c, l);
+    return true;
 }
 
 static void ending(struct runtime *rt, struct rt_link *l, const struct path_item *item)
@@ -317,10 +346,10 @@ static void on_message(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
     /* Remembering follows the hooks: a greeting that is accepted by this frame makes the session that its
      * sequence belongs to. */
     rt_pump(rt);
-    if (!item->malformed) remember(c, l, item);
     if (item->deliver) {
-        deliver_message(rt, c, l, item);
-    } else {
-        c->frames_other++;
+        accept(rt, c, l, item);
+        return;
     }
+    c->frames_other++;
+    if (!item->malformed) remember(c, l, item);
 }

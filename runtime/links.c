@@ -95,6 +95,7 @@ void rt_link_free(struct runtime *rt, struct rt_link *l)
     *at = l->next;
     if (l->pauses & RT_PAUSE_BACKLOG) rt->backlog_paused--;
     if (l->path_on) path_deinit(&l->path);
+    free(l->held);
     if (l->upgrade) {
         upgrade_reader_deinit(l->upgrade);
         free(l->upgrade);
@@ -173,7 +174,7 @@ void rt_link_close(struct runtime *rt, struct rt_link *l, uint16_t code, const c
         return;
     }
     rt_link_pause(rt, l, RT_PAUSE_HOOK, false);
-    rt_link_pause(rt, l, RT_PAUSE_BACKLOG, false);
+    if (!l->held) rt_link_pause(rt, l, RT_PAUSE_BACKLOG, false);
     if (!l->close_sent) write_close(rt, l, code, reason);
     if (l->close_received) rt->options.host.ops->link_finish(rt->options.host.self, rt_link_id(l));
 }
@@ -355,7 +356,8 @@ static void sink_link_ended(struct runtime *rt, uint64_t id, const struct cause 
             rt_post(rt, &ev);
         }
         l->phase = RT_LINK_OVER;
-    } else if (l->phase == RT_LINK_UPGRADING && upgrade_read_end(l->upgrade) != UPGRADE_MORE) {
+    } else if (l->phase == RT_LINK_UPGRADING && upgrade_read_end(l->upgrade) == UPGRADE_REFUSED) {
+        /* Its body ended with the stream. Without a whole answer the host knows better why it ended. */
         struct cause refused = upgrade_cause(rt, l);
         dial_failed(rt, l, &refused);
     } else {

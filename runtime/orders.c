@@ -76,10 +76,20 @@ static void deliver_on_send_dropped(void *self, uint64_t send_id)
     }
 }
 
+/* An acknowledgement may have made room for what is held. */
+static void deliver_on_acked(void *self, const char *connection, const char *consumer,
+                             uint64_t epoch, uint64_t offset)
+{
+    struct runtime *rt = self;
+    (void)connection, (void)consumer, (void)epoch, (void)offset;
+    if (rt->backlog_paused) rt->options.host.ops->wake(rt->options.host.self);
+}
+
 void rt_consumers_init(struct runtime *rt)
 {
     rt->deliver_port = (struct deliver_port){ .self = rt,
                                               .send = deliver_on_send,
-                                              .send_dropped = deliver_on_send_dropped };
+                                              .send_dropped = deliver_on_send_dropped,
+                                              .acked = deliver_on_acked };
     deliver_set_port(rt->options.deliver, &rt->deliver_port);
 }

@@ -224,7 +224,7 @@ static void timers_run(struct runtime *rt)
         case TIMER_BACKLOG_HOLD: {
             c = rt_conn_get(rt, t.object);
             struct rt_link *l = c ? rt_link_find(c, t.generation) : NULL;
-            if (!l || !(l->pauses & RT_PAUSE_BACKLOG)) break;
+            if (!l || !l->held || l->holds != t.index) break;
             struct event ev = rt_event(EV_LIMIT_CROSSED, t.object, t.generation);
             ev.cause = cause_make(STAGE_READY, CAUSE_BACKLOG_FULL, BY_US,
                                   "the backlog stayed full for hold_for");

@@ -48,6 +48,13 @@ enum rt_link_phase {
 
 enum rt_pause { RT_PAUSE_HOOK = 1, RT_PAUSE_BACKLOG = 2 };
 
+/* A message that the backlog had no room for. */
+struct rt_held {
+    size_t len;
+    bool malformed, text;
+    uint8_t bytes[];
+};
+
 struct rt_link {
     struct handle self;
     struct handle conn;
@@ -61,6 +68,8 @@ struct rt_link {
     struct pulse pulse;
     uint32_t session_epoch;          /* of the connection when this link began */
     uint32_t pauses;                 /* bits of enum rt_pause */
+    struct rt_held *held;            /* owned or NULL; while paused for the backlog */
+    uint32_t holds;                  /* counts them: an older hold's timer finds nothing */
     bool ready;
     bool close_sent, close_received;
     char shown[256];
