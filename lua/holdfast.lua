@@ -43,20 +43,14 @@ local holdfast = {
 }
 
 --- Marks the table of a policy. A policy file ends with `return holdfast.policy { ... }`.
----@param policy table
----@return table
-function holdfast.policy(policy)
-  return native.policy(policy)
-end
+---@type fun(policy: table): table
+holdfast.policy = native.policy
 
 holdfast.url = {}
 
 --- Percent-encodes everything but letters, digits, `-`, `.`, `_` and `~`.
----@param text string|number|holdfast.secret
----@return string|holdfast.secret
-function holdfast.url.escape(text)
-  return native.url.escape(text)
-end
+---@type fun(text: string|number|holdfast.secret): string|holdfast.secret
+holdfast.url.escape = native.url.escape
 
 --- `{ v = 10, encoding = "json" }` becomes `encoding=json&v=10`, names in order. A list gives the name once
 --- per item. Secrets make the whole a secret.

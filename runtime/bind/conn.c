@@ -60,7 +60,7 @@ static int l_send(lua_State *L)
     if (encoded) {
         sent = call->port->send(call->port->self, call->conn, call->generation, call->hook, out.data,
                                 out.len, text, &why);
-        explicit_bzero(out.data, out.len);
+        if (out.data) explicit_bzero(out.data, out.len);
     }
     buffer_deinit(&out);
     sandbox_spend(L, 100);

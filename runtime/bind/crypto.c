@@ -1,10 +1,7 @@
 /* `crypto`: digests, HMAC, base64, hex. Keys and texts may be secrets; what is only another writing of
  * a secret (base64, hex) stays one, a digest is text. Owns nothing. */
 #include <lauxlib.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include "base/assert.h"
 #include "bind/bind_internal.h"
 #include "crypto/digest.h"
 #include "crypto/hmac.h"
@@ -61,36 +58,24 @@ static int l_hmac(lua_State *L)
     return 1;
 }
 
-/* Pushes text written another way by `write`, as a secret when the original is one. */
-static int rewrite(lua_State *L, size_t room, size_t (*write)(const char *text, size_t len, char *out))
+/* Pushes text written another way by `write`, in at most `factor` times its bytes (and a few), as a
+ * secret when the original is one. */
+static int rewrite(lua_State *L, size_t factor, size_t (*write)(const char *text, size_t len, char *out))
 {
     size_t len = 0;
     bool secret;
     const char *text = check_text(L, 1, &len, &secret);
-    struct secret *original = sandbox_get_secret(L, 1);
-    char *out = lua_newuserdata(L, room + 1);
-    size_t n = write(text, len, out);
-    if (!original) {
-        lua_pushlstring(L, out, n);
-        return 1;
+    struct buffer *out = &sandbox_of(L)->scratch;
+    sandbox__expect_bytes(L, factor * len);
+    buffer_clear(out);
+    if (!buffer_reserve(out, factor * len + 8)) return luaL_error(L, "out of memory");
+    out->len = write(text, len, (char *)out->data);
+    if (secret) {
+        sandbox__push_derived(L, sandbox_get_secret(L, 1));
+    } else {
+        sandbox__push_scratch(L);
     }
-    lua_State *state = L;
-    struct sandbox *s = sandbox_of(L);
-    struct secret *made = secret_create(secret_name(original), out, n);
-    explicit_bzero(out, room + 1);
-    s->exempt = true; /* `made` is held over a push */
-    sandbox_push_secret(state, made);
-    s->exempt = false;
-    secret_unref(made);
     return 1;
-}
-
-static size_t text_room(lua_State *L, size_t factor)
-{
-    size_t len = 0;
-    bool secret;
-    check_text(L, 1, &len, &secret);
-    return (len + 4) * factor;
 }
 
 static size_t write_base64(const char *text, size_t len, char *out)
@@ -110,12 +95,12 @@ static size_t write_hex(const char *text, size_t len, char *out)
 
 static int l_base64(lua_State *L)
 {
-    return rewrite(L, text_room(L, 2), write_base64);
+    return rewrite(L, 2, write_base64);
 }
 
 static int l_hex(lua_State *L)
 {
-    return rewrite(L, text_room(L, 2), write_hex);
+    return rewrite(L, 2, write_hex);
 }
 
 static int malformed(lua_State *L)

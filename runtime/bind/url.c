@@ -2,7 +2,6 @@
 #include <lauxlib.h>
 #include <string.h>
 
-#include "base/value.h"
 #include "bind/bind_internal.h"
 #include "policy/sandbox_internal.h"
 
@@ -10,7 +9,7 @@
 static int l_escape(lua_State *L)
 {
     static const char digits[] = "0123456789ABCDEF";
-    size_t len = 0, n = 0;
+    size_t len = 0;
     bool is_secret;
     if (lua_type(L, 1) == LUA_TNUMBER || lua_type(L, 1) == LUA_TBOOLEAN) {
         sandbox__push_shown(L, 1);
@@ -19,31 +18,27 @@ static int l_escape(lua_State *L)
     const char *text = bind__text(L, 1, &len, &is_secret);
     if (!text) return luaL_typerror(L, 1, "string, number or secret");
     sandbox_spend(L, (uint32_t)(len / 2) + 10);
-    char *out = lua_newuserdata(L, 3 * len + 1);
+    sandbox__expect_bytes(L, 3 * len);
+    struct buffer *out = &sandbox_of(L)->scratch;
+    buffer_clear(out);
+    if (!buffer_reserve(out, 3 * len + 1)) return luaL_error(L, "out of memory");
     for (size_t i = 0; i < len; i++) {
         unsigned char c = (unsigned char)text[i];
         bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
                      (c && strchr("-._~", c));
         if (plain) {
-            out[n++] = (char)c;
+            buffer_append_char(out, (char)c);
         } else {
-            out[n++] = '%';
-            out[n++] = digits[c >> 4];
-            out[n++] = digits[c & 15];
+            buffer_append_char(out, '%');
+            buffer_append_char(out, digits[c >> 4]);
+            buffer_append_char(out, digits[c & 15]);
         }
     }
-    struct secret *original = sandbox_get_secret(L, 1);
-    if (!original) {
-        lua_pushlstring(L, out, n);
-        return 1;
+    if (is_secret) {
+        sandbox__push_derived(L, sandbox_get_secret(L, 1));
+    } else {
+        sandbox__push_scratch(L);
     }
-    struct sandbox *s = sandbox_of(L);
-    struct secret *made = secret_create(secret_name(original), out, n);
-    explicit_bzero(out, 3 * len + 1);
-    s->exempt = true; /* `made` is held over a push */
-    sandbox_push_secret(L, made);
-    s->exempt = false;
-    secret_unref(made);
     return 1;
 }
 

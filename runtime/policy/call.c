@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "bind/bind.h"
 #include "policy/call_internal.h"
+#include "policy/sandbox_internal.h"
 #include "policy/schema.h"
 
 static int l_begin(lua_State *L);
@@ -143,6 +144,18 @@ enum call_result task__resume(struct policy_task *task, int nargs)
     return result;
 }
 
+/* A budget that ran out in a C function called last, as in `return s:find(p)`, knows no line: then the
+ * hook's own is shown. */
+static void place_error(struct policy_task *task)
+{
+    char text[sizeof task->answer->error];
+    const char *error = task->answer->error, *name = task->version->sandbox->name;
+    size_t len = strlen(name);
+    if (strncmp(error, name, len) != 0 || error[len] != ':') return;
+    snprintf(text, sizeof text, "%s:%u%s", task->version->path, task->line, error + len);
+    memcpy(task->answer->error, text, sizeof text);
+}
+
 enum call_result task__after(struct policy_task *task, enum call_result result)
 {
     struct call_context *c = &task->context;
@@ -155,6 +168,7 @@ enum call_result task__after(struct policy_task *task, enum call_result result)
         if (result == CALL_OK) task->answer->error[0] = 0;
         task->answer->ended = true;
     }
+    place_error(task);
     if (result != CALL_OK) {
         value_clear(&task->answer->value);
         value_clear(&task->answer->info);

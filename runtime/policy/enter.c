@@ -122,7 +122,7 @@ size_t sandbox__where(lua_State *L, char *out, size_t out_bytes)
     lua_Debug ar;
     out[0] = 0;
     for (int level = 0; level < FRAMES_MAX && lua_getstack(L, level, &ar); level++) {
-        if (!lua_getinfo(L, "Sl", &ar) || ar.currentline <= 0) continue;
+        if (!lua_getinfo(L, "Sl", &ar) || ar.currentline <= 0 || ar.source[0] != '@') continue;
         int n = snprintf(out, out_bytes, "%s:%d: ", ar.short_src, ar.currentline);
         return n < (int)out_bytes ? (size_t)n : out_bytes - 1;
     }
@@ -182,7 +182,7 @@ static void describe(struct sandbox *s, lua_State *L, int index, char *out, size
     lua_Debug ar;
     error_text(L, index, text, sizeof text);
     for (int level = 0; level < FRAMES_MAX && lua_getstack(L, level, &ar); level++) {
-        if (!lua_getinfo(L, "Sl", &ar) || ar.currentline <= 0) continue;
+        if (!lua_getinfo(L, "Sl", &ar) || ar.currentline <= 0 || ar.source[0] != '@') continue;
         size_t len = strlen(ar.short_src);
         bool here = strncmp(text, ar.short_src, len) == 0 && text[len] == ':';
         snprintf(place, sizeof place, "%s:%d", ar.short_src, ar.currentline);
@@ -195,8 +195,7 @@ static void describe(struct sandbox *s, lua_State *L, int index, char *out, size
     }
     bool library = strncmp(placed ? text : first, "lua/", 4) == 0;
     bool print_from = library && from[0];
-    snprintf(out, out_bytes, "%s%s%s%s%s%s", placed ? "" : first[0] ? first : "",
-             placed || !first[0] ? "" : ": ", text, print_from ? " (called from " : "",
+    const char *before = placed ? "" : first[0] ? first : s->name;
+    snprintf(out, out_bytes, "%s%s%s%s%s%s", before, placed ? "" : ": ", text, print_from ? " (called from " : "",
              print_from ? from : "", print_from ? ")" : "");
-    (void)s;
 }

@@ -23,6 +23,7 @@
  * a policy decides never depends on it unless it would have hung the loop. */
 #define SANDBOX_CPU_NS_MAX           2000000000ull
 #define SANDBOX_DEPTH_MAX            64
+#define SANDBOX_SECRET_BYTES_MAX     ((size_t)64 << 10) /* of one made by joining */
 
 enum trip {
     TRIP_NONE,
@@ -49,7 +50,7 @@ struct sandbox {
     bool locked;
     struct rng rng;
     uint64_t text_hash;       /* of every file that was read */
-    struct buffer scratch;    /* decoding strings; survives a raise */
+    struct buffer scratch;    /* results while they are made; survives a raise */
     struct call_context *call; /* borrowed; the hook that runs now, NULL outside */
     void (*print)(void *self, const char *text);
     void *print_self;
@@ -95,7 +96,12 @@ void sandbox__open_pattern(lua_State *L);
 void sandbox__open_table(lua_State *L);
 void sandbox__open_math(lua_State *L);
 void sandbox__open_secret(lua_State *L); /* its metatable; pushes nothing */
+/* A secret of the bytes in the scratch buffer, which is wiped; shown under the name of `named`. May raise. */
+void sandbox__push_derived(lua_State *L, const struct secret *named);
 void sandbox__open_json(lua_State *L);   /* likewise */
+/* Before a result of `len` bytes is begun: counted, and refused when the cap would refuse it. May raise. */
+void sandbox__expect_bytes(lua_State *L, size_t len);
+void sandbox__push_scratch(lua_State *L);
 int sandbox__l_require(lua_State *L);
 int sandbox__l_pairs(lua_State *L);
 int sandbox__l_freeze_policy(lua_State *L);

@@ -3,10 +3,7 @@
 #include "policy/sandbox_internal.h"
 
 #include <lauxlib.h>
-#include <stdlib.h>
 #include <string.h>
-
-#include "base/assert.h"
 
 struct secret_box {
     struct secret *secret; /* owned; NULL once collected */
@@ -14,21 +11,35 @@ struct secret_box {
 
 static char metatable_key; /* its address is the key in the registry */
 
-#define JOINED_BYTES_MAX ((size_t)64 << 10)
-
 static void push_metatable(lua_State *L)
 {
     lua_pushlightuserdata(L, &metatable_key);
     lua_rawget(L, LUA_REGISTRYINDEX);
 }
 
-void sandbox_push_secret(lua_State *L, struct secret *secret)
+static struct secret_box *push_box(lua_State *L)
 {
     struct secret_box *box = lua_newuserdata(L, sizeof *box);
     box->secret = NULL;
     push_metatable(L);
     lua_setmetatable(L, -2);
+    return box;
+}
+
+void sandbox_push_secret(lua_State *L, struct secret *secret)
+{
+    struct secret_box *box = push_box(L);
     box->secret = secret_ref(secret);
+}
+
+void sandbox__push_derived(lua_State *L, const struct secret *named)
+{
+    struct buffer *scratch = &sandbox_of(L)->scratch;
+    struct secret_box *box = push_box(L);
+    box->secret = secret_create(secret_name(named), scratch->data, scratch->len);
+    if (scratch->data) explicit_bzero(scratch->data, scratch->len);
+    buffer_clear(scratch);
+    buffer_trim(scratch, 0);
 }
 
 struct secret *sandbox_get_secret(lua_State *L, int index)
@@ -71,21 +82,14 @@ static int l_concat(lua_State *L)
     struct secret *left_secret, *right_secret;
     const char *left = part(L, 1, &left_len, &left_secret);
     const char *right = part(L, 2, &right_len, &right_secret);
-    if (left_len + right_len > JOINED_BYTES_MAX) return luaL_error(L, "a secret over 64 KiB");
+    if (left_len + right_len > SANDBOX_SECRET_BYTES_MAX) return luaL_error(L, "a secret over 64 KiB");
     sandbox_spend(L, (uint32_t)(left_len + right_len) / 16 + 20);
-    struct secret_box *box = lua_newuserdata(L, sizeof *box);
-    box->secret = NULL;
-    push_metatable(L);
-    lua_setmetatable(L, -2);
-    /* From here on nothing raises. */
-    char *bytes = malloc(left_len + right_len + 1);
-    ASSERT(bytes != NULL);
-    memcpy(bytes, left, left_len);
-    memcpy(bytes + left_len, right, right_len);
-    const struct secret *named = left_secret ? left_secret : right_secret;
-    box->secret = secret_create(secret_name(named), bytes, left_len + right_len);
-    explicit_bzero(bytes, left_len + right_len);
-    free(bytes);
+    struct buffer *joined = &sandbox_of(L)->scratch;
+    buffer_clear(joined);
+    if (!buffer_append(joined, left, left_len) || !buffer_append(joined, right, right_len)) {
+        return luaL_error(L, "out of memory");
+    }
+    sandbox__push_derived(L, left_secret ? left_secret : right_secret);
     return 1;
 }
 

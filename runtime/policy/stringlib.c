@@ -10,17 +10,38 @@
 #define BYTE_RESULTS_MAX 4000
 
 /* A result of `len` bytes: counted, and refused as over the cap before it is begun. May raise. */
-static void expect_bytes(lua_State *L, size_t len)
+void sandbox__expect_bytes(lua_State *L, size_t len)
 {
     struct sandbox *s = sandbox_of(L);
-    sandbox_spend(L, (uint32_t)(len / 32));
-    if (len < 65536) return;
+    if (len < 65536) {
+        sandbox_spend(L, (uint32_t)(len / 32));
+        return;
+    }
     /* Two copies: the buffer and the string. Garbage goes first. */
     if (s->used_bytes + 2 * len > s->limits.memory_bytes_max) lua_gc(L, LUA_GCCOLLECT, 0);
     if (len > s->limits.memory_bytes_max || s->used_bytes + len > s->limits.memory_bytes_max) {
         sandbox__trip(s, L, TRIP_MEMORY, "over its memory cap");
         sandbox__raise_trip(L);
     }
+    sandbox_spend(L, (uint32_t)(len / 32));
+}
+
+/* The scratch buffer as a string: one copy instead of the doublings of a luaL_Buffer. May raise. */
+void sandbox__push_scratch(lua_State *L)
+{
+    struct buffer *scratch = &sandbox_of(L)->scratch;
+    lua_pushlstring(L, (const char *)scratch->data, scratch->len);
+    buffer_clear(scratch);
+    buffer_trim(scratch, 4096);
+}
+
+static struct buffer *begin(lua_State *L, size_t len)
+{
+    struct buffer *scratch = &sandbox_of(L)->scratch;
+    sandbox__expect_bytes(L, len);
+    buffer_clear(scratch);
+    if (!buffer_reserve(scratch, len + 1)) luaL_error(L, "out of memory");
+    return scratch;
 }
 
 static int l_len(lua_State *L)
@@ -48,7 +69,7 @@ static int l_sub(lua_State *L)
     if (from > to) {
         lua_pushliteral(L, "");
     } else {
-        expect_bytes(L, to - from + 1);
+        sandbox__expect_bytes(L, to - from + 1);
         lua_pushlstring(L, s + from - 1, to - from + 1);
     }
     return 1;
@@ -89,12 +110,10 @@ static int each_byte(lua_State *L, char (*change)(const char *s, size_t len, siz
 {
     size_t len;
     const char *s = luaL_checklstring(L, 1, &len);
-    luaL_Buffer b;
-    expect_bytes(L, len);
     sandbox_spend(L, (uint32_t)(len / 4));
-    luaL_buffinit(L, &b);
-    for (size_t i = 0; i < len; i++) luaL_addchar(&b, change(s, len, i));
-    luaL_pushresult(&b);
+    struct buffer *out = begin(L, len);
+    for (size_t i = 0; i < len; i++) buffer_append_char(out, change(s, len, i));
+    sandbox__push_scratch(L);
     return 1;
 }
 
@@ -136,19 +155,17 @@ static int l_rep(lua_State *L)
     const char *s = luaL_checklstring(L, 1, &len);
     lua_Number count = luaL_checknumber(L, 2);
     const char *gap = luaL_optlstring(L, 3, "", &gap_len);
-    luaL_Buffer b;
     if (!(count >= 1) || len + gap_len == 0) {
         lua_pushliteral(L, "");
         return 1;
     }
     double bytes = floor(count) * (double)(len + gap_len);
-    expect_bytes(L, bytes > 0x1p40 ? (size_t)1 << 40 : (size_t)bytes);
-    luaL_buffinit(L, &b);
+    struct buffer *out = begin(L, bytes > 0x1p40 ? (size_t)1 << 40 : (size_t)bytes);
     for (size_t i = 0, n = (size_t)count; i < n; i++) {
-        if (i) luaL_addlstring(&b, gap, gap_len);
-        luaL_addlstring(&b, s, len);
+        if (i) buffer_append(out, gap, gap_len);
+        buffer_append(out, s, len);
     }
-    luaL_pushresult(&b);
+    sandbox__push_scratch(L);
     return 1;
 }
 
@@ -201,7 +218,7 @@ static void add_text(lua_State *L, luaL_Buffer *b, int index, const char *spec)
     lua_call(L, 1, 1);
     const char *s = lua_tolstring(L, -1, &len);
     if (!spec[1] || (!strchr(spec, '.') && len >= 100)) {
-        expect_bytes(L, len);
+        sandbox__expect_bytes(L, len);
         luaL_addvalue(b);
         return;
     }

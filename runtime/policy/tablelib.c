@@ -1,7 +1,7 @@
 /* The table library: refuses frozen tables, sorts in n log n whatever the comparison says, joins
  * secrets into secrets. Owns nothing. */
 #include <lauxlib.h>
-#include <math.h>
+#include <string.h>
 
 #include "policy/sandbox_internal.h"
 
@@ -49,47 +49,58 @@ static int l_remove(lua_State *L)
     return 1;
 }
 
+/* One item of a list, as text that stays while the list keeps it. A number's text is put into `number`. */
+static const char *item(lua_State *L, int i, size_t *len, char number[40], struct secret **secret)
+{
+    lua_rawgeti(L, 1, i);
+    sandbox_spend(L, 2);
+    *secret = sandbox_get_secret(L, -1);
+    const char *text = NULL;
+    if (*secret) {
+        text = secret_bytes(*secret, len);
+    } else if (lua_type(L, -1) == LUA_TNUMBER) {
+        lua_tostring(L, -1);
+        text = lua_tolstring(L, -1, len);
+        if (*len < 40) text = memcpy(number, text, *len + 1);
+    } else if (lua_type(L, -1) == LUA_TSTRING) {
+        text = lua_tolstring(L, -1, len);
+    } else {
+        luaL_error(L, "invalid value (a %s) at index %d in table for 'concat'", luaL_typename(L, -1), i);
+    }
+    lua_pop(L, 1);
+    return text;
+}
+
 static int l_concat(lua_State *L)
 {
-    size_t gap_len;
+    size_t gap_len, len, total = 0;
+    char number[40];
     luaL_checktype(L, 1, LUA_TTABLE);
     const char *gap = luaL_optlstring(L, 2, "", &gap_len);
     lua_Number first = luaL_optnumber(L, 3, 1);
     lua_Number last = luaL_optnumber(L, 4, (lua_Number)lua_objlen(L, 1));
-    bool secret = false;
-    luaL_Buffer b;
+    struct secret *secret, *found = NULL;
+    struct buffer *joined = &sandbox_of(L)->scratch;
     if (!(first >= -0x1p31 && last < 0x1p31)) return luaL_error(L, "concat: range too large");
-    lua_settop(L, 2);
     for (lua_Number i = first; i <= last; i++) {
-        lua_rawgeti(L, 1, (int)i);
-        sandbox_spend(L, 2);
-        if (sandbox_get_secret(L, -1)) {
-            secret = true;
-        } else if (!lua_isstring(L, -1)) {
-            return luaL_error(L, "invalid value (a %s) at index %d in table for 'concat'",
-                              luaL_typename(L, -1), (int)i);
-        }
-        lua_pop(L, 1);
+        item(L, (int)i, &len, number, &secret);
+        total += len + (i > first ? gap_len : 0);
+        if (secret && !found) found = secret;
     }
-    if (secret) { /* joined by the secret's own rule, from the left */
-        lua_pushliteral(L, "");
-        for (lua_Number i = first; i <= last; i++) {
-            if (i > first && gap_len) {
-                lua_pushvalue(L, 2);
-                lua_concat(L, 2);
-            }
-            lua_rawgeti(L, 1, (int)i);
-            lua_concat(L, 2);
+    if (found && total > SANDBOX_SECRET_BYTES_MAX) return luaL_error(L, "a secret over 64 KiB");
+    sandbox__expect_bytes(L, total);
+    buffer_clear(joined);
+    for (lua_Number i = first; i <= last; i++) {
+        const char *text = item(L, (int)i, &len, number, &secret);
+        if ((i > first && !buffer_append(joined, gap, gap_len)) || !buffer_append(joined, text, len)) {
+            return luaL_error(L, "out of memory");
         }
+    }
+    if (found) {
+        sandbox__push_derived(L, found);
         return 1;
     }
-    luaL_buffinit(L, &b);
-    for (lua_Number i = first; i <= last; i++) {
-        if (i > first) luaL_addlstring(&b, gap, gap_len);
-        lua_rawgeti(L, 1, (int)i);
-        luaL_addvalue(&b);
-    }
-    luaL_pushresult(&b);
+    sandbox__push_scratch(L);
     return 1;
 }
 
