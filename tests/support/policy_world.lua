@@ -54,12 +54,15 @@ return holdfast.policy {
 
 --- The text of a policy: `head` goes above the table, `body` into it.
 function M.text(body, head, codec)
+  if not body:find "%f[%w]prepare%s*=" then
+    body = body .. "\n  prepare = function () return { url = 'wss://gw.chatter.example' } end,"
+  end
   return frame:format(head or "", codec or "json", body)
 end
 
 --- A loaded policy; fails the test when it does not load. `options`: as unit.load, plus head, codec.
 function M.load(body, options)
-  options = options or {}
+  options = type(options) == "table" and options or {} -- gsub hands on its count
   local path = M.folder() .. "/x.lua"
   local text = M.text(body, options.head, options.codec)
   if options.codec == "bytes" then
