@@ -78,6 +78,7 @@ end
 
 local function close(ws, code, reason)
   if ws.gone then return end
+  ws.ended_by_us = true
   if code == -1 then
     ws:abort()
   else
@@ -517,8 +518,8 @@ return {
     p:cancel(ws.watch)
     local key = tostring(code)
     state.stats.closes[key] = (state.stats.closes[key] or 0) + 1
-    -- 1000 and 1001 from the client end the session.
-    if ws.session and (code == 1000 or code == 1001) then session_end(p, ws.session) end
+    -- 1000 and 1001 from the client end the session; its echo of our own code does not.
+    if ws.session and not ws.ended_by_us and (code == 1000 or code == 1001) then session_end(p, ws.session) end
     detach(p, ws)
   end,
 
