@@ -12,6 +12,8 @@
 
 #define CONNS_MAX 65536
 #define CLOSE_ROUNDS_MAX 10000
+/* A close frame, by a number that the library keeps to itself. */
+#define WRITE_CLOSE ((enum lws_write_protocol)4)
 
 static void on_later(uv_idle_t *idle);
 static struct peer_port port_of(struct peer_server *s);
@@ -201,12 +203,14 @@ static void on_later(uv_idle_t *idle)
             lws_set_timeout(c->wsi, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_SYNC);
         } else if (c->close && !c->out) {
             c->closing = true;
-            if (c->close_code) {
-                lws_close_reason(c->wsi, (enum lws_close_status)c->close_code,
-                                 (unsigned char *)c->close_reason, strlen(c->close_reason));
-            } else {
-                lws_close_reason(c->wsi, LWS_CLOSE_STATUS_NOSTATUS, NULL, 0);
+            if (!c->close_code) {
+                /* The library would put 1005 on the wire. The client's own close frame ends it then. */
+                unsigned char empty[LWS_PRE + 1] = { 0 };
+                lws_write(c->wsi, empty + LWS_PRE, 0, WRITE_CLOSE);
+                continue;
             }
+            lws_close_reason(c->wsi, (enum lws_close_status)c->close_code,
+                             (unsigned char *)c->close_reason, strlen(c->close_reason));
             lws_set_timeout(c->wsi, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_SYNC);
         }
     }
