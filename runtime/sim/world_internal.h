@@ -167,6 +167,7 @@ struct world {
     uint32_t descriptors;
     uint64_t randoms;        /* draws of host_ops.random */
     struct disk *disk;       /* owned */
+    uint64_t disk_busy_until_ms;
     void (*on_dead)(void *self, const struct stream_view *stream);
     void *on_dead_self;
     struct buffer scratch;   /* owned */
@@ -241,6 +242,7 @@ void world__call_free(struct world *w, struct call *c);
 
 
 /* Ids given to peers: streams as they are, calls with the top bit. */
-#define WORLD_CALL_ID ((uint64_t)1 << 63)
+/* In the index, which stays small: a peer's Lua holds ids as doubles, exact below 2^53. */
+#define WORLD_CALL_ID ((uint64_t)1 << 31)
 
 #endif
