@@ -117,7 +117,12 @@ end
 ---State, cause and what comes next of every connection, or of one; for messages.
 function Sim:describe(name)
   local lines = {}
-  for _, n in ipairs(name and name ~= "" and { name } or self.names or {}) do
+  local names = name and name ~= "" and { name } or self.names or {}
+  for i, n in ipairs(names) do
+    if i > 20 then
+      lines[#lines + 1] = ("  and %d more"):format(#names - 20)
+      break
+    end
     local ok, v = pcall(self.core.view, self.core, n)
     if ok and v then
       local c = v.cause
@@ -475,6 +480,7 @@ function Sim:crash_and_restart(options)
       if c.wanted then c:attach("cursor") end
     end
   end
+  self.sender = nil
   if self.depth > 0 then
     self:at(options.after or "1s", again)
   else

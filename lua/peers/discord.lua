@@ -4,7 +4,7 @@
 -- runtime/peer/api.c.
 --
 -- Options
---   token               what clients must show; nil takes any
+--   token               what clients must show; nil or false takes any
 --   heartbeat_interval  ms, 41250
 --   max_concurrency     IDENTIFYs per `identify_gap` and lane, 1
 --   identify_gap        ms, 5000
@@ -24,11 +24,9 @@ local KNOWN = { [3] = true, [4] = true, [8] = true, [31] = true, [43] = true }
 local state = {
   sessions = {},     -- by id
   open = {},         -- by ws.id: sockets that the server believes open
-  identifies = {},   -- instants of the last 24 h
-  lanes = {},        -- lane -> instant of its last IDENTIFY
+  accounts = {},     -- by token: { identifies = instants of the last 24 h, lanes = instant of each one's last }
   next_session = 1,
   log = {},          -- every IDENTIFY and RESUME: { kind, at, shard }
-  token_reset = false,
   stats = { http = 0, upgrades = 0, hellos = 0, identifies = 0, resumes = 0, resumed = 0, beats = 0,
             refused_identifies = 0, token_resets = 0, over_rate = 0, most_open = {}, closes = {},
             received = 0, presences = 0, early = 0 },
@@ -50,6 +48,8 @@ local state = {
 --   ack_delay       ms before an answer to a beat
 --   replay_delay    ms between replayed events
 --   noise           unknown ops, types and fields between events
+--   pieces          so many WebSocket messages carry each compressed payload
+--   corrupt         so many compressed payloads get one wrong byte
 --   scripted        a list of { at = ms, verb = "...", ... } run in a loop of `period` ms
 local faults = {}
 
@@ -60,7 +60,8 @@ local function take(name)
     if f.times <= 0 then return nil end
     f.times = f.times - 1
   elseif type(f) == "number" and (name == "invalid_identify" or name == "silent_hello" or name == "op7_for_hello"
-      or name == "no_ready" or name == "no_resumed" or name == "silent_upgrade" or name == "silent_http") then
+      or name == "no_ready" or name == "no_resumed" or name == "silent_upgrade" or name == "silent_http"
+      or name == "corrupt") then
     if f <= 0 then return nil end
     faults[name] = f - 1
   end
@@ -69,11 +70,14 @@ end
 
 local function send(p, ws, frame)
   if ws.gone then return end
-  if ws.deflate then
-    ws:send_bytes(ws.deflate:message(p:encode(frame)))
-  else
-    ws:send(frame)
+  if not ws.deflate then return ws:send(frame) end
+  local bytes = ws.deflate:message(p:encode(frame))
+  if take "corrupt" then
+    -- The first byte of a flushed payload is the header of a deflate or zstd block: no reader takes this one.
+    bytes = "\255" .. bytes:sub(2)
   end
+  local size = math.max(1, math.ceil(#bytes / (faults.pieces or 1)))
+  for at = 1, #bytes, size do ws:send_bytes(bytes:sub(at, at + size - 1)) end
 end
 
 local function close(ws, code, reason)
@@ -137,20 +141,30 @@ local function shard_key(d)
   return tostring(shard[1]) .. "/" .. tostring(shard[2]), shard[1]
 end
 
-local function token_matches(p, token)
-  if state.token_reset then return false end
-  local want = p.options.token
-  return want == nil or token == want or token == "Bot " .. want
+local function account_of(token)
+  token = tostring(token):gsub("^Bot ", "")
+  local account = state.accounts[token]
+  if not account then
+    account = { token = token, identifies = {}, lanes = {} }
+    state.accounts[token] = account
+  end
+  return account
 end
 
-local function remaining(p)
+local function token_matches(p, token)
+  if account_of(token).reset then return false end
+  local want = p.options.token
+  return not want or token == want or token == "Bot " .. want
+end
+
+local function remaining(p, account)
   local limit = p.options.limit or {}
   local now = p:now()
   local kept = {}
-  for _, at in ipairs(state.identifies) do
+  for _, at in ipairs(account.identifies) do
     if now - at < 86400000 then kept[#kept + 1] = at end
   end
-  state.identifies = kept
+  account.identifies = kept
   if state.exhausted_until then
     if now < state.exhausted_until then return 0, state.exhausted_until - now end
     state.exhausted_until = nil
@@ -159,12 +173,17 @@ local function remaining(p)
   return (limit.remaining or limit.total or 1000) - #kept, first and 86400000 - (now - first) or 0
 end
 
--- All that the daily limit takes with it: every session, and the token itself.
-local function reset_token(p)
-  state.token_reset = true
+-- All that the daily limit takes with it: every session of the token, and the token itself.
+local function reset_token(p, account, asking)
+  account.reset = true
   state.stats.token_resets = state.stats.token_resets + 1
-  for _, ws in pairs(state.open) do close(ws, 4004, "Authentication failed.") end
-  for _, session in pairs(state.sessions) do session_end(p, session) end
+  for _, session in pairs(state.sessions) do
+    if session.account == account then
+      if session.ws then close(session.ws, 4004, "Authentication failed.") end
+      session_end(p, session)
+    end
+  end
+  close(asking, 4004, "Authentication failed.")
 end
 
 local function finish_identify(p, ws, session)
@@ -185,13 +204,14 @@ local function on_identify(p, ws, d)
   if ws.session then return close(ws, 4005, "Already authenticated.") end
   if not token_matches(p, d.token) then return close(ws, 4004, "Authentication failed.") end
   if type(d.intents) ~= "number" then return close(ws, 4013, "Invalid intents.") end
-  local left = remaining(p)
-  state.identifies[#state.identifies + 1] = now
-  if left <= 0 then return reset_token(p) end
+  local account = account_of(d.token)
+  local left = remaining(p, account)
+  account.identifies[#account.identifies + 1] = now
+  if left <= 0 then return reset_token(p, account, ws) end
   local key, shard_id = shard_key(d)
   local lane = (shard_id or 0) % (p.options.max_concurrency or 1)
-  local last = state.lanes[lane]
-  state.lanes[lane] = now
+  local last = account.lanes[lane]
+  account.lanes[lane] = now
   if last and now - last < (p.options.identify_gap or 5000) then
     state.stats.refused_identifies = state.stats.refused_identifies + 1
     return send(p, ws, { op = OP.invalid, d = false })
@@ -202,11 +222,11 @@ local function on_identify(p, ws, d)
     return p:after(faults.close_delay or 20, function () close(ws, faults.close_after_identify or 4000) end)
   end
   local session = { id = string.format("session%05d", state.next_session), seq = 0, buffer = {}, made = 0,
-                    key = key, shard = d.shard or { 0, 1 } }
+                    account = account, key = key, shard = d.shard or { 0, 1 } }
   state.next_session = state.next_session + 1
   -- A new session of a shard ends the older one of the same shard.
   for _, old in pairs(state.sessions) do
-    if old.key == key then
+    if old.key == key and old.account == account then
       if old.ws then close(old.ws, 4006, "Session is no longer valid.") end
       session_end(p, old)
     end
@@ -307,7 +327,11 @@ local control = {}
 function control.stats(p)
   local s = {}
   for k, v in pairs(state.stats) do s[k] = v end
-  s.open, s.sessions, s.remaining = 0, 0, (remaining(p))
+  s.open, s.sessions, s.remaining = 0, 0, nil
+  for _, account in pairs(state.accounts) do
+    local left = remaining(p, account)
+    s.remaining = math.min(s.remaining or left, left)
+  end
   for _ in pairs(state.open) do s.open = s.open + 1 end
   for _ in pairs(state.sessions) do s.sessions = s.sessions + 1 end
   return s
@@ -442,7 +466,7 @@ return {
     if not token or not token_matches(p, token) then
       return p:respond(request, 401, { json = { message = "401: Unauthorized", code = 0 } })
     end
-    local left, reset = remaining(p)
+    local left, reset = remaining(p, account_of(token))
     p:respond(request, 200, { json = {
       url = url, shards = p.options.shards or 1,
       session_start_limit = { total = (p.options.limit or {}).total or 1000, remaining = math.max(left, 0),
