@@ -41,6 +41,7 @@ struct death {
     uint64_t link, dead_ms, due_ms, frozen_ms;
     struct handle conn;
     uint32_t generation;
+    bool drained;                 /* the drain limit was granted */
     char why[64];
 };
 

@@ -150,6 +150,16 @@ void checkers__check_dead(struct checkers *k, uint64_t index)
         return;
     }
     struct checked *c = checkers__find(k, d->conn);
+    struct engine_view v;
+    if (!c || !engine_get(k->engine, d->conn, &v)) return;
+    for (int i = 0; i < 2 && !d->drained; i++) {
+        /* Replaced meanwhile: its successor serves, and the drain limit bounds what is left of it. */
+        if (v.link_generation[i] != d->generation || v.link_generation[0] == d->generation) continue;
+        d->drained = true;
+        d->due_ms = world_now_ms(k->world) + v.plan->limits_ms.drain + v.plan->limits_ms.close;
+        world_check_at(k->world, d->due_ms, CHECK_DEAD, index);
+        return;
+    }
     char text[DURATION_TEXT_MAX];
     checkers__violated(k, "I4", c, "link %u is dead for %s and still open; bound by %s",
                        d->generation,

@@ -4,6 +4,12 @@
 #include "base/rng.h"
 #include "sim/world_internal.h"
 
+static const char *const names[] = {
+#define X(name, text) [STORE_OP_##name] = text,
+    STORE_OP_MAP(X)
+#undef X
+};
+
 static bool submit(void *self, const struct store_request *request)
 {
     struct world *w = self;
@@ -15,9 +21,13 @@ static bool submit(void *self, const struct store_request *request)
     bool fails = faults_strike(&w->faults, FAULT_STORE_FAIL, &about) != NULL;
     uint64_t number = disk_submit(w->disk, request, world_clock(w).wall_ms, w->now_ms, fails);
     delay += rng_range(world_draw(w, "disk", number, 0), 1, 10);
-    trace_line(&w->trace, w->now_ms, "disk write %llu of %s begins", (unsigned long long)number,
-               request->connection ? request->connection : "-");
-    world__put(w, w->now_ms + delay, HAPPENING_STORED, HANDLE_NONE, number, 0);
+    trace_line(&w->trace, w->now_ms, "disk write %llu of %s begins: %s", (unsigned long long)number,
+               request->connection ? request->connection : "-", names[request->op]);
+    /* One thread writes, in the order in which it was asked. */
+    uint64_t at = w->now_ms + delay;
+    if (at < w->disk_busy_until_ms) at = w->disk_busy_until_ms;
+    w->disk_busy_until_ms = at;
+    world__put(w, at, HAPPENING_STORED, HANDLE_NONE, number, 0);
     return true;
 }
 

@@ -190,6 +190,7 @@ void world_unplug(struct world *w, enum world_gone how)
     }
     struct call *c;
     for (uint32_t i = 0; (c = slots_next(&w->calls, &i, &h)); i++) world__call_free(w, c);
+    w->disk_busy_until_ms = w->now_ms;
     disk_crash(w->disk, world_draw(w, "crash", w->now_ms, w->queue.next_order));
 }
 

@@ -191,3 +191,18 @@ describe("a process", function ()
     assert.equal(0, w:counts().ghosts)
   end)
 end)
+
+describe("the disk's thread", function ()
+  it("writes in the order in which it was asked", function ()
+    for seed = 1, 30 do
+      local w = unit.new(seed)
+      w:store("session", 1, "a", "older")
+      w:run(seed % 4)
+      w:store("session", 2, "a", "newer")
+      w:run(100)
+      assert.equal("newer", w:disk("session", "a"))
+      local log = w:log()
+      assert.is_true(log:find("stored 1 ok", 1, true) < log:find("stored 2 ok", 1, true))
+    end
+  end)
+end)
