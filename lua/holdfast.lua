@@ -24,6 +24,54 @@ local native = require "holdfast.native"
 
 ---@class holdfast.secret   joined with text it is a secret again; printed it shows its name
 
+---@class holdfast.answer   what conn:http returns
+---@field status number
+---@field ok boolean           200 to 299
+---@field headers table<string, string>   names in lower case; the first of equal names
+---@field body string
+---@field json any?            the body decoded; nil when it is no JSON
+---@field retry_after number?  seconds
+
+---@class holdfast.cause    what on_ended gets; the keys are those of a rule in `classify`
+---@field stage string
+---@field kind string          the runtime's word: closed, timeout, ...
+---@field cause string         kind, or the name that the policy gave it
+---@field by "peer"|"network"|"us"|"policy"|"operator"
+---@field reason string
+---@field close number?
+---@field http number?
+---@field code number?
+---@field retry_after number?  seconds
+---@field age number           seconds since the dial
+---@field session boolean      the attempt meant to resume
+---@field headers table<string, string>?
+---@field body string?
+
+---@alias holdfast.frame table|string|holdfast.secret   a table is JSON; with another codec text, or { text = } or { bytes = }
+---@alias holdfast.duration string|number               "5s", or milliseconds
+
+--- The connection, for the length of one call; F fetch, P prepare, G greet, B on_beat, O on_frame, E on_ended, A on_ack, T every.
+---@class holdfast.conn
+---@field name string
+---@field options table        read only; secrets as secrets
+---@field session table        dropped by `fresh`; plain values, 8 KiB; reading a table gives a copy
+---@field keep table           never dropped; likewise
+---@field generation number
+---@field attempt number       since the last settled link, this one included
+---@field failed number        failures in a row
+---@field resuming boolean
+---@field get fun(self, fetch: string): any                                        FPGT, waits; a failed fetch ends the hook
+---@field http fun(self, request: { url: any, method?: string, headers?: table, body?: any, json?: any, timeout?: holdfast.duration }): holdfast.answer?, string?, string?   FPGT, waits; or nil, name, text
+---@field await fun(self, matcher: table, options?: { within?: holdfast.duration, progress?: table }): table?, string?   G, waits; or nil, "timeout"
+---@field send fun(self, frame: holdfast.frame): true?, string?                    GOAT; or nil, why
+---@field set fun(self, what: { beat?: holdfast.duration, codec?: string|table }): true?, string?   GOT
+---@field fail fun(self, name: string, details?: string|table|holdfast.answer)     FPGBOAT, ends the hook
+---@field close fun(self, why?: string)                                            GBOAT, ends the hook
+---@field gap fun(self, why: string)                                               PGOT
+---@field budget fun(self, name: "start"|"dial"|"call"|"send", told: { left?: number, reset?: holdfast.duration, lanes?: number })   FPGOT
+---@field warn fun(self, text: any)                                                everywhere
+---@field log fun(self, text: any)                                                 everywhere
+
 ---@class holdfast
 ---@field json holdfast.json
 ---@field bytes holdfast.bytes

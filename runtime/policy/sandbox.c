@@ -331,6 +331,12 @@ static int l_refuse_global(lua_State *L)
 
 static int l_lock(lua_State *L)
 {
+    static const char *const libraries[] = { "math", "table", "bit" };
+    for (size_t i = 0; i < sizeof libraries / sizeof *libraries; i++) {
+        lua_getglobal(L, libraries[i]);
+        sandbox__freeze(L, -1, libraries[i]);
+    }
+    lua_settop(L, 0);
     lua_pushvalue(L, LUA_GLOBALSINDEX);
     /* _G.x must be refused like x: the circle is closed by hand, freeze goes into every table. */
     sandbox__freeze(L, 1, "the globals");
