@@ -75,7 +75,7 @@ function sim.new(options)
   local wall = wall_time(options.wall or "2026-11-22T10:00:00Z")
   local s = setmetatable({
     options = options,
-    seed = options.seed or 1,
+    seed = options.seed or tonumber(os.getenv "HOLDFAST_SEED") or 1,
     checks = options.checks ~= false,
     violations = {},
     timers = {},

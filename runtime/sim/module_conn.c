@@ -222,8 +222,7 @@ static int l_order(lua_State *L)
     return 0;
 }
 
-/* s:reload(name[, policy]): the same file or text anew, or another; all connections of that policy when
- * `name` is nil. True, or nil and why. */
+/* s:reload(name[, policy]): the same file or text anew, or another. True, or nil and why. */
 static int l_reload(lua_State *L)
 {
     struct sim *s = sim__check(L, 1);

@@ -313,11 +313,8 @@ static int l_descriptors(lua_State *L)
 {
     struct sim *s = sim__check(L, 1);
     struct sim_conn *c = sim__check_conn(s, L, 2);
-    struct engine_view v;
-    uint32_t most = 0, open = 0;
-    uint64_t identity = c->build ? c->build->identity : 0;
-    (void)v;
-    open = world_descriptors(s->world, identity, &most);
+    uint32_t most = 0;
+    uint32_t open = world_descriptors(s->world, c->build ? c->build->identity : 0, &most);
     lua_newtable(L);
     set_number(L, "open", open);
     set_number(L, "most", most);
