@@ -109,7 +109,9 @@ void rt_journal_state(struct runtime *rt, struct rt_conn *c, const struct effect
     }
     snprintf(e->text, sizeof e->text, "%s -> %s%s%s", conn_state_name(fx->state.from),
              conn_state_name(fx->state.to), cause, next);
-    rt_log(rt, LOG_INFO, c, "link=%u %s", fx->generation, e->text);
+    /* The decision before it said why and for how long; the log keeps to what an operator acts on. */
+    bool told = fx->state.to == CONN_UP || fx->state.to == CONN_STOPPED || fx->state.to == CONN_QUEUED;
+    rt_log(rt, told ? LOG_INFO : LOG_DEBUG, c, "link=%u %s", fx->generation, e->text);
 }
 
 void rt_journal_decision(struct runtime *rt, struct rt_conn *c, const struct effect *fx)

@@ -7,7 +7,7 @@
 #include "base/text.h"
 #include "cli/cli.h"
 #include "cli/files.h"
-#include "roster.h"
+#include "ops/roster.h"
 
 static enum cli_exit run(struct cli *cli);
 static bool check_config(const char *path, struct problems *problems);

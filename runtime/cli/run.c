@@ -4,7 +4,7 @@
 
 #include "cli/cli.h"
 #include "cli/files.h"
-#include "daemon.h"
+#include "ops/daemon.h"
 
 static enum cli_exit run(struct cli *cli);
 

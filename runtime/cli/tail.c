@@ -32,6 +32,7 @@ struct tail {
     struct buffer in, out;       /* owned */
     struct position *positions;  /* owned */
     uint32_t position_count, position_capacity;
+    char said[WORDS_MAX + 64];   /* connection and cause of the last state line */
     bool refused;
 };
 
@@ -267,20 +268,28 @@ static void show_event(struct tail *t, const cJSON *e)
 
 static void show_state(struct tail *t, const cJSON *s)
 {
-    char words[WORDS_MAX];
+    char words[WORDS_MAX], said[WORDS_MAX + 64];
     const char *state = words_text(s, "state");
     bool up = strcmp(state, "up") == 0;
     begin(t, words_text(s, "since"), words_text(s, "connection"));
     coloured(t, words_state_colour(state, false), state);
+    /* A new attempt has the old cause until it ends; said once is enough. */
+    bool trying = strcmp(state, "preparing") == 0 || strcmp(state, "linking") == 0;
     const cJSON *cause = cJSON_GetObjectItemCaseSensitive(s, "cause");
-    if (!up && cJSON_IsObject(cause)) {
+    if (up || trying) {
+        t->said[0] = 0;
+        return;
+    }
+    snprintf(said, sizeof said, "%.63s %s", words_text(s, "connection"), words_cause(cause, words));
+    bool again = strcmp(said, t->said) == 0;
+    memcpy(t->said, said, sizeof said);
+    if (*words && !again) {
         buffer_append_text(&t->out, "  ");
-        words_cause(cause, words);
         text_printable(&t->out, words, strlen(words));
     }
     words_next(words_text(s, "what"), words_text(s, "next"), words_now_ms(), words);
-    if (!up && *words) {
-        buffer_append_text(&t->out, cJSON_IsObject(cause) ? "; " : "  ");
+    if (*words && strcmp(state, "closing") != 0) {
+        buffer_append_text(&t->out, "  ");
         text_printable(&t->out, words, strlen(words));
     }
 }

@@ -1,7 +1,7 @@
 /* Reload: reads configuration and policies again and changes what differs. Whatever is wrong with the new
  * ones, all of the old goes on. Live links stay open: a connection gets another build, unless what changed
  * is who it is or how it dials; then it is replaced. */
-#include "daemon_internal.h"
+#include "ops/daemon_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* Roster: what a configuration file asks for, ready to run: every policy that it names loaded once, every
  * connection built. Starts nothing; used by `check`, at start, and by a reload, which compares two. */
-#ifndef HOLDFAST_ROSTER_H
-#define HOLDFAST_ROSTER_H
+#ifndef HOLDFAST_OPS_ROSTER_H
+#define HOLDFAST_OPS_ROSTER_H
 
 #include "config/config.h"
 #include "policy/policy.h"

@@ -1,6 +1,6 @@
 /* Roster: loads policies, builds connections, and finds what no single one of them can see: two
  * connections with one identity. */
-#include "roster.h"
+#include "ops/roster.h"
 
 #include <dirent.h>
 #include <inttypes.h>

@@ -1,6 +1,6 @@
 /* Daemon: puts the parts together, in order, and takes them apart in the reverse order. Decides nothing
  * about any connection. */
-#include "daemon_internal.h"
+#include "ops/daemon_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -8,12 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-
-#include <openssl/rand.h>
 
 #include "base/assert.h"
 #include "base/url.h"
@@ -22,6 +21,7 @@
 #define STORE_ROUNDS_MAX 16
 #define DESCRIPTORS_MAX ((rlim_t)1 << 20) /* far above it libwebsockets assumes a small table */
 #define TOKEN_HEX 64
+#define TELL_STATUS_MS 5000
 
 static uint64_t deadline_of(struct runtime *rt);
 static void limits_raise(struct daemon *d);
@@ -32,6 +32,7 @@ static void on_prepare(uv_prepare_t *handle);
 static void on_again(uv_idle_t *handle);
 static void on_signal(uv_signal_t *handle, int number);
 static void on_grace(uv_timer_t *handle);
+static void on_telling(uv_timer_t *handle);
 static void on_runtime_log(void *self, enum log_level level, const char *connection, const char *text);
 
 struct daemon *daemon_create(struct roster *roster, const struct daemon_options *options, char *why,
@@ -45,7 +46,7 @@ struct daemon *daemon_create(struct roster *roster, const struct daemon_options 
     memset(roster, 0, sizeof *roster);
     signal(SIGPIPE, SIG_IGN);
     limits_raise(d);
-    if (RAND_bytes((unsigned char *)&d->seed, sizeof d->seed) != 1) d->seed = (uint64_t)time(NULL);
+    if (getrandom(&d->seed, sizeof d->seed, 0) != sizeof d->seed) d->seed = (uint64_t)time(NULL);
 
     int failed = uv_loop_init(&d->loop);
     ASSERT(failed == 0);
@@ -72,7 +73,9 @@ struct daemon *daemon_create(struct roster *roster, const struct daemon_options 
     uv_prepare_init(&d->loop, &d->prepare);
     uv_idle_init(&d->loop, &d->again);
     uv_timer_init(&d->loop, &d->grace);
-    d->prepare.data = d->again.data = d->grace.data = d;
+    uv_timer_init(&d->loop, &d->telling);
+    d->prepare.data = d->again.data = d->grace.data = d->telling.data = d;
+    bool told = notify_open(&d->notify, options->log);
     uv_prepare_start(&d->prepare, on_prepare);
     for (int i = 0; i < 3; i++) {
         uv_signal_init(&d->loop, &d->signals[i]);
@@ -94,6 +97,10 @@ struct daemon *daemon_create(struct roster *roster, const struct daemon_options 
                d->roster.version_count, d->roster.version_count == 1 ? "y" : "ies",
                c->listen.unix_path ? c->listen.unix_path : "none",
                c->listen.http ? ", http " : "", c->listen.http ? ops_http_address(d->ops) : "");
+    if (told) {
+        notify_ready(&d->notify);
+        on_telling(&d->telling);
+    }
     return d;
 
 fail_started:
@@ -132,6 +139,8 @@ void daemon_destroy(struct daemon *d)
     uv_close((uv_handle_t *)&d->prepare, NULL);
     uv_close((uv_handle_t *)&d->again, NULL);
     uv_close((uv_handle_t *)&d->grace, NULL);
+    uv_close((uv_handle_t *)&d->telling, NULL);
+    notify_close(&d->notify);
     net_close(d->net, NULL, NULL);
     uv_run(&d->loop, UV_RUN_DEFAULT);
     int failed = uv_loop_close(&d->loop);
@@ -247,7 +256,7 @@ static struct secret *token_generate(const struct config *config, char *path, si
 {
     unsigned char random[TOKEN_HEX / 2];
     char text[TOKEN_HEX + 2], beside[540];
-    if (RAND_bytes(random, sizeof random) != 1) {
+    if (getrandom(random, sizeof random, 0) != sizeof random) {
         snprintf(why, why_bytes, "no random numbers for a token");
         return NULL;
     }
@@ -324,6 +333,7 @@ static void on_signal(uv_signal_t *handle, int number)
                number == SIGTERM ? "SIGTERM" : "SIGINT", runtime_count(d->rt),
                runtime_count(d->rt) == 1 ? "" : "s");
     d->stopping = true;
+    notify_stopping(&d->notify);
     runtime_shutdown(d->rt);
     uv_timer_start(&d->grace, on_grace, SHUTDOWN_GRACE_MS, 0);
 }
@@ -334,4 +344,22 @@ static void on_grace(uv_timer_t *handle)
     log_printf(d->options.log, LOG_WARNING, NULL, "not all links closed within %d s: the rest is dropped",
                SHUTDOWN_GRACE_MS / 1000);
     d->down = true;
+}
+
+static void on_telling(uv_timer_t *handle)
+{
+    struct daemon *d = handle->data;
+    struct connection_view view;
+    struct handle h;
+    char text[96];
+    uint32_t up = 0;
+    for (uint32_t i = 0; runtime_next(d->rt, &i, &h); i++) {
+        up += runtime_view(d->rt, h, &view) && view.engine.state == CONN_UP;
+    }
+    snprintf(text, sizeof text, "%u of %u connections are up", up, runtime_count(d->rt));
+    notify_status(&d->notify, text);
+    notify_watchdog(&d->notify);
+    uint64_t next_ms = notify_next_ms(&d->notify);
+    if (!next_ms || next_ms > TELL_STATUS_MS) next_ms = TELL_STATUS_MS;
+    uv_timer_start(&d->telling, on_telling, next_ms, 0);
 }

@@ -1,11 +1,11 @@
 /* Daemon: one whole holdfast in a process: a loop with the real host, store, deliver, runtime and local
  * API, started from a roster; reloads, signals, the end. Several could live in one process, each on a
  * loop of its own, were it not for the signals. */
-#ifndef HOLDFAST_DAEMON_H
-#define HOLDFAST_DAEMON_H
+#ifndef HOLDFAST_OPS_DAEMON_H
+#define HOLDFAST_OPS_DAEMON_H
 
 #include "ops/log.h"
-#include "roster.h"
+#include "ops/roster.h"
 
 struct daemon; /* opaque */
 

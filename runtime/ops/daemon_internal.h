@@ -1,12 +1,13 @@
 /* Shared by daemon.c, which starts and ends, and daemon_reload.c, which changes what runs. */
-#ifndef HOLDFAST_DAEMON_INTERNAL_H
-#define HOLDFAST_DAEMON_INTERNAL_H
+#ifndef HOLDFAST_OPS_DAEMON_INTERNAL_H
+#define HOLDFAST_OPS_DAEMON_INTERNAL_H
 
 #include <uv.h>
 
-#include "daemon.h"
+#include "ops/daemon.h"
 #include "deliver/deliver.h"
 #include "net/net.h"
+#include "ops/notify.h"
 #include "ops/ops.h"
 #include "runtime.h"
 #include "store/store.h"
@@ -17,6 +18,8 @@ struct daemon {
     uv_prepare_t prepare;   /* store answers, pending adds, and whether the shutdown is done */
     uv_idle_t again;        /* active while the store has more to answer: the loop must not sleep */
     uv_timer_t grace;
+    uv_timer_t telling;     /* the service manager, while there is one */
+    struct notify notify;
     uv_signal_t signals[3];
     struct net *net;
     struct store_memory *store;
