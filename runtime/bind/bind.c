@@ -17,7 +17,10 @@ static int l_random(lua_State *L);
 static int l_now_ms(lua_State *L);
 
 static const luaL_Reg functions[] = {
-    { "policy", l_policy }, { "random", l_random }, { "now_ms", l_now_ms }, { NULL, NULL },
+    { "policy", l_policy },
+    { "random", l_random },
+    { "now_ms", l_now_ms },
+    { NULL, NULL },
 };
 
 void bind_open(lua_State *L)

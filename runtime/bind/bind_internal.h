@@ -5,11 +5,11 @@
 #include "bind/bind.h"
 
 #define ALLOW(hook) (1u << (hook))
-#define ALLOW_WAIT (ALLOW(HOOK_FETCH) | ALLOW(HOOK_PREPARE) | ALLOW(HOOK_GREET) | ALLOW(HOOK_EVERY))
-#define ALLOW_ALL ((1u << (HOOK_EVERY + 1)) - 1)
+#define ALLOW_WAIT  (ALLOW(HOOK_FETCH) | ALLOW(HOOK_PREPARE) | ALLOW(HOOK_GREET) | ALLOW(HOOK_EVERY))
+#define ALLOW_ALL   ((1u << (HOOK_EVERY + 1)) - 1)
 
-/* Returns the running call when `conn` at index 1 belongs to it and `name` ("conn:send()") may be used
- * in this hook. May raise. */
+/* Returns the running call when `conn` at index 1 belongs to it and `name` ("conn:send()") may be
+ * used in this hook. May raise. */
 struct call_context *bind__check_conn(lua_State *L, unsigned allowed, const char *name);
 /* Outside hooks and in others than `allowed` it raises, naming the phase. */
 struct call_context *bind__check_phase(lua_State *L, unsigned allowed, const char *name);

@@ -39,7 +39,8 @@ static const char *next_layout(lua_State *L, const char *format, struct layout *
     if (!*format) return NULL;
     size_t len = read_layout(format, out);
     if (!len) {
-        luaL_error(L, "bytes: `%s`: u8, u16be, u16le, ... i64le with spaces between expected", format);
+        luaL_error(L, "bytes: `%s`: u8, u16be, u16le, ... i64le with spaces between expected",
+                   format);
     }
     return format + len;
 }

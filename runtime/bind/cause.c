@@ -1,6 +1,6 @@
-/* Causes both ways: the table that on_ended gets, and conn:fail() and conn:close(), which end the hook.
- * What a policy says about an ending is shown to people, so nothing secret passes: the text of a secret
- * is its name. */
+/* Causes both ways: the table that on_ended gets, and conn:fail() and conn:close(), which end the
+ * hook. What a policy says about an ending is shown to people, so nothing secret passes: the text
+ * of a secret is its name. */
 #include <lauxlib.h>
 #include <math.h>
 #include <stdio.h>
@@ -11,7 +11,9 @@
 #include "policy/sandbox_internal.h"
 
 #define HEAD_BYTES_MAX 4096
-#define ENDS_LINK (ALLOW(HOOK_GREET) | ALLOW(HOOK_ON_FRAME) | ALLOW(HOOK_ON_BEAT) | ALLOW(HOOK_ON_ACK) | ALLOW(HOOK_EVERY))
+#define ENDS_LINK                                                                                  \
+    (ALLOW(HOOK_GREET) | ALLOW(HOOK_ON_FRAME) | ALLOW(HOOK_ON_BEAT) | ALLOW(HOOK_ON_ACK) |         \
+     ALLOW(HOOK_EVERY))
 
 static void set_number(lua_State *L, const char *key, double n)
 {
@@ -71,7 +73,8 @@ static uint32_t line_of(lua_State *L)
 {
     lua_Debug ar;
     for (int level = 1; level < 8 && lua_getstack(L, level, &ar); level++) {
-        if (lua_getinfo(L, "Sl", &ar) && ar.currentline > 0 && strncmp(ar.short_src, "lua/", 4) != 0) {
+        if (lua_getinfo(L, "Sl", &ar) && ar.currentline > 0 &&
+            strncmp(ar.short_src, "lua/", 4) != 0) {
             return (uint32_t)ar.currentline;
         }
     }
@@ -130,7 +133,7 @@ static void read_headers(lua_State *L, struct cause *c)
 
 static void read_details(lua_State *L, struct cause *c)
 {
-    static const char *const known[] = { "status", "http",    "headers", "body", "retry_after",
+    static const char *const known[] = { "status", "http",   "headers", "body", "retry_after",
                                          "code",   "reason", "ok",      "json", NULL };
     if (lua_isnil(L, 3)) return;
     if (!lua_istable(L, 3)) {

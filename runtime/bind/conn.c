@@ -1,5 +1,5 @@
-/* `conn`: the connection as a policy sees it. A box with handle and call number; every access asks the
- * port again. Never waits itself: waiting functions live in wait.c and http.c. */
+/* `conn`: the connection as a policy sees it. A box with handle and call number; every access asks
+ * the port again. Never waits itself: waiting functions live in wait.c and http.c. */
 #include <lauxlib.h>
 #include <string.h>
 
@@ -44,9 +44,9 @@ struct call_context *bind__check_conn(lua_State *L, unsigned allowed, const char
 
 static int l_send(lua_State *L)
 {
-    struct call_context *call =
-        bind__check_conn(L, ALLOW(HOOK_GREET) | ALLOW(HOOK_ON_FRAME) | ALLOW(HOOK_EVERY) | ALLOW(HOOK_ON_ACK),
-                         "conn:send()");
+    struct call_context *call = bind__check_conn(
+        L, ALLOW(HOOK_GREET) | ALLOW(HOOK_ON_FRAME) | ALLOW(HOOK_EVERY) | ALLOW(HOOK_ON_ACK),
+        "conn:send()");
     char error[160];
     const char *why = NULL;
     struct conn_facts facts;
@@ -58,8 +58,8 @@ static int l_send(lua_State *L)
     buffer_init(&out, 0);
     bool encoded = bind_encode_frame(L, 2, call, &out, &text, error, sizeof error);
     if (encoded) {
-        sent = call->port->send(call->port->self, call->conn, call->generation, call->hook, out.data,
-                                out.len, text, &why);
+        sent = call->port->send(call->port->self, call->conn, call->generation, call->hook,
+                                out.data, out.len, text, &why);
         if (out.data) explicit_bzero(out.data, out.len);
     }
     buffer_deinit(&out);
@@ -78,8 +78,8 @@ static bool set_codec(lua_State *L, struct call_context *call, const char **why)
         luaL_error(L, "conn:set{ codec }: %s", error);
     }
     *why = "this runtime cannot set a codec";
-    bool ok = call->port->set_codec && call->port->set_codec(call->port->self, call->conn,
-                                                             call->generation, &codec, why);
+    bool ok = call->port->set_codec &&
+              call->port->set_codec(call->port->self, call->conn, call->generation, &codec, why);
     value_clear(&codec);
     return ok;
 }
@@ -152,8 +152,8 @@ static int l_budget(lua_State *L)
 {
     static const char *const known[] = { "left", "reset", "lanes", NULL };
     static const char *const names[] = { "start", "dial", "call", "send", NULL };
-    struct call_context *call = bind__check_conn(
-        L, ALLOW_WAIT | ALLOW(HOOK_ON_FRAME), "conn:budget()");
+    struct call_context *call =
+        bind__check_conn(L, ALLOW_WAIT | ALLOW(HOOK_ON_FRAME), "conn:budget()");
     enum budget_kind kind = (enum budget_kind)luaL_checkoption(L, 2, NULL, names);
     luaL_checktype(L, 3, LUA_TTABLE);
     bind__check_keys(L, 3, known, "conn:budget()");
@@ -165,7 +165,8 @@ static int l_budget(lua_State *L)
     return 0;
 }
 
-/* --- fields ------------------------------------------------------------------------------------- */
+/* --- fields -------------------------------------------------------------------------------------
+ */
 
 static int push_options(lua_State *L, const struct conn_facts *facts)
 {
@@ -232,10 +233,10 @@ static int l_tostring(lua_State *L)
 }
 
 static const luaL_Reg methods[] = {
-    { "get", bind__l_get },   { "http", bind__l_http },   { "await", bind__l_await },
-    { "send", l_send },       { "set", l_set },           { "fail", bind__l_fail },
+    { "get", bind__l_get },     { "http", bind__l_http }, { "await", bind__l_await },
+    { "send", l_send },         { "set", l_set },         { "fail", bind__l_fail },
     { "close", bind__l_close }, { "gap", l_gap },         { "warn", l_warn },
-    { "budget", l_budget },   { "log", l_log },           { NULL, NULL },
+    { "budget", l_budget },     { "log", l_log },         { NULL, NULL },
 };
 
 void bind__open_conn(lua_State *L)

@@ -1,5 +1,5 @@
-/* `crypto`: digests, HMAC, base64, hex. Keys and texts may be secrets; what is only another writing of
- * a secret (base64, hex) stays one, a digest is text. Owns nothing. */
+/* `crypto`: digests, HMAC, base64, hex. Keys and texts may be secrets; what is only another writing
+ * of a secret (base64, hex) stays one, a digest is text. Owns nothing. */
 #include <lauxlib.h>
 
 #include "bind/bind_internal.h"
@@ -60,7 +60,8 @@ static int l_hmac(lua_State *L)
 
 /* Pushes text written another way by `write`, in at most `factor` times its bytes (and a few), as a
  * secret when the original is one. */
-static int rewrite(lua_State *L, size_t factor, size_t (*write)(const char *text, size_t len, char *out))
+static int rewrite(lua_State *L, size_t factor,
+                   size_t (*write)(const char *text, size_t len, char *out))
 {
     size_t len = 0;
     bool secret;
@@ -145,9 +146,9 @@ static int l_unhex(lua_State *L)
 }
 
 static const luaL_Reg functions[] = {
-    { "sha1", l_sha1 },     { "sha256", l_sha256 },     { "md5", l_md5 }, { "hmac", l_hmac },
-    { "base64", l_base64 }, { "unbase64", l_unbase64 }, { "hex", l_hex }, { "unhex", l_unhex },
-    { NULL, NULL },
+    { "sha1", l_sha1 }, { "sha256", l_sha256 }, { "md5", l_md5 },
+    { "hmac", l_hmac }, { "base64", l_base64 }, { "unbase64", l_unbase64 },
+    { "hex", l_hex },   { "unhex", l_unhex },   { NULL, NULL },
 };
 
 void bind__open_crypto(lua_State *L)

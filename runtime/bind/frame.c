@@ -27,7 +27,8 @@ static void push_field(lua_State *L, const struct field_value *v)
     }
 }
 
-static void push_take(lua_State *L, const struct call_context *call, const struct field_value *fields)
+static void push_take(lua_State *L, const struct call_context *call,
+                      const struct field_value *fields)
 {
     struct conn_facts facts;
     lua_newtable(L);
@@ -39,8 +40,8 @@ static void push_take(lua_State *L, const struct call_context *call, const struc
     }
 }
 
-void bind_push_frame(lua_State *L, const struct call_context *call, const uint8_t *frame, size_t len,
-                     const struct field_value *fields)
+void bind_push_frame(lua_State *L, const struct call_context *call, const uint8_t *frame,
+                     size_t len, const struct field_value *fields)
 {
     char error[128];
     bool json = bind__codec(call) == CODEC_JSON;

@@ -1,5 +1,5 @@
-/* conn:http{}: the request is built here, secrets included, and its answer becomes a table. Hosts are
- * checked and budgets asked by dispatch. Never sends anything. */
+/* conn:http{}: the request is built here, secrets included, and its answer becomes a table. Hosts
+ * are checked and budgets asked by dispatch. Never sends anything. */
 #include <lauxlib.h>
 #include <math.h>
 #include <stdio.h>
@@ -156,12 +156,15 @@ static bool read_request(struct reading *r)
     bool has_body = false, json = false, typed = false;
     return read_body(r, &has_body, &json) && read_method(r, has_body) && read_url(r) &&
            read_headers(r, &typed) &&
-           (!json || typed || buffer_append_text(&r->http->headers, "Content-Type: application/json\r\n"));
+           (!json || typed ||
+            buffer_append_text(&r->http->headers, "Content-Type: application/json\r\n"));
 }
 
 int bind__l_http(lua_State *L)
 {
-    static const char *const known[] = { "url", "method", "headers", "body", "json", "timeout", NULL };
+    static const char *const known[] = {
+        "url", "method", "headers", "body", "json", "timeout", NULL
+    };
     struct call_context *call = bind__check_conn(L, ALLOW_WAIT, "conn:http()");
     uint64_t timeout_ms = 0;
     luaL_checktype(L, 2, LUA_TTABLE);
@@ -188,7 +191,8 @@ int bind__l_http(lua_State *L)
     return bind__wait(L, call, WAIT_HTTP, "conn:http()");
 }
 
-/* --- answers ------------------------------------------------------------------------------------ */
+/* --- answers ------------------------------------------------------------------------------------
+ */
 
 /* "Name: value\r\n" lines to a table of lower-case names; the first of equal names wins. */
 static void push_headers(lua_State *L, const char *head, size_t len)
@@ -203,11 +207,13 @@ static void push_headers(lua_State *L, const char *head, size_t len)
         const char *colon = memchr(head, ':', (size_t)(stop - head));
         if (colon && colon > head) {
             char name[128];
-            size_t n = (size_t)(colon - head) < sizeof name ? (size_t)(colon - head) : sizeof name - 1;
+            size_t n =
+                (size_t)(colon - head) < sizeof name ? (size_t)(colon - head) : sizeof name - 1;
             for (size_t i = 0; i < n; i++) {
                 name[i] = head[i] >= 'A' && head[i] <= 'Z' ? (char)(head[i] | 0x20) : head[i];
             }
-            for (colon++; colon < stop && (*colon == ' ' || *colon == '\t'); colon++) {}
+            for (colon++; colon < stop && (*colon == ' ' || *colon == '\t'); colon++) {
+            }
             while (stop > colon && (stop[-1] == ' ' || stop[-1] == '\t')) stop--;
             lua_pushlstring(L, name, n);
             lua_pushvalue(L, -1);

@@ -58,7 +58,9 @@ static int l_array(lua_State *L)
     return 1;
 }
 
-static const luaL_Reg functions[] = { { "encode", l_encode }, { "decode", l_decode }, { NULL, NULL } };
+static const luaL_Reg functions[] = { { "encode", l_encode },
+                                      { "decode", l_decode },
+                                      { NULL, NULL } };
 
 void bind__open_json(lua_State *L)
 {

@@ -1,5 +1,5 @@
-/* conn.session and conn.keep: small plain tables that C holds and saves. Reading copies out, writing
- * checks and copies in; secrets, functions and more than 8 KiB are refused. */
+/* conn.session and conn.keep: small plain tables that C holds and saves. Reading copies out,
+ * writing checks and copies in; secrets, functions and more than 8 KiB are refused. */
 #include <lauxlib.h>
 #include <math.h>
 #include <stdio.h>
@@ -112,7 +112,8 @@ static int l_newindex(lua_State *L)
     size_t len = 0;
     const char *key = lua_type(L, 2) == LUA_TSTRING ? lua_tolstring(L, 2, &len) : "";
     if (len == 0 || len > KEY_BYTES_MAX || strlen(key) != len) {
-        return luaL_error(L, "%s: keys are text of 1 to %d bytes", name_of(box->keep), KEY_BYTES_MAX);
+        return luaL_error(L, "%s: keys are text of 1 to %d bytes", name_of(box->keep),
+                          KEY_BYTES_MAX);
     }
     struct value *t = held(call, box->keep);
     if (!t) return luaL_error(L, "%s: the connection is gone", name_of(box->keep));
@@ -151,8 +152,9 @@ int bind__replace_kept(lua_State *L, struct call_context *call, bool keep)
     }
     if (!keys_ok || value_weight(&v) > KEPT_BYTES_MAX) {
         value_clear(&v);
-        return luaL_error(L, keys_ok ? "%s: more than 8 KiB in all"
-                                     : "%s: keys are text of 1 to 64 bytes", name_of(keep));
+        return luaL_error(
+            L, keys_ok ? "%s: more than 8 KiB in all" : "%s: keys are text of 1 to 64 bytes",
+            name_of(keep));
     }
     bool was_empty = t->kind != VALUE_TABLE || t->table->count == 0;
     if ((was_empty && v.table->count == 0) || value_equal(t, &v)) {
@@ -188,8 +190,9 @@ static int l_tostring(lua_State *L)
 }
 
 static const luaL_Reg methods[] = {
-    { "__index", l_index },       { "__newindex", l_newindex }, { "__pairs", l_pairs },
-    { "__tostring", l_tostring }, { NULL, NULL },
+    { "__index", l_index }, { "__newindex", l_newindex },
+    { "__pairs", l_pairs }, { "__tostring", l_tostring },
+    { NULL, NULL },
 };
 
 void bind__open_kept(lua_State *L)

@@ -13,8 +13,8 @@ int bind__wait(lua_State *L, struct call_context *call, enum wait_kind kind, con
 {
     if (!lua_isyieldable(L)) {
         call_wait_deinit(&call->wait);
-        return luaL_error(L, "%s cannot wait inside a callback of gsub, sort, pairs or a metamethod",
-                          name);
+        return luaL_error(
+            L, "%s cannot wait inside a callback of gsub, sort, pairs or a metamethod", name);
     }
     call->wait.kind = kind;
     call->waiting = true;
@@ -31,7 +31,8 @@ int bind__l_get(lua_State *L)
     for (uint32_t i = 0; facts.build && i < facts.build->fetch_count; i++) {
         known = known || strcmp(facts.build->fetch[i].name, name) == 0;
     }
-    if (facts.build && !known) return luaL_error(L, "conn:get(): the policy has no fetch `%s`", name);
+    if (facts.build && !known)
+        return luaL_error(L, "conn:get(): the policy has no fetch `%s`", name);
     if (call->hook == HOOK_FETCH && strcmp(name, call->name) == 0) {
         return luaL_error(L, "conn:get(): fetch `%s` waits for itself", name);
     }

@@ -26,8 +26,8 @@ size_t digest_bytes(enum digest_kind kind, const void *data, size_t len,
     return n;
 }
 
-size_t hmac_bytes(enum digest_kind kind, const void *key, size_t key_len, const void *data, size_t len,
-                  uint8_t out[DIGEST_BYTES_MAX])
+size_t hmac_bytes(enum digest_kind kind, const void *key, size_t key_len, const void *data,
+                  size_t len, uint8_t out[DIGEST_BYTES_MAX])
 {
     unsigned n = 0;
     if (key_len > INT32_MAX) return 0;

@@ -99,12 +99,14 @@ static bool read_prepare(lua_State *L, struct policy_task *t)
     static const char *const known[] = { "url", "inflate", "headers", "protocol", "plain" };
     char error[128];
     struct value *out = &t->answer->value;
-    if (!lua_istable(L, 1)) return bad(t, "a %s, not a table with `url`", lua_typename(L, lua_type(L, 1)));
+    if (!lua_istable(L, 1))
+        return bad(t, "a %s, not a table with `url`", lua_typename(L, lua_type(L, 1)));
     if (!sandbox_to_value(L, 1, out, error, sizeof error)) return bad(t, "%s", error);
     if (!known_keys(t, out, known, sizeof known / sizeof *known)) return false;
     const struct value *url = value_get(out, "url");
     if (!url) return bad(t, "no `url`");
-    if (!good_url(url)) return bad(t, "`url` that is no address (text without spaces, at most 8 KiB)");
+    if (!good_url(url))
+        return bad(t, "`url` that is no address (text without spaces, at most 8 KiB)");
     if (!kind_is(t, out, "inflate", VALUE_STRING, "text") ||
         !kind_is(t, out, "protocol", VALUE_STRING, "text") ||
         !kind_is(t, out, "plain", VALUE_BOOL, "true or false") ||

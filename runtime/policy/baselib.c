@@ -110,7 +110,8 @@ int sandbox__l_pairs(lua_State *L)
     return 1;
 }
 
-/* The key after the given one, in the defined order: a scan, as there is no place to remember one. */
+/* The key after the given one, in the defined order: a scan, as there is no place to remember one.
+ */
 static int l_next(lua_State *L)
 {
     bool sequence, odd;
@@ -158,7 +159,8 @@ static int l_setmetatable(lua_State *L)
         for (int i = 0; i < 2; i++) {
             lua_pushstring(L, refused[i]);
             lua_rawget(L, 2);
-            if (!lua_isnil(L, -1)) return luaL_error(L, "a metatable may not have `%s`", refused[i]);
+            if (!lua_isnil(L, -1))
+                return luaL_error(L, "a metatable may not have `%s`", refused[i]);
             lua_pop(L, 1);
         }
     }

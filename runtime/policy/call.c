@@ -1,5 +1,6 @@
-/* Calling hooks: arguments in, one entry into Lua, the answer out. Hooks that may wait get a coroutine,
- * which becomes a task when it does. Never keeps a pointer of the caller's beyond the call. */
+/* Calling hooks: arguments in, one entry into Lua, the answer out. Hooks that may wait get a
+ * coroutine, which becomes a task when it does. Never keeps a pointer of the caller's beyond the
+ * call. */
 #include <lauxlib.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,8 +70,12 @@ static void begin(struct policy_task *task, const struct policy_call *call,
     task->call = call;
     task->answer = answer;
     task->context = (struct call_context){
-        .port = call->port, .version = call->version, .hook = call->hook, .conn = call->conn,
-        .generation = call->generation, .serial = ++call->version->serial,
+        .port = call->port,
+        .version = call->version,
+        .hook = call->hook,
+        .conn = call->conn,
+        .generation = call->generation,
+        .serial = ++call->version->serial,
         .may_wait = may_wait(call->hook),
     };
     call_wait_init(&task->context.wait);
@@ -144,8 +149,8 @@ enum call_result task__resume(struct policy_task *task, int nargs)
     return result;
 }
 
-/* A budget that ran out in a C function called last, as in `return s:find(p)`, knows no line: then the
- * hook's own is shown. */
+/* A budget that ran out in a C function called last, as in `return s:find(p)`, knows no line: then
+ * the hook's own is shown. */
 static void place_error(struct policy_task *task)
 {
     char text[sizeof task->answer->error];
@@ -159,7 +164,8 @@ static void place_error(struct policy_task *task)
 enum call_result task__after(struct policy_task *task, enum call_result result)
 {
     struct call_context *c = &task->context;
-    if (c->session_dirty && c->port->session_changed) c->port->session_changed(c->port->self, c->conn);
+    if (c->session_dirty && c->port->session_changed)
+        c->port->session_changed(c->port->self, c->conn);
     if (c->keep_dirty && c->port->keep_changed) c->port->keep_changed(c->port->self, c->conn);
     c->session_dirty = c->keep_dirty = false;
     if (c->ended && result != CALL_WAITING) {

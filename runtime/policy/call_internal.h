@@ -22,8 +22,8 @@ struct policy_version {
     uint32_t references;
     uint32_t number;
     uint32_t tasks_alive;
-    uint64_t serial;      /* of the last call */
-    char *name, *path;    /* owned */
+    uint64_t serial;         /* of the last call */
+    char *name, *path;       /* owned */
     struct sandbox *sandbox; /* owned */
     struct value tables;
     struct hook_entry hooks[HOOK_COUNT]; /* FETCH and EVERY: only whether there is any */
@@ -32,13 +32,14 @@ struct policy_version {
 };
 
 /* NULL when the policy has no such hook. Borrowed while a reference is held. */
-const struct hook_entry *policy__hook(const struct policy_version *v, enum hook h, const char *name);
+const struct hook_entry *policy__hook(const struct policy_version *v, enum hook h,
+                                      const char *name);
 
 struct policy_task {
     struct call_context context;
     struct policy_version *version; /* owned reference */
     uint32_t line;
-    lua_State *thread;              /* borrowed from thread_ref; NULL: the hook may not wait */
+    lua_State *thread; /* borrowed from thread_ref; NULL: the hook may not wait */
     int thread_ref;
     /* Borrowed while Lua runs: */
     const struct policy_call *call;

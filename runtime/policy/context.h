@@ -1,5 +1,5 @@
-/* Context: the hook that runs now, as bind/ sees it. It lives in the task, and is current only between
- * entering Lua and coming back. */
+/* Context: the hook that runs now, as bind/ sees it. It lives in the task, and is current only
+ * between entering Lua and coming back. */
 #ifndef HOLDFAST_POLICY_CONTEXT_H
 #define HOLDFAST_POLICY_CONTEXT_H
 
@@ -11,14 +11,14 @@ struct call_context {
     const struct policy_port *port; /* borrowed */
     struct policy_version *version; /* borrowed: the task holds a reference */
     enum hook hook;
-    char name[PLAN_NAME_MAX];       /* FETCH, EVERY: which */
+    char name[PLAN_NAME_MAX]; /* FETCH, EVERY: which */
     struct handle conn;
     uint32_t generation;
-    uint64_t serial;                /* of the task: a conn of another task is stale */
+    uint64_t serial; /* of the task: a conn of another task is stale */
     bool may_wait;
-    bool waiting;                   /* `wait` is filled in, the coroutine yielded */
-    struct call_wait wait;          /* owned */
-    bool ended;                     /* conn:fail or conn:close was called */
+    bool waiting;          /* `wait` is filled in, the coroutine yielded */
+    struct call_wait wait; /* owned */
+    bool ended;            /* conn:fail or conn:close was called */
     bool session_dirty, keep_dirty;
 };
 

@@ -1,6 +1,6 @@
-/* Entering Lua: the only lua_pcall and lua_resume of the project, with instruction budget, memory cap
- * and short error texts. Never lets a budget be swallowed: once tripped, a hook on every instruction
- * raises again, so that pcall after pcall is left behind. */
+/* Entering Lua: the only lua_pcall and lua_resume of the project, with instruction budget, memory
+ * cap and short error texts. Never lets a budget be swallowed: once tripped, a hook on every
+ * instruction raises again, so that pcall after pcall is left behind. */
 #include "policy/sandbox.h"
 
 #include <lauxlib.h>
@@ -196,6 +196,6 @@ static void describe(struct sandbox *s, lua_State *L, int index, char *out, size
     bool library = strncmp(placed ? text : first, "lua/", 4) == 0;
     bool print_from = library && from[0];
     const char *before = placed ? "" : first[0] ? first : s->name;
-    snprintf(out, out_bytes, "%s%s%s%s%s%s", before, placed ? "" : ": ", text, print_from ? " (called from " : "",
-             print_from ? from : "", print_from ? ")" : "");
+    snprintf(out, out_bytes, "%s%s%s%s%s%s", before, placed ? "" : ": ", text,
+             print_from ? " (called from " : "", print_from ? from : "", print_from ? ")" : "");
 }

@@ -1,4 +1,5 @@
-/* Frozen tables and the hidden table behind each; sandbox_internal.h tells how. Owns nothing in C. */
+/* Frozen tables and the hidden table behind each; sandbox_internal.h tells how. Owns nothing in C.
+ */
 #include "policy/sandbox_internal.h"
 
 #include <lauxlib.h>

@@ -21,7 +21,8 @@ struct decoder {
 
 static bool decode(struct decoder *d, int depth);
 
-bool sandbox_json_decode(lua_State *L, const void *text, size_t len, char *error, size_t error_bytes)
+bool sandbox_json_decode(lua_State *L, const void *text, size_t len, char *error,
+                         size_t error_bytes)
 {
     struct sandbox *s = sandbox_of(L);
     struct decoder d = { L, &s->scratch, text, text, (const char *)text + len, NULL };
@@ -76,7 +77,8 @@ static bool fault(struct decoder *d, const char *why)
 
 static void skip_space(struct decoder *d)
 {
-    while (d->at < d->end && (*d->at == ' ' || *d->at == '\t' || *d->at == '\r' || *d->at == '\n')) {
+    while (d->at < d->end &&
+           (*d->at == ' ' || *d->at == '\t' || *d->at == '\r' || *d->at == '\n')) {
         d->at++;
     }
 }

@@ -20,8 +20,8 @@ struct encoder {
 
 static bool encode(struct encoder *e, int index, int depth);
 
-bool sandbox_json_encode(lua_State *L, int index, bool allow_secrets, struct buffer *out, char *error,
-                         size_t error_bytes)
+bool sandbox_json_encode(lua_State *L, int index, bool allow_secrets, struct buffer *out,
+                         char *error, size_t error_bytes)
 {
     struct encoder e = { L, sandbox_of(L), out, allow_secrets, error, error_bytes };
     index = sandbox__absolute(L, index);

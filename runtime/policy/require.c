@@ -1,5 +1,6 @@
 /* require(): modules of lua/ and files beside the policy, each run once per state, each frozen.
- * Never leaves those two folders: a name is letters, digits, `_` and `-` with single dots between. */
+ * Never leaves those two folders: a name is letters, digits, `_` and `-` with single dots between.
+ */
 #include "policy/sandbox_internal.h"
 
 #include <lauxlib.h>
@@ -50,8 +51,8 @@ static const char *library_folder(const struct sandbox *s)
     return "lua";
 }
 
-/* Loads `path` onto the stack as a function. 1 loaded, 0 no such file, -1 with `error`. Never raises
- * while the file's text is held. */
+/* Loads `path` onto the stack as a function. 1 loaded, 0 no such file, -1 with `error`. Never
+ * raises while the file's text is held. */
 static int load(lua_State *L, struct sandbox *s, const char *path, const char *shown, char *error,
                 size_t error_bytes)
 {
@@ -88,7 +89,8 @@ int sandbox__l_require(lua_State *L)
     }
     lua_settop(L, 2);
     if (strlen(name) != lua_objlen(L, 1) || !name_to_path(name, file)) {
-        return luaL_error(L, "require: not a module name: only letters, digits, `_`, `-`, single dots");
+        return luaL_error(
+            L, "require: not a module name: only letters, digits, `_`, `-`, single dots");
     }
     if (s->call) return luaL_error(L, "require: only while a file is loading, at its top");
     snprintf(path, sizeof path, "%s/%s.lua", library_folder(s), file);

@@ -1,6 +1,6 @@
 /* The sandbox: owns one Lua state, its allocator with the memory cap, and what may be seen in it.
- * Never opens os, io, debug, ffi, jit, package or coroutine; compiled code stays off, because it does
- * not run count hooks. */
+ * Never opens os, io, debug, ffi, jit, package or coroutine; compiled code stays off, because it
+ * does not run count hooks. */
 #include "policy/sandbox.h"
 
 #include <errno.h>
@@ -89,7 +89,8 @@ struct call_context *sandbox_call(lua_State *L)
 uint64_t sandbox_random(lua_State *L)
 {
     struct sandbox *s = sandbox_of(L);
-    if (s->call && s->call->port->random) return s->call->port->random(s->call->port->self, s->call->conn);
+    if (s->call && s->call->port->random)
+        return s->call->port->random(s->call->port->self, s->call->conn);
     return rng_next(&s->rng);
 }
 
@@ -204,9 +205,9 @@ static void *allocate(void *self, void *memory, size_t old_bytes, size_t new_byt
     return moved;
 }
 
-/* xpcall whose handler runs after the unwinding. LuaJIT runs handlers where the error was raised; when
- * that is the budget's own hook, hooks are off meanwhile, and a handler could loop for ever. In Lua,
- * so that the protected function may wait. */
+/* xpcall whose handler runs after the unwinding. LuaJIT runs handlers where the error was raised;
+ * when that is the budget's own hook, hooks are off meanwhile, and a handler could loop for ever.
+ * In Lua, so that the protected function may wait. */
 static const char xpcall_source[] =
     "local pcall = pcall\n"
     "local function finish(handler, ok, ...)\n"
@@ -217,7 +218,7 @@ static const char xpcall_source[] =
     "return function (f, handler, ...) return finish(handler, pcall(f, ...)) end";
 
 /* What stays of LuaJIT's own base library; the rest is ours or gone. */
-static const char *const base_kept[] = { "assert",   "error",  "ipairs", "pcall",   "rawequal",
+static const char *const base_kept[] = { "assert", "error",    "ipairs", "pcall",  "rawequal",
                                          "select", "tonumber", "type",   "unpack", "_VERSION" };
 static const char *const math_gone[] = { "random", "randomseed", "mod" };
 

@@ -1,10 +1,11 @@
-/* What the files of the sandbox share: its struct, and helpers that nobody outside policy/ and bind/
- * calls. Functions marked "may raise" long-jump: callers hold no memory then. All others never do.
+/* What the files of the sandbox share: its struct, and helpers that nobody outside policy/ and
+ * bind/ calls. Functions marked "may raise" long-jump: callers hold no memory then. All others
+ * never do.
  *
- * Frozen tables. LuaJIT has no read-only tables and no __len for tables, so freezing works in place:
- * every key but the items 1..n moves into a hidden table behind __index, and __newindex raises. Lists
- * keep their items where `#` and ipairs find them. The hidden table stands in the metatable under a
- * light userdata key. */
+ * Frozen tables. LuaJIT has no read-only tables and no __len for tables, so freezing works in
+ * place: every key but the items 1..n moves into a hidden table behind __index, and __newindex
+ * raises. Lists keep their items where `#` and ipairs find them. The hidden table stands in the
+ * metatable under a light userdata key. */
 #ifndef HOLDFAST_POLICY_SANDBOX_INTERNAL_H
 #define HOLDFAST_POLICY_SANDBOX_INTERNAL_H
 
@@ -19,11 +20,11 @@
 #define SANDBOX_MEMORY_DEFAULT       ((size_t)16 << 20)
 #define SANDBOX_FILE_BYTES_MAX       ((size_t)1 << 20)
 #define SANDBOX_HOOK_EVERY           1000 /* instructions between two looks at the budget */
-/* Bulk work that the instruction count misses (comparing megabytes, say) ends here. A backstop: what
- * a policy decides never depends on it unless it would have hung the loop. */
-#define SANDBOX_CPU_NS_MAX           2000000000ull
-#define SANDBOX_DEPTH_MAX            64
-#define SANDBOX_SECRET_BYTES_MAX     ((size_t)64 << 10) /* of one made by joining */
+/* Bulk work that the instruction count misses (comparing megabytes, say) ends here. A backstop:
+ * what a policy decides never depends on it unless it would have hung the loop. */
+#define SANDBOX_CPU_NS_MAX       2000000000ull
+#define SANDBOX_DEPTH_MAX        64
+#define SANDBOX_SECRET_BYTES_MAX ((size_t)64 << 10) /* of one made by joining */
 
 enum trip {
     TRIP_NONE,
@@ -33,24 +34,24 @@ enum trip {
 };
 
 struct sandbox {
-    lua_State *L;             /* owned */
-    lua_State *running;       /* borrowed while entered: the thread that was entered */
+    lua_State *L;       /* owned */
+    lua_State *running; /* borrowed while entered: the thread that was entered */
     char name[64];
-    char *lua_path;           /* owned; NULL: built-in search */
-    char *beside;             /* owned; NULL: none */
+    char *lua_path; /* owned; NULL: built-in search */
+    char *beside;   /* owned; NULL: none */
     struct policy_limits limits;
     size_t used_bytes;
-    uint64_t spent;           /* instructions since lua_enter() */
-    uint64_t cpu_start_ns;    /* 0 until the first look */
+    uint64_t spent;        /* instructions since lua_enter() */
+    uint64_t cpu_start_ns; /* 0 until the first look */
     enum trip trip;
-    char trip_text[256];      /* of the first trip of this entry */
-    char error_text[512];     /* filled by the message handler */
+    char trip_text[256];  /* of the first trip of this entry */
+    char error_text[512]; /* filled by the message handler */
     bool entered;
-    bool exempt;              /* C code that holds memory pushes existing strings: refuse nothing */
+    bool exempt; /* C code that holds memory pushes existing strings: refuse nothing */
     bool locked;
     struct rng rng;
-    uint64_t text_hash;       /* of every file that was read */
-    struct buffer scratch;    /* results while they are made; survives a raise */
+    uint64_t text_hash;        /* of every file that was read */
+    struct buffer scratch;     /* results while they are made; survives a raise */
     struct call_context *call; /* borrowed; the hook that runs now, NULL outside */
     void (*print)(void *self, const char *text);
     void *print_self;
@@ -96,10 +97,12 @@ void sandbox__open_pattern(lua_State *L);
 void sandbox__open_table(lua_State *L);
 void sandbox__open_math(lua_State *L);
 void sandbox__open_secret(lua_State *L); /* its metatable; pushes nothing */
-/* A secret of the bytes in the scratch buffer, which is wiped; shown under the name of `named`. May raise. */
+/* A secret of the bytes in the scratch buffer, which is wiped; shown under the name of `named`. May
+ * raise. */
 void sandbox__push_derived(lua_State *L, const struct secret *named);
-void sandbox__open_json(lua_State *L);   /* likewise */
-/* Before a result of `len` bytes is begun: counted, and refused when the cap would refuse it. May raise. */
+void sandbox__open_json(lua_State *L); /* likewise */
+/* Before a result of `len` bytes is begun: counted, and refused when the cap would refuse it. May
+ * raise. */
 void sandbox__expect_bytes(lua_State *L, size_t len);
 void sandbox__push_scratch(lua_State *L);
 int sandbox__l_require(lua_State *L);

@@ -82,7 +82,8 @@ static int l_concat(lua_State *L)
     struct secret *left_secret, *right_secret;
     const char *left = part(L, 1, &left_len, &left_secret);
     const char *right = part(L, 2, &right_len, &right_secret);
-    if (left_len + right_len > SANDBOX_SECRET_BYTES_MAX) return luaL_error(L, "a secret over 64 KiB");
+    if (left_len + right_len > SANDBOX_SECRET_BYTES_MAX)
+        return luaL_error(L, "a secret over 64 KiB");
     sandbox_spend(L, (uint32_t)(left_len + right_len) / 16 + 20);
     struct buffer *joined = &sandbox_of(L)->scratch;
     buffer_clear(joined);

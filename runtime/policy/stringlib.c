@@ -190,13 +190,15 @@ static void add_quoted(lua_State *L, luaL_Buffer *b, int index)
     luaL_addchar(b, '"');
 }
 
-/* One directive without its '%': flags, width and precision of two digits at most, as Lua has it. */
+/* One directive without its '%': flags, width and precision of two digits at most, as Lua has it.
+ */
 static const char *read_spec(lua_State *L, const char *p, const char *end, char spec[24])
 {
     size_t n = 0;
     spec[n++] = '%';
     while (p < end && *p && strchr("-+ #0", *p) && n < 6) spec[n++] = *p++;
-    for (int digits = 0; p < end && *p >= '0' && *p <= '9' && digits < 2; digits++) spec[n++] = *p++;
+    for (int digits = 0; p < end && *p >= '0' && *p <= '9' && digits < 2; digits++)
+        spec[n++] = *p++;
     if (p < end && *p == '.') {
         spec[n++] = *p++;
         for (int d = 0; p < end && *p >= '0' && *p <= '9' && d < 2; d++) spec[n++] = *p++;
@@ -284,10 +286,9 @@ static int l_format(lua_State *L)
 }
 
 static const luaL_Reg functions[] = {
-    { "len", l_len },     { "sub", l_sub },         { "byte", l_byte },
-    { "char", l_char },   { "lower", l_lower },     { "upper", l_upper },
-    { "rep", l_rep },     { "reverse", l_reverse }, { "format", l_format },
-    { NULL, NULL },
+    { "len", l_len },       { "sub", l_sub },     { "byte", l_byte }, { "char", l_char },
+    { "lower", l_lower },   { "upper", l_upper }, { "rep", l_rep },   { "reverse", l_reverse },
+    { "format", l_format }, { NULL, NULL },
 };
 
 void sandbox__open_string(lua_State *L)

@@ -18,7 +18,8 @@ static int l_insert(lua_State *L)
     int count = lua_gettop(L);
     if (count == 3) {
         lua_Number wanted = luaL_checknumber(L, 2);
-        if (!(wanted >= 1 && wanted <= (lua_Number)n)) luaL_argerror(L, 2, "position out of bounds");
+        if (!(wanted >= 1 && wanted <= (lua_Number)n))
+            luaL_argerror(L, 2, "position out of bounds");
         at = (size_t)wanted;
         sandbox_spend(L, (uint32_t)(n - at));
         for (size_t i = n; i > at; i--) {
@@ -49,7 +50,8 @@ static int l_remove(lua_State *L)
     return 1;
 }
 
-/* One item of a list, as text that stays while the list keeps it. A number's text is put into `number`. */
+/* One item of a list, as text that stays while the list keeps it. A number's text is put into
+ * `number`. */
 static const char *item(lua_State *L, int i, size_t *len, char number[40], struct secret **secret)
 {
     lua_rawgeti(L, 1, i);
@@ -65,7 +67,8 @@ static const char *item(lua_State *L, int i, size_t *len, char number[40], struc
     } else if (lua_type(L, -1) == LUA_TSTRING) {
         text = lua_tolstring(L, -1, len);
     } else {
-        luaL_error(L, "invalid value (a %s) at index %d in table for 'concat'", luaL_typename(L, -1), i);
+        luaL_error(L, "invalid value (a %s) at index %d in table for 'concat'",
+                   luaL_typename(L, -1), i);
     }
     lua_pop(L, 1);
     return text;
@@ -92,7 +95,8 @@ static int l_concat(lua_State *L)
     buffer_clear(joined);
     for (lua_Number i = first; i <= last; i++) {
         const char *text = item(L, (int)i, &len, number, &secret);
-        if ((i > first && !buffer_append(joined, gap, gap_len)) || !buffer_append(joined, text, len)) {
+        if ((i > first && !buffer_append(joined, gap, gap_len)) ||
+            !buffer_append(joined, text, len)) {
             return luaL_error(L, "out of memory");
         }
     }

@@ -1,5 +1,5 @@
-/* Tasks: hooks that wait. A task owns its coroutine, one reference to its version, and what it waits
- * for until the caller takes that over. */
+/* Tasks: hooks that wait. A task owns its coroutine, one reference to its version, and what it
+ * waits for until the caller takes that over. */
 #include <lauxlib.h>
 #include <stdlib.h>
 

@@ -52,7 +52,8 @@ static bool add(struct copier *c, struct value *table, const struct key *k, stru
         t->pairs = pairs;
         t->capacity = capacity;
     }
-    struct value key = k->type == LUA_TNUMBER ? value_number(k->number) : value_bytes(k->text, k->len);
+    struct value key =
+        k->type == LUA_TNUMBER ? value_number(k->number) : value_bytes(k->text, k->len);
     t->pairs[t->count++] = (struct value_pair){ key, v };
     return true;
 }
@@ -80,7 +81,8 @@ static bool copy_table(struct copier *c, int index, int depth, struct value *out
         sandbox__push_key(c->L, &order[i]);
         sandbox__rawget(c->L, index);
         ok = copy(c, lua_gettop(c->L), depth + 1, &v);
-        if (ok && v.kind == VALUE_NIL) { /* holdfast.null: absent, but a list may not lose an item */
+        if (ok &&
+            v.kind == VALUE_NIL) { /* holdfast.null: absent, but a list may not lose an item */
             if (order[i].type == LUA_TNUMBER) ok = fail(c, "holdfast.null in a list");
         } else if (ok) {
             ok = add(c, out, &order[i], v);

@@ -1,5 +1,5 @@
-/* One loaded version of a policy file: its state, its tables, its hooks by reference. Immutable once
- * loaded; the state is closed with the last reference. */
+/* One loaded version of a policy file: its state, its tables, its hooks by reference. Immutable
+ * once loaded; the state is closed with the last reference. */
 #include <lauxlib.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -162,8 +162,11 @@ static bool load_tables(struct policy_version *v, const struct policy_load *load
     buffer_init(&text, 0);
     snprintf(name, sizeof name, "policy %s", load->name);
     struct sandbox_options options = {
-        .name = name, .lua_path = load->lua_path, .beside = beside,
-        .limits = load->limits, .seed = load->seed,
+        .name = name,
+        .lua_path = load->lua_path,
+        .beside = beside,
+        .limits = load->limits,
+        .seed = load->seed,
     };
     if (!sandbox_read_file(load->path, &text, error, sizeof error)) {
         size_t skip = strlen(load->path);

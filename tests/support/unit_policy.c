@@ -1,6 +1,6 @@
 /* modules: policy bind engine frame crypto base */
-/* require "unit.policy": sandboxes and policies from Lua, with a port that records what hooks ask for.
- * Values cross as plain tables; { __secret = "bytes", name = "token" } is a secret. */
+/* require "unit.policy": sandboxes and policies from Lua, with a port that records what hooks ask
+ * for. Values cross as plain tables; { __secret = "bytes", name = "token" } is a secret. */
 #include <lauxlib.h>
 #include <lua.h>
 #include <math.h>
@@ -29,7 +29,8 @@ struct task_box {
     enum wait_kind kind;
 };
 
-/* --- values ------------------------------------------------------------------------------------- */
+/* --- values -------------------------------------------------------------------------------------
+ */
 
 static struct value read_value(lua_State *L, int index)
 {
@@ -49,7 +50,8 @@ static struct value read_value(lua_State *L, int index)
     if (lua_isstring(L, -1)) {
         lua_getfield(L, index, "name");
         const char *bytes = lua_tolstring(L, -2, &len);
-        struct secret *s = secret_create(lua_isstring(L, -1) ? lua_tostring(L, -1) : "secret", bytes, len);
+        struct secret *s =
+            secret_create(lua_isstring(L, -1) ? lua_tostring(L, -1) : "secret", bytes, len);
         struct value v = value_secret(s);
         secret_unref(s);
         lua_pop(L, 2);
@@ -107,7 +109,8 @@ static const char *result_name(enum call_result r)
     return names[r];
 }
 
-/* --- plain sandboxes ---------------------------------------------------------------------------- */
+/* --- plain sandboxes ----------------------------------------------------------------------------
+ */
 
 static double number_option(lua_State *L, int index, const char *key, double otherwise)
 {
@@ -133,7 +136,8 @@ static void on_print(void *self, const char *text)
     buffer_printf(printed, "%s\n", text);
 }
 
-/* run(text, { instructions, memory, beside, unlocked, secret, seed }): result, value or error, printed, used bytes */
+/* run(text, { instructions, memory, beside, unlocked, secret, seed }): result, value or error,
+ * printed, used bytes */
 static int l_run(lua_State *L)
 {
     size_t len;
@@ -142,7 +146,9 @@ static int l_run(lua_State *L)
     struct buffer printed;
     lua_settop(L, 2);
     struct sandbox_options options = {
-        .name = "test", .lua_path = "lua", .beside = text_option(L, 2, "beside"),
+        .name = "test",
+        .lua_path = "lua",
+        .beside = text_option(L, 2, "beside"),
         .seed = (uint64_t)number_option(L, 2, "seed", 1),
         .limits = { (uint64_t)number_option(L, 2, "instructions", 0),
                     (size_t)number_option(L, 2, "memory", 0) },
@@ -182,7 +188,8 @@ static int l_json(lua_State *L)
 {
     char error[512] = "", chunk[4096];
     struct sandbox_options options = { .name = "test", .lua_path = "lua" };
-    snprintf(chunk, sizeof chunk, "local holdfast = require 'holdfast' return %s", luaL_checkstring(L, 1));
+    snprintf(chunk, sizeof chunk, "local holdfast = require 'holdfast' return %s",
+             luaL_checkstring(L, 1));
     struct sandbox *s = sandbox_create(&options);
     struct buffer out;
     buffer_init(&out, 0);
@@ -190,8 +197,9 @@ static int l_json(lua_State *L)
     sandbox_push_secret(sandbox_lua(s), secret);
     secret_unref(secret);
     lua_setglobal(sandbox_lua(s), "token");
-    bool ok = sandbox_run(s, chunk, strlen(chunk), "x", error, sizeof error) == CALL_OK &&
-              sandbox_json_encode(sandbox_lua(s), -1, lua_toboolean(L, 2), &out, error, sizeof error);
+    bool ok =
+        sandbox_run(s, chunk, strlen(chunk), "x", error, sizeof error) == CALL_OK &&
+        sandbox_json_encode(sandbox_lua(s), -1, lua_toboolean(L, 2), &out, error, sizeof error);
     sandbox_destroy(s);
     if (ok) {
         lua_pushlstring(L, (const char *)out.data, out.len);
@@ -220,16 +228,23 @@ static int l_read_file(lua_State *L)
     return ok ? 1 : 2;
 }
 
-/* --- the port ----------------------------------------------------------------------------------- */
+/* --- the port -----------------------------------------------------------------------------------
+ */
 
 static bool port_facts(void *self, struct handle conn, struct conn_facts *out)
 {
     struct world *w = self;
     if (w->gone || conn.generation != 7) return false;
     *out = (struct conn_facts){
-        .name = "bot", .options = w->build ? &w->build->options : &w->no_options,
-        .session = &w->session, .keep = &w->keep, .generation = 3, .attempt = 2, .failed = 1,
-        .resuming = w->session.kind == VALUE_TABLE && w->session.table->count > 0, .build = w->build,
+        .name = "bot",
+        .options = w->build ? &w->build->options : &w->no_options,
+        .session = &w->session,
+        .keep = &w->keep,
+        .generation = 3,
+        .attempt = 2,
+        .failed = 1,
+        .resuming = w->session.kind == VALUE_TABLE && w->session.table->count > 0,
+        .build = w->build,
         .now = { 1000, 1000, 1700000000123ull },
     };
     return true;
@@ -244,8 +259,8 @@ static bool port_send(void *self, struct handle conn, uint32_t generation, enum 
         *why = "not up";
         return false;
     }
-    buffer_printf(&w->events, "send %u %s %s %.*s\n", generation, hook_name(by), text ? "text" : "bytes",
-                  (int)len, (const char *)bytes);
+    buffer_printf(&w->events, "send %u %s %s %.*s\n", generation, hook_name(by),
+                  text ? "text" : "bytes", (int)len, (const char *)bytes);
     return true;
 }
 
@@ -261,9 +276,9 @@ static void port_end(void *self, struct handle conn, uint32_t generation, const 
 {
     struct world *w = self;
     (void)conn;
-    buffer_printf(&w->events, "end %u %s %s %s by=%s http=%d code=%lld", generation, stage_name(c->stage),
-                  cause_kind_name(c->kind), c->name, cause_by_name(c->by), c->http_status,
-                  (long long)c->code);
+    buffer_printf(&w->events, "end %u %s %s %s by=%s http=%d code=%lld", generation,
+                  stage_name(c->stage), cause_kind_name(c->kind), c->name, cause_by_name(c->by),
+                  c->http_status, (long long)c->code);
     if (c->retry_after_ms != RETRY_AFTER_NONE) {
         buffer_printf(&w->events, " retry_after_ms=%llu", (unsigned long long)c->retry_after_ms);
     }
@@ -295,8 +310,8 @@ static void port_budget(void *self, struct handle conn, enum budget_kind budget,
                         uint64_t reset_ms, uint32_t lanes)
 {
     (void)conn;
-    buffer_printf(&((struct world *)self)->events, "budget %d left=%lld reset_ms=%llu lanes=%u\n", budget,
-                  (long long)left, (unsigned long long)reset_ms, lanes);
+    buffer_printf(&((struct world *)self)->events, "budget %d left=%lld reset_ms=%llu lanes=%u\n",
+                  budget, (long long)left, (unsigned long long)reset_ms, lanes);
 }
 
 static void port_session_changed(void *self, struct handle conn)
@@ -329,7 +344,8 @@ static bool port_set_codec(void *self, struct handle conn, uint32_t generation,
     return true;
 }
 
-/* --- worlds ------------------------------------------------------------------------------------- */
+/* --- worlds -------------------------------------------------------------------------------------
+ */
 
 static void push_problems(lua_State *L, struct problems *p)
 {
@@ -359,14 +375,26 @@ static int l_load(lua_State *L)
     luaL_getmetatable(L, WORLD_MT);
     lua_setmetatable(L, -2);
     w->port = (struct policy_port){
-        .self = w, .facts = port_facts, .send = port_send, .set_beat = port_set_beat, .end = port_end,
-        .gap = port_gap, .warn = port_warn, .log = port_log, .budget = port_budget,
-        .session_changed = port_session_changed, .keep_changed = port_keep_changed,
-        .random = port_random, .set_codec = port_set_codec,
+        .self = w,
+        .facts = port_facts,
+        .send = port_send,
+        .set_beat = port_set_beat,
+        .end = port_end,
+        .gap = port_gap,
+        .warn = port_warn,
+        .log = port_log,
+        .budget = port_budget,
+        .session_changed = port_session_changed,
+        .keep_changed = port_keep_changed,
+        .random = port_random,
+        .set_codec = port_set_codec,
     };
     problems_init(&problems);
     struct policy_load load = {
-        .name = "x", .path = path, .lua_path = "lua", .version = 4,
+        .name = "x",
+        .path = path,
+        .lua_path = "lua",
+        .version = 4,
         .seed = (uint64_t)number_option(L, 2, "seed", 1),
         .limits = { (uint64_t)number_option(L, 2, "instructions", 0),
                     (size_t)number_option(L, 2, "memory", 0) },
@@ -405,8 +433,8 @@ static int l_world_gc(lua_State *L)
     return 0;
 }
 
-static int push_answer(lua_State *L, struct world *w, enum call_result result, struct call_answer *a,
-                       struct policy_task *task)
+static int push_answer(lua_State *L, struct world *w, enum call_result result,
+                       struct call_answer *a, struct policy_task *task)
 {
     lua_pushstring(L, result_name(result));
     lua_newtable(L);
@@ -462,18 +490,23 @@ static int push_answer(lua_State *L, struct world *w, enum call_result result, s
 /* world:call(hook, { name, frame, cause = {...}, stale }): result, answer */
 static int l_call(lua_State *L)
 {
-    static const char *const hooks[] = { "fetch",    "prepare",  "greet",  "on_beat", "on_frame",
-                                         "on_ended", "on_ack",   "every",  NULL };
+    static const char *const hooks[] = { "fetch",    "prepare", "greet", "on_beat", "on_frame",
+                                         "on_ended", "on_ack",  "every", NULL };
     struct world *w = check_world(L);
     struct policy_task *task = NULL;
     struct call_answer answer;
     size_t len = 0;
     lua_settop(L, 3);
     struct policy_call call = {
-        .version = w->version, .port = &w->port, .generation = 3, .conn = { 1, 7 },
-        .hook = (enum hook)luaL_checkoption(L, 2, NULL, hooks), .name = text_option(L, 3, "name"),
+        .version = w->version,
+        .port = &w->port,
+        .generation = 3,
+        .conn = { 1, 7 },
+        .hook = (enum hook)luaL_checkoption(L, 2, NULL, hooks),
+        .name = text_option(L, 3, "name"),
     };
-    struct cause cause = cause_make(STAGE_READY, CAUSE_CLOSED, BY_PEER, text_option(L, 3, "reason"));
+    struct cause cause =
+        cause_make(STAGE_READY, CAUSE_CLOSED, BY_PEER, text_option(L, 3, "reason"));
     cause.close_code = (int32_t)number_option(L, 3, "close", 4004);
     cause.retry_after_ms = 1500;
     cause.head = "X-A: 1\r\nx-a: 2\r\n";
@@ -618,13 +651,16 @@ static int l_release(lua_State *L)
 }
 
 static const luaL_Reg world_methods[] = {
-    { "call", l_call },     { "resume", l_resume }, { "cancel", l_cancel },   { "events", l_events },
-    { "get", l_get },       { "set", l_set },       { "has_hook", l_has_hook }, { "release", l_release },
-    { "__gc", l_world_gc }, { NULL, NULL },
+    { "call", l_call },         { "resume", l_resume },
+    { "cancel", l_cancel },     { "events", l_events },
+    { "get", l_get },           { "set", l_set },
+    { "has_hook", l_has_hook }, { "release", l_release },
+    { "__gc", l_world_gc },     { NULL, NULL },
 };
 
 static const luaL_Reg functions[] = {
-    { "run", l_run }, { "load", l_load }, { "json", l_json }, { "read_file", l_read_file }, { NULL, NULL },
+    { "run", l_run }, { "load", l_load }, { "json", l_json }, { "read_file", l_read_file },
+    { NULL, NULL },
 };
 
 int luaopen_unit_policy(lua_State *L);
