@@ -83,6 +83,7 @@ bool certs_create(struct certs *c, const struct certs_options *options)
               X509_sign(ca, ca_key, EVP_sha256()) &&
               X509_set_issuer_name(cert, X509_get_subject_name(ca)) &&
               extension_add(cert, ca, NID_subject_alt_name, names) &&
+              extension_add(cert, ca, NID_authority_key_identifier, "keyid:always") &&
               extension_add(cert, ca, NID_basic_constraints, "critical,CA:FALSE") &&
               extension_add(cert, ca, NID_ext_key_usage, "serverAuth") &&
               X509_sign(cert, ca_key, EVP_sha256()) && pem_of_cert(ca, &c->ca_pem) &&
