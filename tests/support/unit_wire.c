@@ -470,6 +470,13 @@ static int l_relay(lua_State *L)
     return 2;
 }
 
+static int l_relay_target(lua_State *L)
+{
+    struct wire *w = check_wire(L);
+    w->relays[check_index(L, 2, w->relay_count)]->target = (uint16_t)luaL_checknumber(L, 3);
+    return 0;
+}
+
 /* w:relay_set(number, faults) */
 static int l_relay_set(lua_State *L)
 {
@@ -975,6 +982,7 @@ int luaopen_unit_wire(lua_State *L)
         { "close", l_close }, { "turn", l_turn }, { "now", l_now },
         { "shutdown", l_shutdown }, { "peer", l_peer },
         { "control", l_control }, { "relay", l_relay }, { "relay_set", l_relay_set },
+        { "relay_target", l_relay_target },
         { "relay_end", l_relay_end }, { "relay_stats", l_relay_stats }, { "raw", l_raw },
         { "raw_saw", l_raw_saw }, { "silent_port", l_silent_port }, { "free_port", l_free_port },
         { "watch", l_watch }, { "sockets_most", l_sockets_most }, { "add", l_add },

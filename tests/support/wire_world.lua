@@ -224,13 +224,20 @@ function S:peer(name, options)
   return p
 end
 
--- A relay in front of a peer. What the peer's bootstrap answers leads through it from now on.
+-- A relay in front of a peer. What the peer's bootstrap answers leads through it from now on. Without a
+-- peer: one that must be told with relay:to(peer), for peers that must know it before.
 function S:relay(peer)
   local r = setmetatable({ s = self }, Relay)
-  r.number, r.port = self.w:relay(peer.port)
-  r.ws = peer.ws:gsub(":%d+$", ":" .. r.port)
-  M.lead(peer, r.ws)
+  r.number, r.port = self.w:relay(peer and peer.port or 1)
+  r.ws = ("wss://127.0.0.1:%d"):format(r.port)
+  if peer then r:to(peer) end
   return r
+end
+
+function Relay:to(peer)
+  self.s.w:relay_target(self.number, peer.port)
+  self.ws = peer.ws:gsub(":%d+$", ":" .. self.port)
+  M.lead(peer, self.ws)
 end
 
 -- The gateway address that Discord's peer hands out.
