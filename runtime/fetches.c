@@ -183,26 +183,41 @@ void rt_fetch_done(struct runtime *rt, struct rt_fetch *f, struct rt_task *t,
     fetch_fail(rt, f, &cause);
 }
 
-/* A task that waits for f, or NULL. Oldest connection first: the order is the table's. */
-static struct rt_task *waiter_of(struct runtime *rt, const struct rt_fetch *f)
+void rt_fetch_wait(struct rt_fetch *f, struct rt_task *t)
 {
-    uint32_t i = 0;
-    struct handle h;
-    struct rt_task *t;
-    for (; (t = slots_next(&rt->tasks, &i, &h)); i++) {
-        if (t->fetch == f) return t;
-    }
-    return NULL;
+    ASSERT(t->fetch == NULL);
+    t->fetch = f;
+    t->waiter_next = NULL;
+    t->waiter_prev = f->waiters_tail;
+    if (f->waiters_tail) f->waiters_tail->waiter_next = t;
+    else f->waiters = t;
+    f->waiters_tail = t;
+    f->waiter_count++;
 }
 
+void rt_fetch_leave(struct rt_task *t)
+{
+    struct rt_fetch *f = t->fetch;
+    if (!f) return;
+    ASSERT(f->waiter_count > 0);
+    if (t->waiter_prev) t->waiter_prev->waiter_next = t->waiter_next;
+    else f->waiters = t->waiter_next;
+    if (t->waiter_next) t->waiter_next->waiter_prev = t->waiter_prev;
+    else f->waiters_tail = t->waiter_prev;
+    f->waiter_count--;
+    t->fetch = NULL;
+    t->waiter_next = t->waiter_prev = NULL;
+}
+
+/* Only those that wait now: who is served and asks again waits for the next call. */
 static void waiters_serve(struct runtime *rt, struct rt_fetch *f)
 {
-    struct rt_task *t;
-    while ((t = waiter_of(rt, f))) {
+    for (uint32_t n = f->waiter_count; n && f->waiters; n--) {
+        struct rt_task *t = f->waiters;
         struct resume_with with = { .kind = WAIT_FETCH, .answered = true, .value = &f->value };
         struct call_answer answer;
         call_answer_init(&answer);
-        t->fetch = NULL;
+        rt_fetch_leave(t);
         enum call_result result = rt_resume(rt, t, &with, &answer);
         rt_task_go_on(rt, t, result, &answer);
     }
@@ -210,9 +225,9 @@ static void waiters_serve(struct runtime *rt, struct rt_fetch *f)
 
 static void fetch_fail(struct runtime *rt, struct rt_fetch *f, const struct cause *cause)
 {
-    struct rt_task *t;
-    while ((t = waiter_of(rt, f))) {
-        t->fetch = NULL;
+    for (uint32_t n = f->waiter_count; n && f->waiters; n--) {
+        struct rt_task *t = f->waiters;
+        rt_fetch_leave(t);
         rt_task_fail(rt, t, cause);
     }
 }
@@ -220,7 +235,7 @@ static void fetch_fail(struct runtime *rt, struct rt_fetch *f, const struct caus
 void rt_fetch_orphaned(struct runtime *rt, struct rt_fetch *f)
 {
     f->running = NULL;
-    struct rt_task *t = rt->destroying ? NULL : waiter_of(rt, f);
+    struct rt_task *t = rt->destroying ? NULL : f->waiters;
     if (!t) return;
     struct rt_conn *c = rt_conn_get(rt, t->conn);
     ASSERT(c != NULL);

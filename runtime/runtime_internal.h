@@ -138,6 +138,8 @@ struct rt_fetch {
     bool calling;                    /* inside policy_call: running is not known yet */
     bool failed;                     /* conn:fail was called: failure holds why */
     struct cause failure;
+    struct rt_task *waiters, *waiters_tail; /* in order of asking */
+    uint32_t waiter_count;
     struct rt_fetch *next;
 };
 
@@ -155,7 +157,8 @@ struct rt_task {
     struct handle call;              /* wait HTTP */
     uint32_t waits;                  /* counts waits: a stale timer finds nothing */
     struct rt_fetch *fills;          /* hook FETCH: what it fetches */
-    struct rt_fetch *fetch;          /* wait FETCH: what it waits for */
+    struct rt_fetch *fetch;          /* wait FETCH: what it waits for; in its list of waiters */
+    struct rt_task *waiter_next, *waiter_prev;
     struct rt_task *next;            /* of the same connection */
 };
 
@@ -302,6 +305,9 @@ enum rt_fetch_state rt_fetch_get(struct runtime *rt, struct rt_task *waiter, con
                                  struct rt_fetch **fetch_out, struct cause *cause_out);
 void rt_fetch_done(struct runtime *rt, struct rt_fetch *f, struct rt_task *t,
                    enum call_result result, struct call_answer *answer);
+/* The task is in f's list of waiters until it is served, fails or leaves. */
+void rt_fetch_wait(struct rt_fetch *f, struct rt_task *t);
+void rt_fetch_leave(struct rt_task *t);
 /* The running task of f was cancelled: goes on for another waiter, if there is one. */
 void rt_fetch_orphaned(struct runtime *rt, struct rt_fetch *f);
 void rt_fetch_drop(struct runtime *rt, struct rt_conn *c, const char *name);

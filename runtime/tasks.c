@@ -7,6 +7,9 @@
 #include "base/text.h"
 #include "runtime_internal.h"
 
+/* Resumes of one task without a real wait between them. */
+#define TASK_ROUNDS_MAX 32
+
 static void finish(struct runtime *rt, struct rt_task *t, enum call_result result,
                    struct call_answer *answer);
 
@@ -107,6 +110,7 @@ void rt_task_free(struct runtime *rt, struct rt_task *t)
         rt->options.host.ops->http_cancel(rt->options.host.self, handle_pack(t->call));
     }
     rt_task_waits_over(rt, t);
+    rt_fetch_leave(t);
     if (t->task) policy_cancel(t->task);
     rt_build_unref(t->build);
     slots_free(&rt->tasks, t->self);
@@ -123,14 +127,20 @@ static struct rt_task *cancellable(const struct rt_conn *c, uint32_t generation,
 void rt_cancel(struct runtime *rt, struct rt_conn *c, uint32_t generation, bool all)
 {
     struct rt_task *t;
-    /* Waiters first: a fetch that loses its task is begun again for whoever still waits. */
+    /* A fetch that loses its task is begun again for whoever still waits: none of those that go now may
+     * be found waiting then, fetches that wait for a fetch included. */
+    for (t = c->tasks; t; t = t->next) {
+        if (all || t->generation == generation) rt_fetch_leave(t);
+    }
     while ((t = cancellable(c, generation, all, false))) rt_task_free(rt, t);
     while ((t = cancellable(c, generation, all, true))) {
         struct rt_fetch *f = t->fills;
-        t->fetch = NULL;
         rt_task_free(rt, t);
         rt_fetch_orphaned(rt, f);
     }
+    /* A greeting that was busy elsewhere held the input back; the peer's close may be what comes next. */
+    struct rt_link *l = all ? NULL : rt_link_find(c, generation);
+    if (l) rt_link_pause(rt, l, RT_PAUSE_HOOK, false);
     if (c->address && (all || c->address_generation == generation)) {
         rt_address_free(c->address);
         c->address = NULL;
@@ -289,7 +299,7 @@ static bool wait_begin(struct runtime *rt, struct rt_task *t, struct call_answer
         if (t->hook == HOOK_GREET && l) rt_link_pause(rt, l, RT_PAUSE_HOOK, true);
         enum rt_fetch_state state = rt_fetch_get(rt, t, answer->wait.fetch, &f, cause);
         if (state == RT_FETCH_WAIT) {
-            t->fetch = f;
+            rt_fetch_wait(f, t);
             return true;
         }
         if (state == RT_FETCH_FAILED) {
@@ -307,12 +317,12 @@ static bool wait_begin(struct runtime *rt, struct rt_task *t, struct call_answer
 void rt_task_go_on(struct runtime *rt, struct rt_task *t, enum call_result result,
                    struct call_answer *answer)
 {
-    /* A hook that fetches again and again without waiting is stopped by its own instruction budget only
-     * per resume: so bound the rounds as well. */
+    /* A hook that asks again and again for what is there at once is stopped by its own instruction budget
+     * only per resume: so bound the rounds as well. */
     for (int rounds = 0; result == CALL_WAITING; rounds++) {
         struct resume_with with;
         struct cause cause;
-        bool dead = rounds > 1000;
+        bool dead = rounds >= TASK_ROUNDS_MAX;
         if (dead) cause = cause_make(STAGE_NONE, CAUSE_HOOK, BY_POLICY, "asks without end");
         if (!dead && wait_begin(rt, t, answer, &with, &cause, &dead) && !dead) {
             call_answer_deinit(answer);
