@@ -77,6 +77,10 @@ void runtime_tick(struct runtime *rt);
 /* Mono; 0 when work is queued; ENGINE_NEVER when nothing is due. */
 uint64_t runtime_deadline_ms(const struct runtime *rt);
 void runtime_stored(struct runtime *rt, uint64_t ticket, bool ok);
+/* A permit that was stored in an earlier life of the process and still counts in its window: to be told
+ * before connections start. */
+void runtime_restore_permit(struct runtime *rt, uint64_t account, enum budget_kind budget,
+                            uint64_t wall_ms);
 
 struct connection_view {
     char name[64];
@@ -92,6 +96,13 @@ struct connection_view {
     char warning[PLAN_NOTE_MAX];  /* newest conn:warn or alarm, "" */
 };
 bool runtime_view(const struct runtime *rt, struct handle conn, struct connection_view *out);
+/* What is to be expected: costs more than a view, so for one connection at a time. */
+struct connection_outlook {
+    bool budget_on[BUDGET_COUNT];
+    struct budget_view budgets[BUDGET_COUNT];
+    uint64_t recovery_bound_ms; /* engine_recovery_bound_ms() */
+};
+bool runtime_outlook(const struct runtime *rt, struct handle conn, struct connection_outlook *out);
 /* Journal, newest first: index 0 is the newest. False past the end. */
 struct journal_entry {
     uint64_t wall_ms;

@@ -34,6 +34,21 @@ bool runtime_view(const struct runtime *rt, struct handle conn, struct connectio
     return true;
 }
 
+bool runtime_outlook(const struct runtime *rt, struct handle conn, struct connection_outlook *out)
+{
+    struct engine_view view;
+    struct clock now;
+    memset(out, 0, sizeof *out);
+    if (!rt_conn_get(rt, conn) || !engine_get(rt->engine, conn, &view)) return false;
+    rt->options.host.ops->clock(rt->options.host.self, &now);
+    for (int b = 0; b < BUDGET_COUNT; b++) {
+        out->budget_on[b] = view.plan->budgets[b].on &&
+                            engine_budget(rt->engine, conn, (enum budget_kind)b, now, &out->budgets[b]);
+    }
+    out->recovery_bound_ms = engine_recovery_bound_ms(rt->engine, conn, now);
+    return true;
+}
+
 bool runtime_session_json(const struct runtime *rt, struct handle conn, struct buffer *out)
 {
     const struct rt_conn *c = rt_conn_get(rt, conn);

@@ -73,6 +73,9 @@ bool config_connection_read(const char *name, const struct value *table, const c
                             const char *folder, struct config_connection *out,
                             struct problems *problems);
 void config_connection_deinit(struct config_connection *c);
+/* The same table from JSON, as the local API takes it: a secret is { "credential": "name" } and nothing
+ * else. Problems are named by the JSON key's path. False when an error was added. `*out`: owned. */
+bool config_json_read(const void *json, size_t len, struct value *out, struct problems *problems);
 /* 1 to 63 of a-z 0-9 . _ - that begin with a letter or digit. */
 bool config_name_is_valid(const char *name);
 

@@ -17,7 +17,7 @@ struct route {
     const char *method;
     const char *path[SEGMENTS_MAX]; /* "*": a connection's name, kept in request.name */
     enum ops_scope scope;           /* 0: open */
-    bool takes_body;
+    size_t body_bytes_max;          /* 0: BODY_BYTES_MAX */
     int (*run)(struct client *c, const char *name);
 };
 
@@ -33,32 +33,34 @@ static int post_ack(struct client *c, const char *name);
 static int get_events(struct client *c, const char *name);
 static int get_attach(struct client *c, const char *name);
 static const struct route *route_find(struct client *c, char *name, size_t name_bytes, int *status);
+static void methods_of(struct client *c, char *out, size_t out_bytes);
 static bool segments_split(const char *target, char out[SEGMENTS_MAX + 1][256], int *count);
 static bool query_next(struct client *c, int *index, char *out, size_t out_bytes, char **value);
 static bool query_get(struct client *c, const char *key, char *out, size_t out_bytes);
 static bool attach_read(struct client *c, const char **why);
 static void send_answered(void *to, const char *why, bool retry);
-static int answer_view(struct client *c, int status, struct handle conn);
 
 static const struct route routes[] = {
-    { "GET", { "healthz" }, 0, false, get_health },
-    { "GET", { "readyz" }, 0, false, get_ready },
-    { "GET", { "v1", "connections" }, OPS_READ, false, get_connections },
-    { "GET", { "v1", "connections", "*" }, OPS_READ, false, get_connection },
-    { "GET", { "v1", "connections", "*", "journal" }, OPS_READ, false, get_journal },
-    { "POST", { "v1", "connections", "*", "stop" }, OPS_OPERATE, false, post_order },
-    { "POST", { "v1", "connections", "*", "start" }, OPS_OPERATE, false, post_order },
-    { "POST", { "v1", "connections", "*", "restart" }, OPS_OPERATE, false, post_order },
-    { "POST", { "v1", "connections", "*", "send" }, OPS_CONSUME, true, post_send },
-    { "POST", { "v1", "reload" }, OPS_OPERATE, false, post_reload },
-    { "POST", { "v1", "ack" }, OPS_CONSUME, true, post_ack },
-    { "GET", { "v1", "events" }, OPS_CONSUME, false, get_events },
-    { "GET", { "v1", "attach" }, OPS_CONSUME, false, get_attach },
+    { "GET", { "healthz" }, 0, 0, get_health },
+    { "GET", { "readyz" }, 0, 0, get_ready },
+    { "GET", { "v1", "connections" }, OPS_READ, 0, get_connections },
+    { "GET", { "v1", "connections", "*" }, OPS_READ, 0, get_connection },
+    { "GET", { "v1", "connections", "*", "journal" }, OPS_READ, 0, get_journal },
+    { "PUT", { "v1", "connections", "*" }, OPS_OPERATE, PUT_BYTES_MAX, manage__put },
+    { "DELETE", { "v1", "connections", "*" }, OPS_OPERATE, PUT_BYTES_MAX, manage__delete },
+    { "POST", { "v1", "connections", "*", "stop" }, OPS_OPERATE, 0, post_order },
+    { "POST", { "v1", "connections", "*", "start" }, OPS_OPERATE, 0, post_order },
+    { "POST", { "v1", "connections", "*", "restart" }, OPS_OPERATE, 0, post_order },
+    { "POST", { "v1", "connections", "*", "send" }, OPS_CONSUME, 0, post_send },
+    { "POST", { "v1", "reload" }, OPS_OPERATE, 0, post_reload },
+    { "POST", { "v1", "ack" }, OPS_CONSUME, 0, post_ack },
+    { "GET", { "v1", "events" }, OPS_CONSUME, 0, get_events },
+    { "GET", { "v1", "attach" }, OPS_CONSUME, 0, get_attach },
 };
 
 int api__request(struct client *c, uint64_t body_len)
 {
-    char name[256];
+    char name[256], allowed[48];
     int status;
     const char *what = "", *expected = "";
     const struct route *r = route_find(c, name, sizeof name, &status);
@@ -68,7 +70,8 @@ int api__request(struct client *c, uint64_t body_len)
         refused = status;
         what =
             status == 404 ? "there is nothing at this address" : "this address has another method";
-        expected = status == 404 ? "an address under /v1" : "GET or POST";
+        methods_of(c, allowed, sizeof allowed);
+        expected = status == 404 ? "an address under /v1" : allowed;
     }
     if (!refused && c->scope < r->scope) {
         refused = 403;
@@ -76,10 +79,10 @@ int api__request(struct client *c, uint64_t body_len)
         expected = r->scope == OPS_OPERATE ? "a token with the scope operate"
                                            : "a token with the scope consume";
     }
-    if (!refused && body_len > BODY_BYTES_MAX) {
+    if (!refused && body_len > (r->body_bytes_max ? r->body_bytes_max : BODY_BYTES_MAX)) {
         refused = 413;
         what = "the body is too long";
-        expected = "at most 1 MiB";
+        expected = r->body_bytes_max == PUT_BYTES_MAX ? "at most 64 KiB" : "at most 1 MiB";
     }
     if (refused) {
         c->last = c->last || body_len > 0; /* what follows is not read */
@@ -175,7 +178,7 @@ static int get_connections(struct client *c, const char *name)
 
 static int get_connection(struct client *c, const char *name)
 {
-    return answer_view(c, 200, runtime_find(c->ops->rt, name));
+    return api__answer_view(c, 200, runtime_find(c->ops->rt, name), NULL);
 }
 
 static int get_journal(struct client *c, const char *name)
@@ -185,7 +188,7 @@ static int get_journal(struct client *c, const char *name)
     struct buffer out;
     char text[16];
     uint32_t limit = JOURNAL_DEFAULT;
-    if (handle_is_none(h)) return answer_view(c, 200, h);
+    if (handle_is_none(h)) return api__answer_view(c, 200, h, NULL);
     if (query_get(c, "limit", text, sizeof text)) limit = (uint32_t)strtoul(text, NULL, 10);
     buffer_init(&out, ANSWER_BYTES_MAX);
     bool ok = buffer_append_text(&out, "{\"connection\":") &&
@@ -203,12 +206,12 @@ static int post_order(struct client *c, const char *name)
 {
     struct handle h = runtime_find(c->ops->rt, name);
     const char *verb = strrchr(c->target, '/') + 1;
-    if (handle_is_none(h)) return answer_view(c, 202, h);
+    if (handle_is_none(h)) return api__answer_view(c, 202, h, NULL);
     if (strcmp(verb, "stop") == 0) runtime_stop(c->ops->rt, h);
     else if (strcmp(verb, "start") == 0) runtime_start(c->ops->rt, h);
     else runtime_restart(c->ops->rt, h);
     ops__log(c->ops, LOG_INFO, "%s: %s, asked for over the local API", name, verb);
-    return answer_view(c, 202, h);
+    return api__answer_view(c, 202, h, NULL);
 }
 
 static int post_send(struct client *c, const char *name)
@@ -220,7 +223,7 @@ static int post_send(struct client *c, const char *name)
     if (c->body.len == 0) return http__refuse(c, 400, "there is no frame", SEND_BYTES_EXPECTED);
     if (text && json_scan(c->body.data, c->body.len, NULL, NULL, NULL) != JSON_OK)
         return http__refuse(c, 400, "the frame is not JSON", SEND_BYTES_EXPECTED);
-    if (handle_is_none(runtime_find(c->ops->rt, name))) return answer_view(c, 200, HANDLE_NONE);
+    if (handle_is_none(runtime_find(c->ops->rt, name))) return api__answer_view(c, 200, HANDLE_NONE, NULL);
     /* The answer may come from inside, before the number is known here. */
     uint64_t id = deliver_send(c->ops->deliver, name, c->body.data, c->body.len, text,
                                send_answered, c, &why);
@@ -329,6 +332,23 @@ static const struct route *route_find(struct client *c, char *name, size_t name_
     return NULL;
 }
 
+/* "GET, PUT": what the address of a request that has another method takes. */
+static void methods_of(struct client *c, char *out, size_t out_bytes)
+{
+    static const char *const methods[] = { "GET", "PUT", "POST", "DELETE" };
+    char asked[sizeof c->method], name[256];
+    int status;
+    size_t len = 0;
+    memcpy(asked, c->method, sizeof asked);
+    out[0] = 0;
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
+        text_copy(c->method, sizeof c->method, methods[i], strlen(methods[i]));
+        if (!route_find(c, name, sizeof name, &status)) continue;
+        len += (size_t)snprintf(out + len, out_bytes - len, "%s%s", len ? ", " : "", methods[i]);
+    }
+    memcpy(c->method, asked, sizeof asked);
+}
+
 static bool segments_split(const char *target, char out[SEGMENTS_MAX + 1][256], int *count)
 {
     *count = 0;
@@ -405,14 +425,19 @@ static void send_answered(void *to, const char *why, bool retry)
     buffer_deinit(&out);
 }
 
-static int answer_view(struct client *c, int status, struct handle conn)
+int api__answer_view(struct client *c, int status, struct handle conn, const char *kept)
 {
     struct connection_view view;
+    struct connection_outlook outlook;
     struct buffer out;
     if (handle_is_none(conn) || !runtime_view(c->ops->rt, conn, &view))
         return http__refuse(c, 404, "no such connection", "a name from /v1/connections");
     buffer_init(&out, 1 << 20);
-    bool ok = runtime_view_json(&view, &out) && buffer_append_char(&out, '\n');
+    bool ok = runtime_view_json(&view, &out);
+    if (ok) out.len--; /* the object goes on */
+    if (ok && runtime_outlook(c->ops->rt, conn, &outlook)) ok = outlook__json(&out, &view, &outlook);
+    if (ok && kept) ok = buffer_printf(&out, ",\"kept\":\"%s\"", kept);
+    ok = ok && buffer_append_text(&out, "}\n");
     int result = ok ? http__answer(c, status, "application/json", out.data, out.len) : -1;
     buffer_deinit(&out);
     return result;

@@ -52,14 +52,18 @@ struct daemon *daemon_create(struct roster *roster, const struct daemon_options 
     ASSERT(failed == 0);
     d->net = net_create(&d->loop, &runtime_host_sink, NULL);
     d->store = store_memory_create();
-    /* An epoch of wall seconds: a restart never repeats a position, although nothing was stored. */
-    d->deliver = deliver_create(&(struct deliver_options){ .epoch = (uint64_t)time(NULL) });
+    struct clock now;
+    struct host host = net_host(d->net);
+    if (d->net) host.ops->clock(host.self, &now);
+    /* Wall time in milliseconds: a restart never repeats a position, although nothing was stored. Seconds
+     * would do, were it not for a kill and a start within one. */
+    d->deliver = d->net ? deliver_create(&(struct deliver_options){ .epoch = now.wall_ms }) : NULL;
     if (!d->net || !d->store || !d->deliver) {
         snprintf(why, why_bytes, "out of memory");
         goto fail_parts;
     }
     struct runtime_options ro = { .seed = d->seed,
-                                  .host = net_host(d->net),
+                                  .host = host,
                                   .store = store_memory_store(d->store),
                                   .deliver = d->deliver,
                                   .observer = { .self = d, .log = on_runtime_log },
@@ -149,6 +153,7 @@ void daemon_destroy(struct daemon *d)
     store_memory_destroy(d->store);
     roster_deinit(&d->roster);
     free(d->to_add);
+    daemon__added_deinit(d);
     free(d);
 }
 
@@ -171,6 +176,14 @@ bool daemon__add(struct daemon *d, uint32_t index, struct policy_build *build)
 {
     const struct config_connection *c = &d->roster.config.connections[index];
     char why[256];
+    if (daemon__add_connection(d, c, build, why, sizeof why)) return true;
+    log_printf(d->options.log, LOG_ALARM, c->name, "not added: %s", why);
+    return false;
+}
+
+bool daemon__add_connection(struct daemon *d, const struct config_connection *c,
+                            struct policy_build *build, char *why, size_t why_bytes)
+{
     struct url proxy;
     const char *bad;
     struct connection_spec spec = { .name = c->name,
@@ -181,9 +194,7 @@ bool daemon__add(struct daemon *d, uint32_t index, struct policy_build *build)
         spec.proxy.host = proxy.host;
         spec.proxy.port = proxy.port;
     }
-    if (!handle_is_none(runtime_add(d->rt, &spec, why, sizeof why))) return true;
-    log_printf(d->options.log, LOG_ALARM, c->name, "not added: %s", why);
-    return false;
+    return !handle_is_none(runtime_add(d->rt, &spec, why, why_bytes));
 }
 
 static void on_runtime_log(void *self, enum log_level level, const char *connection, const char *text)
@@ -241,7 +252,9 @@ static bool ops_start(struct daemon *d, char *why, size_t why_bytes)
                               .token_count = count,
                               .self = d,
                               .log = on_ops_log,
-                              .reload = on_ops_reload };
+                              .reload = on_ops_reload,
+                              .put = daemon__put,
+                              .remove = daemon__remove };
     d->ops = ops_create(&d->loop, d->rt, d->deliver, &oo, why, why_bytes);
     secret_unref(generated);
     if (d->ops && generated) {
@@ -306,6 +319,7 @@ static void on_prepare(uv_prepare_t *handle)
     if (store_memory_is_idle(d->store)) uv_idle_stop(&d->again);
     else uv_idle_start(&d->again, on_again);
     if (d->to_add_count && !d->stopping) daemon__add_pending(d);
+    if (d->added_waiting && !d->stopping) daemon__added_pending(d);
     if (d->stopping && !d->down && runtime_is_down(d->rt)) {
         d->down = d->in_order = true;
         uv_idle_start(&d->again, on_again); /* wakes daemon_run() */

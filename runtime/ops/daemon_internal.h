@@ -12,6 +12,13 @@
 #include "runtime.h"
 #include "store/store.h"
 
+/* A connection that was put over the API. */
+struct added {
+    struct config_connection config;  /* owned */
+    struct policy_version *version;   /* owned reference */
+    struct policy_build *build;       /* owned: waits until its namesake is gone; NULL: it runs */
+};
+
 struct daemon {
     struct daemon_options options;
     uv_loop_t loop;
@@ -29,15 +36,38 @@ struct daemon {
     struct roster roster;   /* what runs; builds were taken */
     char (*to_add)[CONFIG_NAME_MAX]; /* owned: of the roster, waiting until their namesakes are gone */
     uint32_t to_add_count;
+    struct added *added;    /* owned */
+    uint32_t added_count, added_waiting;
     uint64_t seed;
     bool stopping, down, in_order;
 };
 
 /* Adds connection `index` of the roster, whose build is given. False after a log line. */
 bool daemon__add(struct daemon *d, uint32_t index, struct policy_build *build);
+/* The same for any. `build`: moved. */
+bool daemon__add_connection(struct daemon *d, const struct config_connection *c,
+                            struct policy_build *build, char *why, size_t why_bytes);
+/* Everything but the build: what the runtime was told when the connection was added. */
+bool daemon__dials_the_same(const struct config_connection *a, const struct config_connection *b);
 /* For ops and SIGHUP. `problems` (may be NULL): lines of text. */
 bool daemon__reload(struct daemon *d, const char *policy, struct buffer *problems);
 /* Adds those whose namesakes are gone by now. */
 void daemon__add_pending(struct daemon *d);
+
+/* --- daemon_added.c: what the API adds, kept in memory ----------------------------------------------------- */
+
+/* For ops: see struct ops_options. */
+int daemon__put(void *self, const char *name, const void *json, size_t len, struct ops_problems *problems);
+int daemon__remove(void *self, const char *name, struct ops_problems *problems);
+/* Adds those whose namesakes are gone by now. */
+void daemon__added_pending(struct daemon *d);
+/* Before a reload: builds them all with the policies of `next` (`only`: with that one new). False with
+ * problems: the reload is refused. `*builds`: owned, by index, NULL where the connection must yield. */
+bool daemon__added_prepare(struct daemon *d, const struct roster *next, const char *only,
+                           struct policy_build ***builds, struct problems *problems);
+/* After it: the file wins on equal names, all others go on with their builds, which are taken. */
+void daemon__added_commit(struct daemon *d, const struct roster *next, struct policy_build **builds);
+void daemon__added_drop(struct daemon *d, struct policy_build **builds);
+void daemon__added_deinit(struct daemon *d);
 
 #endif

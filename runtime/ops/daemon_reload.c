@@ -27,8 +27,7 @@ static void problems_tell(struct daemon *d, const struct problems *problems, str
     }
 }
 
-/* Everything but the build: what the runtime was told when the connection was added. */
-static bool dials_the_same(const struct config_connection *a, const struct config_connection *b)
+bool daemon__dials_the_same(const struct config_connection *a, const struct config_connection *b)
 {
     return text_same(a->ca_file, b->ca_file) && text_same(a->proxy, b->proxy) && a->plain == b->plain;
 }
@@ -73,7 +72,7 @@ static bool connection_change(struct daemon *d, struct roster *next, uint32_t in
         return true;
     }
     if (view.engine.identity != build->identity || view.engine.account != build->account ||
-        !dials_the_same(old, c)) {
+        !daemon__dials_the_same(old, c)) {
         log_line(d->options.log, LOG_INFO, c->name, "is replaced: its identity or the way it dials changed");
         runtime_remove(d->rt, h);
         pending_add(d, c->name);
@@ -89,6 +88,11 @@ static bool connection_change(struct daemon *d, struct roster *next, uint32_t in
     log_printf(d->options.log, LOG_INFO, c->name, "goes on with %s v%u", policy_name(build->version),
                policy_version_number(build->version));
     runtime_swap(d->rt, h, roster_take(next, index));
+    /* A verdict's stop waits for an operator or new credentials: other settings may be those. */
+    if (view.engine.stop_is_fatal && !value_equal(&old->settings, &c->settings)) {
+        log_line(d->options.log, LOG_INFO, c->name, "starts again: its settings changed");
+        runtime_start(d->rt, h);
+    }
     return true;
 }
 
@@ -101,6 +105,25 @@ static void listeners_compare(struct daemon *d, const struct config *next)
     if (!same) log_line(d->options.log, LOG_WARNING, NULL, "listen changed: that needs a restart");
 }
 
+/* NULL means all. An error with the nearest name when no connection is by it. */
+static bool policy_is_used(const struct daemon *d, const char *policy, struct problems *problems)
+{
+    uint32_t count = 0;
+    const char **names = calloc(d->roster.version_count + d->added_count + 1, sizeof *names);
+    ASSERT(names != NULL);
+    bool used = policy == NULL;
+    for (uint32_t i = 0; i < d->roster.version_count; i++) names[count++] = policy_name(d->roster.versions[i]);
+    for (uint32_t i = 0; i < d->added_count; i++) names[count++] = policy_name(d->added[i].version);
+    for (uint32_t i = 0; i < count && !used; i++) used = strcmp(names[i], policy) == 0;
+    if (!used) {
+        const char *near = text_nearest(policy, names, count);
+        problems_add(problems, false, "", 0, "", "no connection uses a policy `%.64s`%s%s%s", policy,
+                     near ? "; did you mean `" : "", near ? near : "", near ? "`?" : "");
+    }
+    free(names);
+    return used;
+}
+
 bool daemon__reload(struct daemon *d, const char *policy, struct buffer *out)
 {
     struct problems problems;
@@ -108,12 +131,12 @@ bool daemon__reload(struct daemon *d, const char *policy, struct buffer *out)
     problems_init(&problems);
     struct roster_load load = { .path = d->roster.config.path, .before = &d->roster, .only = policy,
                                 .seed = d->seed };
-    bool used = policy == NULL;
-    for (uint32_t i = 0; i < d->roster.version_count; i++) {
-        used = used || strcmp(policy_name(d->roster.versions[i]), policy) == 0;
+    struct policy_build **added = NULL;
+    bool ok = policy_is_used(d, policy, &problems) && roster_load(&load, &next, &problems);
+    if (ok && !daemon__added_prepare(d, &next, policy, &added, &problems)) {
+        roster_deinit(&next);
+        ok = false;
     }
-    if (!used) problems_add(&problems, false, "", 0, "", "no connection uses a policy `%s`", policy);
-    bool ok = used && roster_load(&load, &next, &problems);
     problems_tell(d, &problems, out);
     problems_deinit(&problems);
     if (!ok) {
@@ -131,6 +154,8 @@ bool daemon__reload(struct daemon *d, const char *policy, struct buffer *out)
         runtime_remove(d->rt, h);
         removed++;
     }
+    /* Before the file's own: theirs is the name, once the one put over the API is gone. */
+    daemon__added_commit(d, &next, added);
     d->to_add_count = 0;
     for (uint32_t i = 0; i < next.config.connection_count; i++) changed += connection_change(d, &next, i);
     listeners_compare(d, &next.config);

@@ -5,6 +5,7 @@
  * nothing.
  *
  * GET  /v1/connections            GET  /v1/connections/NAME        GET /v1/connections/NAME/journal
+ * PUT  /v1/connections/NAME       DELETE /v1/connections/NAME
  * POST /v1/connections/NAME/{stop,start,restart,send}              POST /v1/reload
  * GET  /v1/attach (WebSocket)     GET  /v1/events (NDJSON)         POST /v1/ack?consumer=NAME
  * GET  /healthz                   GET  /readyz */
@@ -30,6 +31,20 @@ struct ops_token {
 
 #define OPS_TOKENS_MAX 32
 
+/* What is wrong with something that was asked for; printable, no secrets. */
+struct ops_problem {
+    char what[256];
+    char where[128];    /* path of a JSON key, a connection's name, or "" */
+    char expected[256]; /* or "" */
+};
+#define OPS_PROBLEMS_MAX 16
+struct ops_problems {
+    struct ops_problem items[OPS_PROBLEMS_MAX];
+    uint32_t count; /* beyond the last item: so many more */
+};
+void ops_problem_add(struct ops_problems *p, const char *where, const char *expected,
+                     const char *format, ...) __attribute__((format(printf, 4, 5)));
+
 struct ops_options {
     const char *unix_path;   /* NULL: no UNIX socket */
     const char *http;        /* "127.0.0.1:7600", "[::1]:7600"; port 0: any. NULL: no TCP */
@@ -44,6 +59,12 @@ struct ops_options {
     void (*log)(void *self, enum log_level level, const char *text);
     /* Reads policies and configuration again. `policy` NULL: all. Problems: lines of text. */
     bool (*reload)(void *self, const char *policy, struct buffer *problems);
+    /* Adds a connection, or changes one that was added so. Returns 201 added, 200 changed, 202 will be
+     * replaced once its link is closed, or 4xx with problems. `json`: borrowed until return. */
+    int (*put)(void *self, const char *name, const void *json, size_t len,
+               struct ops_problems *problems);
+    /* 202, or 4xx with problems. */
+    int (*remove)(void *self, const char *name, struct ops_problems *problems);
     /* NULL: ready as soon as it listens. */
     bool (*ready)(void *self);
 };

@@ -172,8 +172,24 @@ int http__stream(struct client *c);
  * wants. */
 int api__request(struct client *c, uint64_t body_len);
 int api__body_done(struct client *c);
+/* A connection's JSON with its outlook; 404 when there is none. `kept` (may be NULL) is added as
+ * "kept". */
+int api__answer_view(struct client *c, int status, struct handle conn, const char *kept);
 /* GET /v1/attach: true when it may become a WebSocket; otherwise it was refused. */
 bool api__upgrade(struct client *c);
+
+/* --- manage.c: connections that are added and removed over the API --------------------------- */
+
+#define PUT_BYTES_MAX ((size_t)64 << 10)
+
+int manage__put(struct client *c, const char *name);
+int manage__delete(struct client *c, const char *name);
+
+/* --- outlook.c -------------------------------------------------------------------------------- */
+
+/* Appends `,"decision":{...},"budgets":{...},"recovers_within_ms":N`, each where there is one. */
+bool outlook__json(struct buffer *out, const struct connection_view *view,
+                   const struct connection_outlook *outlook);
 
 /* --- guard.c: who may ask for what ------------------------------------------------------------ */
 

@@ -104,7 +104,7 @@ static void connection_key(const struct config_connection *c, char out[96])
     snprintf(out, 96, "connection %s", c->name);
 }
 
-static struct policy_version *version_find(const struct roster *r, const char *name)
+struct policy_version *roster_policy(const struct roster *r, const char *name)
 {
     for (uint32_t i = 0; r && i < r->version_count; i++) {
         if (strcmp(policy_name(r->versions[i]), name) == 0) return r->versions[i];
@@ -116,29 +116,34 @@ static struct policy_version *version_find(const struct roster *r, const char *n
 static struct policy_version *version_get(const struct roster_load *load, struct roster *r,
                                           const char *name, struct problems *problems, bool *known)
 {
-    char path[1024], why[768];
-    struct policy_version *v = version_find(r, name), *old = version_find(load->before, name);
+    struct policy_version *v = roster_policy(r, name), *old = roster_policy(load->before, name);
     *known = true;
     if (v) return v;
     if (load->only && old && strcmp(load->only, name) != 0) {
         r->versions[r->version_count++] = policy_ref(old);
         return old;
     }
-    if (!roster_policy_find(&r->config, name, path, sizeof path, why, sizeof why)) {
-        *known = false;
-        return NULL;
-    }
+    v = roster_policy_load(&r->config, name, old, load->seed, problems, known);
+    if (v) r->versions[r->version_count++] = v;
+    return v;
+}
+
+struct policy_version *roster_policy_load(const struct config *config, const char *name,
+                                          struct policy_version *old, uint64_t seed,
+                                          struct problems *problems, bool *known)
+{
+    char path[1024], why[768];
+    *known = roster_policy_find(config, name, path, sizeof path, why, sizeof why);
+    if (!*known) return NULL;
     struct policy_load pl = { .name = name,
                               .path = path,
                               .version = old ? policy_version_number(old) + 1 : 1,
-                              .seed = load->seed };
-    v = policy_load(&pl, problems);
-    if (!v) return NULL;
-    if (old && policy_text_hash(v) == policy_text_hash(old)) {
+                              .seed = seed };
+    struct policy_version *v = policy_load(&pl, problems);
+    if (v && old && policy_text_hash(v) == policy_text_hash(old)) {
         policy_unref(v);
         v = policy_ref(old);
     }
-    r->versions[r->version_count++] = v;
     return v;
 }
 

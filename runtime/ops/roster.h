@@ -26,6 +26,14 @@ void roster_deinit(struct roster *r);
 /* Moved to the caller. */
 struct policy_build *roster_take(struct roster *r, uint32_t index);
 
+/* The policy called `name`, loaded again; `old` (may be NULL) when its text is the same. Owned reference, or
+ * NULL: then *known tells a policy with errors, which were added, from one that is not there. */
+struct policy_version *roster_policy_load(const struct config *config, const char *name,
+                                          struct policy_version *old, uint64_t seed,
+                                          struct problems *problems, bool *known);
+/* Borrowed from the roster; NULL when none of its connections uses the policy. */
+struct policy_version *roster_policy(const struct roster *r, const char *name);
+
 /* The file of the policy called `name`: in the configuration's folders, then among the shipped ones. False
  * with a sentence that says where it was looked for. */
 bool roster_policy_find(const struct config *config, const char *name, char *path, size_t path_bytes,

@@ -57,6 +57,12 @@ bool runtime_view_json(const struct connection_view *view, struct buffer *out)
            buffer_append_text(out, ",\"state\":\"up\"}");
 }
 
+bool runtime_outlook(const struct runtime *rt, struct handle conn, struct connection_outlook *out)
+{
+    (void)rt, (void)conn, (void)out;
+    return false;
+}
+
 bool runtime_journal(const struct runtime *rt, struct handle conn, uint32_t index,
                      struct journal_entry *out)
 {

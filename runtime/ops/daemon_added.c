@@ -1,0 +1,365 @@
+/* Connections that were put over the API. Checked as those of the configuration are, kept in memory, and
+ * second to the file: a name or an identity that the file owns is not taken from it. */
+#include "ops/daemon_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/text.h"
+
+#define CREDENTIAL_EXPECTED                                                                        \
+    "{\"credential\":\"NAME\"}, NAME a file in the directory that CREDENTIALS_DIRECTORY names"
+
+static struct added *added_find(struct daemon *d, const char *name)
+{
+    for (uint32_t i = 0; i < d->added_count; i++) {
+        if (strcmp(d->added[i].config.name, name) == 0) return &d->added[i];
+    }
+    return NULL;
+}
+
+static void added_clear(struct daemon *d, struct added *a)
+{
+    if (a->build) {
+        policy_build_destroy(a->build);
+        d->added_waiting--;
+    }
+    policy_unref(a->version);
+    config_connection_deinit(&a->config);
+    memset(a, 0, sizeof *a);
+}
+
+static void added_forget(struct daemon *d, struct added *a)
+{
+    added_clear(d, a);
+    *a = d->added[--d->added_count];
+}
+
+/* Takes `config`; `version`: its own reference. */
+static struct added *added_new(struct daemon *d, struct config_connection *config,
+                               struct policy_version *version)
+{
+    d->added = realloc(d->added, (d->added_count + 1) * sizeof *d->added);
+    ASSERT(d->added != NULL);
+    struct added *a = &d->added[d->added_count++];
+    memset(a, 0, sizeof *a);
+    a->config = *config;
+    a->version = policy_ref(version);
+    memset(config, 0, sizeof *config);
+    return a;
+}
+
+static void added_wait(struct daemon *d, struct added *a, struct policy_build *build)
+{
+    if (a->build) policy_build_destroy(a->build);
+    else d->added_waiting++;
+    a->build = build;
+}
+
+void daemon__added_deinit(struct daemon *d)
+{
+    while (d->added_count) added_forget(d, &d->added[d->added_count - 1]);
+    free(d->added);
+    d->added = NULL;
+}
+
+void daemon__added_pending(struct daemon *d)
+{
+    char why[256];
+    for (uint32_t i = 0; i < d->added_count;) {
+        struct added *a = &d->added[i];
+        if (!a->build || !handle_is_none(runtime_find(d->rt, a->config.name))) {
+            i++;
+            continue;
+        }
+        struct policy_build *build = a->build;
+        a->build = NULL;
+        d->added_waiting--;
+        if (daemon__add_connection(d, &a->config, build, why, sizeof why)) {
+            log_line(d->options.log, LOG_INFO, a->config.name, "added");
+            i++;
+        } else {
+            log_printf(d->options.log, LOG_ALARM, a->config.name, "not added: %s", why);
+            added_forget(d, a);
+        }
+    }
+}
+
+/* --- what is wrong, in the API's words ------------------------------------------------------------------------ */
+
+/* A problem says "unknown key; did you mean `x`?" or "expected a text, got a number". */
+static void problem_tell(struct ops_problems *out, const struct problem *p, const char *name)
+{
+    char prefix[CONFIG_NAME_MAX + 16], expected[256] = "";
+    const char *where = p->key, *what = p->text, *at;
+    int what_len = (int)strlen(what);
+    size_t len = (size_t)snprintf(prefix, sizeof prefix, "connection %s", name);
+    if (strncmp(where, prefix, len) == 0) where += len + (where[len] == '.');
+    if ((at = strstr(what, "; did you mean `"))) {
+        const char *near = at + strlen("; did you mean `");
+        snprintf(expected, sizeof expected, "%.*s", (int)strcspn(near, "`"), near);
+        what_len = (int)(at - what);
+    } else if (strncmp(what, "expected a secret", 17) == 0) {
+        snprintf(expected, sizeof expected, "%s", CREDENTIAL_EXPECTED);
+        if ((at = strstr(what, ", got "))) what += at - what + 2;
+        what_len = (int)strlen(what);
+    } else if (strncmp(what, "expected ", 9) == 0 && (at = strstr(what, ", got "))) {
+        snprintf(expected, sizeof expected, "%.*s", (int)(at - what) - 9, what + 9);
+        what = at + 2;
+        what_len = (int)strlen(what);
+    }
+    ops_problem_add(out, where[0] ? where : p->key[0] ? name : "body", expected, "%.*s", what_len, what);
+}
+
+static void problems_tell(struct ops_problems *out, const struct problems *problems, const char *name)
+{
+    for (uint32_t i = 0; i < problems->count; i++) {
+        if (!problems->items[i].warning) problem_tell(out, &problems->items[i], name);
+    }
+}
+
+/* The name of who has the identity already, or will as soon as its namesake is gone. */
+static const char *identity_owner(struct daemon *d, const char *name, uint64_t identity, char out[64])
+{
+    struct handle h;
+    struct connection_view view;
+    if (!identity) return NULL;
+    for (uint32_t i = 0; runtime_next(d->rt, &i, &h); i++) {
+        if (!runtime_view(d->rt, h, &view) || view.engine.identity != identity) continue;
+        if (strcmp(view.name, name) == 0) continue;
+        snprintf(out, 64, "%s", view.name);
+        return out;
+    }
+    for (uint32_t i = 0; i < d->roster.config.connection_count; i++) {
+        const struct policy_build *b = d->roster.builds[i];
+        if (b && b->identity == identity) return d->roster.config.connections[i].name;
+    }
+    for (uint32_t i = 0; i < d->added_count; i++) {
+        const struct added *a = &d->added[i];
+        if (!a->build || a->build->identity != identity || strcmp(a->config.name, name) == 0) continue;
+        return a->config.name;
+    }
+    return NULL;
+}
+
+/* --- PUT ------------------------------------------------------------------------------------------------------- */
+
+/* The version that runs already, wherever, else the file. Owned reference. */
+static struct policy_version *version_for(struct daemon *d, const struct config_connection *c,
+                                          struct problems *problems)
+{
+    char path[1024], why[768];
+    bool known;
+    struct policy_version *v = roster_policy(&d->roster, c->policy);
+    for (uint32_t i = 0; i < d->added_count && !v; i++) {
+        if (strcmp(policy_name(d->added[i].version), c->policy) == 0) v = d->added[i].version;
+    }
+    if (v) return policy_ref(v);
+    v = roster_policy_load(&d->roster.config, c->policy, NULL, d->seed, problems, &known);
+    if (!v && !known && !roster_policy_find(&d->roster.config, c->policy, path, sizeof path, why, sizeof why)) {
+        problems_add(problems, false, "", 0, "policy", "%s", why);
+    }
+    return v;
+}
+
+/* What was asked for is good: adds, changes or replaces. Takes config and build. */
+static int put_carry_out(struct daemon *d, struct config_connection *config, struct policy_build *build,
+                         struct ops_problems *problems)
+{
+    struct added *a = added_find(d, config->name);
+    struct handle h = runtime_find(d->rt, config->name);
+    struct connection_view view;
+    char why[256];
+    if (!a) {
+        a = added_new(d, config, build->version);
+        if (!handle_is_none(h)) {
+            added_wait(d, a, build);
+            return 202;
+        }
+        if (daemon__add_connection(d, &a->config, build, why, sizeof why)) return 201;
+        ops_problem_add(problems, a->config.name, "", "%s", why);
+        added_forget(d, a);
+        return 409;
+    }
+    bool runs = !a->build && !handle_is_none(h) && runtime_view(d->rt, h, &view);
+    bool replace = runs && (view.engine.identity != build->identity ||
+                            view.engine.account != build->account ||
+                            !daemon__dials_the_same(&a->config, config));
+    bool same = runs && !replace && a->version == build->version &&
+                value_equal(&a->config.settings, &config->settings);
+    struct policy_version *old = a->version;
+    config_connection_deinit(&a->config);
+    a->config = *config;
+    a->version = policy_ref(build->version);
+    policy_unref(old);
+    memset(config, 0, sizeof *config);
+    if (same) {
+        policy_build_destroy(build);
+        return 200;
+    }
+    if (runs && !replace) {
+        runtime_swap(d->rt, h, build);
+        /* A verdict's stop waits for an operator or new credentials: here they are. */
+        if (view.engine.stop_is_fatal) runtime_start(d->rt, h);
+        return 200;
+    }
+    if (runs) runtime_remove(d->rt, h);
+    added_wait(d, a, build);
+    return 202;
+}
+
+int daemon__put(void *self, const char *name, const void *json, size_t len, struct ops_problems *out)
+{
+    struct daemon *d = self;
+    struct problems problems;
+    struct config_connection config = { 0 };
+    struct value table = value_nil();
+    struct policy_version *version = NULL;
+    struct policy_build *build = NULL;
+    char other[64];
+    const char *owner;
+    int status = 400;
+    if (d->stopping) {
+        ops_problem_add(out, name, "another holdfast", "this one is shutting down");
+        return 503;
+    }
+    if (config_connection_find(&d->roster.config, name)) {
+        ops_problem_add(out, name, "another name, or a change of the file and a reload",
+                        "the configuration file has a connection of this name, and the file wins");
+        return 409;
+    }
+    problems_init(&problems);
+    if (config_json_read(json, len, &table, &problems) &&
+        config_connection_read(name, &table, "", d->roster.config.folder, &config, &problems) &&
+        (version = version_for(d, &config, &problems))) {
+        build = policy_build_create(version, &config.settings, "", &problems);
+    }
+    if (!build) {
+        problems_tell(out, &problems, name);
+        if (!out->count) ops_problem_add(out, name, "", "cannot be built");
+    } else if ((owner = identity_owner(d, name, build->identity, other))) {
+        ops_problem_add(out, name, "credentials of its own, or only one of the two",
+                        "has the same identity as %s: two links would fight", owner);
+        policy_build_destroy(build);
+        status = 409;
+    } else {
+        status = put_carry_out(d, &config, build, out);
+    }
+    policy_unref(version);
+    config_connection_deinit(&config);
+    value_clear(&table);
+    problems_deinit(&problems);
+    return status;
+}
+
+/* --- DELETE ---------------------------------------------------------------------------------------------------- */
+
+int daemon__remove(void *self, const char *name, struct ops_problems *out)
+{
+    struct daemon *d = self;
+    struct added *a = added_find(d, name);
+    struct handle h = runtime_find(d->rt, name);
+    if (config_connection_find(&d->roster.config, name)) {
+        ops_problem_add(out, name, "take it out of the file and reload, or only stop it",
+                        "this connection belongs to the configuration file");
+        return 409;
+    }
+    if (!a && handle_is_none(h)) {
+        ops_problem_add(out, name, "a name from /v1/connections", "no such connection");
+        return 404;
+    }
+    if (a) {
+        bool waiting = a->build != NULL;
+        added_forget(d, a);
+        if (!waiting && !handle_is_none(h)) runtime_remove(d->rt, h);
+    }
+    return 202; /* without an entry it is on its way out already */
+}
+
+/* --- a reload -------------------------------------------------------------------------------------------------- */
+
+static struct policy_version *version_next(struct daemon *d, const struct roster *next, const char *only,
+                                           const struct added *a, struct problems *problems)
+{
+    const char *name = policy_name(a->version);
+    struct policy_version *v = roster_policy(next, name);
+    bool known;
+    if (v) return policy_ref(v);
+    if (only && strcmp(only, name) != 0) return policy_ref(a->version);
+    v = roster_policy_load(&next->config, name, a->version, d->seed, problems, &known);
+    if (!v && !known) {
+        problems_add(problems, false, "", 0, a->config.name,
+                     "was added over the API, and its policy `%s` is gone", name);
+    }
+    return v;
+}
+
+/* The connection of the file that has this identity, or NULL. */
+static const char *file_owner(const struct roster *next, uint64_t identity)
+{
+    for (uint32_t i = 0; identity && i < next->config.connection_count; i++) {
+        if (next->builds[i] && next->builds[i]->identity == identity) return next->config.connections[i].name;
+    }
+    return NULL;
+}
+
+bool daemon__added_prepare(struct daemon *d, const struct roster *next, const char *only,
+                           struct policy_build ***builds, struct problems *problems)
+{
+    uint32_t errors_before = problems->errors;
+    struct policy_build **list = calloc(d->added_count + 1, sizeof *list);
+    ASSERT(list != NULL);
+    for (uint32_t i = 0; i < d->added_count; i++) {
+        struct added *a = &d->added[i];
+        if (config_connection_find(&next->config, a->config.name)) continue;
+        struct policy_version *v = version_next(d, next, only, a, problems);
+        if (!v) continue;
+        list[i] = policy_build_create(v, &a->config.settings, "", problems);
+        policy_unref(v);
+        const char *owner = list[i] ? file_owner(next, list[i]->identity) : NULL;
+        if (!owner) continue;
+        problems_add(problems, false, "", 0, a->config.name,
+                     "was added over the API and has the same identity as %s: delete it first", owner);
+    }
+    *builds = list;
+    if (problems->errors == errors_before) return true;
+    daemon__added_drop(d, list);
+    *builds = NULL;
+    return false;
+}
+
+void daemon__added_drop(struct daemon *d, struct policy_build **builds)
+{
+    for (uint32_t i = 0; builds && i < d->added_count; i++) {
+        if (builds[i]) policy_build_destroy(builds[i]);
+    }
+    free(builds);
+}
+
+void daemon__added_commit(struct daemon *d, const struct roster *next, struct policy_build **builds)
+{
+    for (uint32_t i = d->added_count; i-- > 0;) {
+        struct added *a = &d->added[i];
+        struct policy_build *build = builds[i];
+        struct handle h = runtime_find(d->rt, a->config.name);
+        if (!build) {
+            ASSERT(config_connection_find(&next->config, a->config.name) != NULL);
+            log_line(d->options.log, LOG_WARNING, a->config.name,
+                     "was added over the API and is in the file now: the file wins");
+            if (!a->build && !handle_is_none(h)) runtime_remove(d->rt, h);
+            added_forget(d, a); /* the last one moves here, and was seen already */
+            continue;
+        }
+        bool changed = a->version != build->version;
+        if (changed) {
+            policy_unref(a->version);
+            a->version = policy_ref(build->version);
+        }
+        if (a->build) added_wait(d, a, build);
+        else if (changed && !handle_is_none(h)) runtime_swap(d->rt, h, build);
+        else policy_build_destroy(build);
+    }
+    free(builds);
+}
