@@ -1,5 +1,5 @@
-/* Notify: one datagram per call, states in front of the watchdog's line. Keeps the manager's address
- * and not a connection, because a manager that is replaced binds the same name again. */
+/* Notify: one datagram per call, states in front of the watchdog's line. Keeps the manager's
+ * address and not a connection, because a manager that is replaced binds the same name again. */
 #include "ops/notify.h"
 
 #include <errno.h>
@@ -16,7 +16,8 @@
 
 #define MESSAGE_BYTES_MAX 512
 _Static_assert(NOTIFY_STATUS_BYTES_MAX + sizeof "READY=1\nSTOPPING=1\nSTATUS=\nWATCHDOG=1\n" <=
-                   MESSAGE_BYTES_MAX, "every line at once fits one message");
+                   MESSAGE_BYTES_MAX,
+               "every line at once fits one message");
 
 static bool address_parse(struct notify *n, const char *name);
 static uint64_t watchdog_find(struct notify *n);
@@ -66,7 +67,7 @@ void notify_status(struct notify *n, const char *text)
 {
     struct buffer line;
     buffer_init(&line, 0);
-    /* A little more than can stay: a character that is cut here is cut off below, and not escaped. */
+    /* A little more than can stay: a character cut here is cut off below, and not escaped. */
     if (text_printable(&line, text, strnlen(text, NOTIFY_STATUS_BYTES_MAX + 4))) {
         text_copy(n->status, sizeof n->status, (const char *)line.data, line.len);
         n->owes_status = true;
@@ -100,7 +101,8 @@ static void tell(struct notify *n, bool watchdog)
                        n->owes_status ? n->status : "", n->owes_status ? "\n" : "",
                        watchdog ? "WATCHDOG=1\n" : "");
         ASSERT(len > 0 && len < (int)sizeof text);
-        if (sendto(n->fd, text, (size_t)len, MSG_NOSIGNAL, (struct sockaddr *)&n->to, n->to_len) < 0) {
+        const struct sockaddr *to = (const struct sockaddr *)&n->to;
+        if (sendto(n->fd, text, (size_t)len, MSG_NOSIGNAL, to, n->to_len) < 0) {
             /* A full queue empties again; anything else would only fail once more at each retry. */
             if (errno == EAGAIN || errno == ENOBUFS || errno == EINTR) return;
             complain(n, n->to.sun_path[0] ? n->to.sun_path : n->to.sun_path + 1, strerror(errno));
@@ -113,8 +115,8 @@ static void complain(struct notify *n, const char *what, const char *why)
 {
     if (n->failed) return;
     n->failed = true;
-    log_printf(n->log, LOG_WARNING, NULL, "the service manager is not told how holdfast is: %.108s: %s",
-               what, why);
+    log_printf(n->log, LOG_WARNING, NULL,
+               "the service manager is not told how holdfast is: %.108s: %s", what, why);
 }
 
 /* --- the environment ---------------------------------------------------------------------- */
@@ -126,8 +128,10 @@ static bool address_parse(struct notify *n, const char *name)
     n->to.sun_family = AF_UNIX;
     memcpy(n->to.sun_path, name, len);
     n->to_len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
-    if (name[0] == '@') n->to.sun_path[0] = 0; /* abstract: the length ends it, not a NUL */
-    else n->to_len++;
+    if (name[0] == '@')
+        n->to.sun_path[0] = 0; /* abstract: the length ends it, not a NUL */
+    else
+        n->to_len++;
     return true;
 }
 

@@ -5,8 +5,8 @@
  * is logged once and otherwise left out. What a full queue refused is *owed*: it goes with the next
  * message.
  *
- * From the environment, read once by notify_open(): NOTIFY_SOCKET (a path, or `@name` for an abstract
- * one), WATCHDOG_USEC, WATCHDOG_PID. */
+ * From the environment, read once by notify_open(): NOTIFY_SOCKET (a path, or `@name` for an
+ * abstract one), WATCHDOG_USEC, WATCHDOG_PID. */
 #ifndef HOLDFAST_OPS_NOTIFY_H
 #define HOLDFAST_OPS_NOTIFY_H
 
@@ -18,11 +18,11 @@
 #include "ops/log.h"
 
 #define NOTIFY_STATUS_BYTES_MAX 240 /* a longer status is cut */
-#define NOTIFY_RETRY_MS 200         /* after a refusal by a full queue */
+#define NOTIFY_RETRY_MS         200 /* after a refusal by a full queue */
 
 struct notify {
-    struct log *log;      /* borrowed until notify_close(); may be NULL */
-    int fd;               /* owned; -1: nobody asked */
+    struct log *log; /* borrowed until notify_close(); may be NULL */
+    int fd;          /* owned; -1: nobody asked */
     struct sockaddr_un to;
     socklen_t to_len;
     uint64_t watchdog_ms; /* half of what the manager allows; 0: it watches nobody */
@@ -39,8 +39,8 @@ void notify_close(struct notify *n);
 void notify_ready(struct notify *n);
 /* The end began. Nothing but the watchdog is told after it. */
 void notify_stopping(struct notify *n);
-/* One line for `systemctl status`; made printable, so it may hold names from outside. Borrowed until
- * return. */
+/* One line for `systemctl status`; made printable, so it may hold names from outside. Borrowed
+ * until return. */
 void notify_status(struct notify *n, const char *text);
 /* The loop turns. Also sends what is owed, and nothing when there is neither. */
 void notify_watchdog(struct notify *n);

@@ -13,7 +13,7 @@
 
 #include "ops/notify.h"
 
-#define BOX "unit.notify"
+#define BOX     "unit.notify"
 #define MANAGER "unit.notify.manager"
 
 int luaopen_unit_notify(lua_State *L);
@@ -34,8 +34,10 @@ struct manager {
 
 static void environment(const char *name, const char *value)
 {
-    if (value) setenv(name, value, 1);
-    else unsetenv(name);
+    if (value)
+        setenv(name, value, 1);
+    else
+        unsetenv(name);
 }
 
 /* notify.open{ socket =, usec =, pid = }: absent ones are not in the environment. */
@@ -53,8 +55,8 @@ static int l_open(lua_State *L)
     if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) != 0) return luaL_error(L, "no pipe");
     b->log_read = fds[0];
     b->log_write = fds[1];
-    b->log = log_create(&(struct log_options){ .fd = fds[1], .level = LOG_INFO,
-                                               .form = LOG_FORM_LOGFMT });
+    b->log = log_create(
+        &(struct log_options){ .fd = fds[1], .level = LOG_INFO, .form = LOG_FORM_LOGFMT });
     for (int i = 0; i < 3; i++) {
         lua_getfield(L, 1, names[i][0]);
         environment(names[i][1], lua_tostring(L, -1));
@@ -120,9 +122,10 @@ static int l_next_ms(lua_State *L)
 }
 
 static const luaL_Reg notify_methods[] = {
-    { "close", l_close },   { "ready", l_ready },       { "stopping", l_stopping },
-    { "status", l_status }, { "watchdog", l_watchdog }, { "next_ms", l_next_ms },
-    { "__gc", l_close },    { NULL, NULL },
+    { "close", l_close },       { "ready", l_ready },
+    { "stopping", l_stopping }, { "status", l_status },
+    { "watchdog", l_watchdog }, { "next_ms", l_next_ms },
+    { "__gc", l_close },        { NULL, NULL },
 };
 
 /* --- the manager ------------------------------------------------------------------------------ */
@@ -140,8 +143,10 @@ static int l_manager(lua_State *L)
     lua_setmetatable(L, -2);
     m->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     memcpy(a.sun_path, name, len);
-    if (name[0] == '@') a.sun_path[0] = 0;
-    else memcpy(m->path, name, len);
+    if (name[0] == '@')
+        a.sun_path[0] = 0;
+    else
+        memcpy(m->path, name, len);
     socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
     if (bind(m->fd, (struct sockaddr *)&a, size) != 0) return luaL_error(L, "%s", strerror(errno));
     return 1;
@@ -182,7 +187,10 @@ static int l_pid(lua_State *L)
 }
 
 static const luaL_Reg functions[] = {
-    { "open", l_open }, { "manager", l_manager }, { "pid", l_pid }, { NULL, NULL },
+    { "open", l_open },
+    { "manager", l_manager },
+    { "pid", l_pid },
+    { NULL, NULL },
 };
 
 static void class(lua_State *L, const char *name, const luaL_Reg *methods)
