@@ -90,9 +90,7 @@ bool fact_resumption(struct bench *b, struct fact *f)
 {
     struct reuse lws = { 0 }, ours = { 0 };
     f->what = "no TLS session is resumed on a reconnect";
-    f->where = "after a platform's restart all bots come back at once: a full handshake costs "
-               "about twice the "
-               "CPU of a resumed one";
+    f->where = "after a platform's restart all bots come back at once, each with a full handshake";
     if (!redial(b, true, &lws, f->lws, sizeof f->lws) ||
         !redial(b, false, &ours, f->lws, sizeof f->lws))
         return false;
