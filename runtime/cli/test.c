@@ -33,7 +33,7 @@ static const char boot[] =
     "local sim = require 'holdfast.sim'\n"
     "local new = sim.new\n"
     "function sim.new(options)\n"
-    "  local o = { lua = lua, policies = lua:gsub('[^/]*$', 'policies') }\n"
+    "  local o = { lua = lua, policies = (lua:gsub('[^/]+$', 'policies')) }\n"
     "  for k, v in pairs(options or {}) do o[k] = v end\n"
     "  return new(o)\n"
     "end\n"
