@@ -2,11 +2,12 @@
 # What `make run` shows: holdfast keeps one bot connected while the platform misbehaves, for about 30 s, and
 # then proves that no message was lost or came twice. The platform is `holdfast peer discord` on a loopback
 # port with TLS. Starts three processes and ends them by their own ids; writes to build/demo/ alone.
+# Usage: run.sh [BINARY]; DEMO_SECONDS and DEMO_DIR (two folders deep) for tests.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
-bin=$PWD/${HOLDFAST_BIN:-build/release/holdfast}
+bin=$PWD/${1:-build/release/holdfast}
 seconds=${DEMO_SECONDS:-30}
-dir=build/demo
+dir=${DEMO_DIR:-build/demo}
 export DEMO_TOKEN=demo.not-a-real-token HOLDFAST_SOCKET=$dir/holdfast.sock COLUMNS=${COLUMNS:-100}
 export HOLDFAST_LUA=$PWD/lua
 

@@ -100,7 +100,7 @@ function World:read(name)
   return text
 end
 
--- Starts `holdfast ARGS...` in the world's folder. options: env.
+-- Starts `holdfast ARGS...` in the world's folder. options: env; program and cwd for another one elsewhere.
 function World:start(args, options)
   options = options or {}
   local env = { "HOLDFAST_LUA=" .. here .. "/lua", "DISCORD_TOKEN=" .. M.token, "COLUMNS=200", "TZ=UTC" }
@@ -114,10 +114,10 @@ function World:start(args, options)
     end
     if value then env[#env + 1] = name .. "=" .. value end
   end
-  local argv = { M.binary }
+  local argv = { options.program or M.binary }
   for _, a in ipairs(args) do argv[#argv + 1] = a end
   local run = setmetatable({ name = "holdfast " .. table.concat(args, " "), out = "", err = "" }, Run)
-  run.process = process.spawn { args = argv, env = env, cwd = self.folder }
+  run.process = process.spawn { args = argv, env = env, cwd = options.cwd or self.folder }
   self.runs[#self.runs + 1] = run
   return run
 end

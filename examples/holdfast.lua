@@ -1,0 +1,39 @@
+-- A configuration to start from. It is Lua in a sandbox: variables, loops and functions work; files, clocks
+-- and the network do not exist. Relative paths are relative to this file. `holdfast check -c FILE` says what
+-- is wrong with it, all at once.
+
+-- Where commands, bots and dashboards reach holdfast. The UNIX socket belongs to its user alone (0600). TCP
+-- always asks for a token: give one with `token = secret { file = "api-token" }`, or find the generated one
+-- in the file that the log names.
+listen {
+  unix = "../run/holdfast.sock",
+  -- http = "127.0.0.1:7600",
+}
+
+-- Policies of your own come first, the shipped ones (discord, generic) after them.
+policies { path = "../policies" }
+
+-- One connection is one bot (one shard of it). `policy` says whose rules apply; everything that is not one of
+-- holdfast's own keys (policy tune trial owner ca_file proxy plain backlog) is an option of that policy.
+connection "support-bot" {
+  policy  = "discord",
+  token   = secret { env = "DISCORD_TOKEN" },  -- or { file = "token" }, or { credential = "discord" }
+  intents = 513,                               -- guilds, messages in them
+
+  -- Any table of the policy can be overridden for this connection, under the same checks:
+  -- tune = { backoff = { most = "2m" }, limits = { greeting = "60s" } },
+
+  -- Elsewhere than at Discord: a private deployment, or a peer made by
+  --   holdfast peer discord --port 9443 --ca-out ca.pem
+  -- api     = "https://127.0.0.1:9443/api/v10",
+  -- ca_file = "ca.pem",
+  -- proxy   = "http://proxy.example:3128",
+}
+
+-- More shards of one bot are more connections; their session starts share one budget.
+-- for shard = 1, 3 do
+--   connection("support-bot-" .. shard) {
+--     policy = "discord", token = secret { env = "DISCORD_TOKEN" }, intents = 513,
+--     shard_id = shard, shard_count = 4,
+--   }
+-- end
