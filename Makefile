@@ -18,7 +18,7 @@ WARNINGS := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing
 # Immediate: one pkg-config for the whole run, not one per object.
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
-CPPFLAGS += -Iruntime -D_GNU_SOURCE $(PKG_CFLAGS) -DHOLDFAST_LUA_PATH='"$(PREFIX)/share/holdfast/lua"'
+CPPFLAGS += -Iruntime -D_GNU_SOURCE $(PKG_CFLAGS) -DHOLDFAST_PREFIX='"$(PREFIX)"'
 CFLAGS   ?= -O2 -g
 CFLAGS   += -std=gnu11 -fPIC -fno-common -fno-strict-aliasing -MMD -MP $(WARNINGS)
 LDLIBS   := $(PKG_LIBS) -lm -ldl -lpthread

@@ -265,6 +265,10 @@ void runtime_swap(struct runtime *rt, struct handle conn, struct policy_build *b
     struct rt_build *old = c->build;
     c->build = build_wrap(build);
     bool same_session = old->build->session_of == build->session_of;
+    /* What another text of the policy fetched may have another shape; if it may serve stale, it still does. */
+    if (policy_text_hash(old->build->version) != policy_text_hash(build->version)) {
+        rt_fetch_drop(rt, c, "");
+    }
     /* The engine lets go of the old plan in this very step. Not queued: the old build may go then. */
     struct event ev = rt_event(EV_POLICY_SWAPPED, conn, 0);
     ev.policy_swapped.plan = &build->plan;
@@ -296,4 +300,10 @@ void runtime_swap(struct runtime *rt, struct handle conn, struct policy_build *b
     rt_build_unref(old);
     rt_pump(rt);
     rt->options.host.ops->wake(rt->options.host.self);
+}
+
+void runtime_restore_permit(struct runtime *rt, uint64_t account, enum budget_kind budget,
+                            uint64_t wall_ms)
+{
+    engine_restore_permit(rt->engine, account, budget, wall_ms, rt_clock(rt));
 }

@@ -63,6 +63,7 @@ sim.wall_time = wall_time
 ---@field wall? string|number  wall clock at the beginning
 ---@field latency? string|number  one way, default 20 ms
 ---@field plant? string  a bug in the engine, "I1" to "I8": its checker must catch it
+---@field policy_instructions? number  budget of one call, default 10 million
 ---@field lua? string  folder of lua/
 ---@field policies? string  folder of the policies
 ---@field trace? boolean  keep every line, not only the newest
@@ -94,6 +95,7 @@ function sim.new(options)
     latency_ms = duration(options.latency or "20ms"),
     trace = options.trace or false,
     plant = options.plant,
+    policy_instructions = options.policy_instructions or 0,
     lua = options.lua,
     policies = options.policies,
     scratch = os.getenv "HOLDFAST_BUILD" or "build",
@@ -152,6 +154,11 @@ end
 local function run(s, until_ms, one)
   while true do
     local why, what, about = s.core:run(until_ms, one)
+    local broken = s.core:peer_error()
+    if broken and s.checks then
+      s.depth = 0
+      fail(s, "a peer's script raised: " .. broken, nil, 4)
+    end
     if why == "violation" then
       s.violations[#s.violations + 1] = what
       if s.checks then

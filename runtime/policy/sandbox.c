@@ -151,9 +151,10 @@ bool sandbox_read_file(const char *path, struct buffer *out, char *error, size_t
         snprintf(error, error_bytes, "%s: %s", path, strerror(errno));
     } else if (!S_ISREG(st.st_mode)) {
         snprintf(error, error_bytes, "%s: not a regular file", path);
-    } else if (st.st_mode & (S_IWGRP | S_IWOTH)) {
+    } else if (st.st_mode & S_IWOTH || (st.st_mode & S_IWGRP && st.st_gid != getegid())) {
+        /* Our own group is who runs us: a checkout under umask 002 is fine. */
         snprintf(error, error_bytes, "%s: refused: writable by %s (chmod go-w)", path,
-                 st.st_mode & S_IWOTH ? "others" : "its group");
+                 st.st_mode & S_IWOTH ? "others" : "its group, which is not ours");
     } else if ((uint64_t)st.st_size > SANDBOX_FILE_BYTES_MAX) {
         snprintf(error, error_bytes, "%s: larger than 1 MiB", path);
     } else {

@@ -197,6 +197,7 @@ static int l_new(lua_State *L)
     *box = s;
     s->seed = options.seed;
     s->epoch = epoch;
+    s->policy_instructions = (uint64_t)field_number(L, 1, "policy_instructions", 0);
     s->plant = planted;
     s->lua_path = sim__copy(lua, strlen(lua));
     s->policies_path = sim__copy(policies, strlen(policies));
@@ -298,10 +299,8 @@ static int l_boot(lua_State *L)
     s->epoch++;
     boot(s);
     struct disk_permit p;
-    /* engine_restore_permit() is for whoever starts a process; the view of the engine is const. */
-    struct engine *engine = (struct engine *)(uintptr_t)runtime_engine(s->runtime);
     for (uint32_t i = 0; world_disk_permit(s->world, i, &p); i++) {
-        engine_restore_permit(engine, p.account, p.budget, p.wall_ms, world_clock(s->world));
+        runtime_restore_permit(s->runtime, p.account, p.budget, p.wall_ms);
     }
     for (uint32_t i = 0; i < s->conn_count; i++) {
         char why[256];

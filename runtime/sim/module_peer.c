@@ -119,6 +119,20 @@ static int l_control(lua_State *L)
     return 2;
 }
 
+/* s:peer_error(): the first error of a peer's own script since the last call, or nil. A peer that raised
+ * is a broken test, whatever the runtime made of it. */
+static int l_peer_error(lua_State *L)
+{
+    struct sim *s = sim__check(L, 1);
+    for (uint32_t i = 0; i < s->peer_count; i++) {
+        const char *error = s->peers[i].peer ? peer_error(s->peers[i].peer) : NULL;
+        if (!error) continue;
+        lua_pushstring(L, error);
+        return 1;
+    }
+    return 0;
+}
+
 static int l_name(lua_State *L)
 {
     struct sim *s = sim__check(L, 1);
@@ -148,5 +162,6 @@ static int l_server(lua_State *L)
 
 const luaL_Reg sim__peer_methods[] = {
     { "peer", l_peer }, { "control", l_control }, { "name", l_name }, { "server", l_server },
+    { "peer_error", l_peer_error },
     { NULL, NULL }
 };
