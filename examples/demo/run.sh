@@ -95,6 +95,6 @@ printf '  missing   %s\n  twice     %s\n  disorder  %s\n  gaps told %s\n' \
 echo
 echo "Nothing is running any more. What happened stands in $dir/holdfast.log and $dir/events.ndjson."
 echo "Next: put a real token into DISCORD_TOKEN and run"
-echo "  $(basename "$(dirname "$bin")" | sed "s,.*,build/&/holdfast,") run -c examples/holdfast.lua"
+echo "  ${1:-build/release/holdfast} run -c examples/holdfast.lua"
 echo "The configuration is explained in examples/holdfast.lua, a policy in policies/discord.lua."
 [ -z "$missing$twice$unordered" ] && [ "$made" -gt 0 ] || { printf '%sThat is not what holdfast promises.%s\n' "$red" "$off"; exit 1; }
