@@ -89,6 +89,13 @@ bool client_write(int fd, const void *bytes, size_t len)
 bool client_request(const char *path, const char *method, const char *target, const void *body,
                     size_t len, struct client_answer *out, char *why, size_t why_bytes)
 {
+    return client_request_typed(path, method, target, NULL, body, len, out, why, why_bytes);
+}
+
+bool client_request_typed(const char *path, const char *method, const char *target, const char *type,
+                          const void *body, size_t len, struct client_answer *out, char *why,
+                          size_t why_bytes)
+{
     struct buffer raw;
     buffer_init(&raw, ANSWER_BYTES_MAX);
     buffer_init(&out->body, ANSWER_BYTES_MAX);
@@ -99,6 +106,7 @@ bool client_request(const char *path, const char *method, const char *target, co
     bool ok = buffer_printf(&raw, "%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n", method,
                             target);
     if (ok && strcmp(method, "GET") != 0) ok = buffer_printf(&raw, "Content-Length: %zu\r\n", len);
+    if (ok && type) ok = buffer_printf(&raw, "Content-Type: %s\r\n", type);
     ok = ok && buffer_append_text(&raw, "\r\n") && (!len || buffer_append(&raw, body, len));
     if (!ok) {
         snprintf(why, why_bytes, "out of memory");

@@ -27,6 +27,10 @@ struct client_answer {
 /* One request, one answer. `body` NULL: none. False with a sentence when there was no answer. */
 bool client_request(const char *path, const char *method, const char *target, const void *body,
                     size_t len, struct client_answer *out, char *why, size_t why_bytes);
+/* The same with the body's type; NULL: none said, which the API takes for JSON. */
+bool client_request_typed(const char *path, const char *method, const char *target, const char *type,
+                          const void *body, size_t len, struct client_answer *out, char *why,
+                          size_t why_bytes);
 void client_answer_deinit(struct client_answer *a);
 
 /* A connected stream for NDJSON, or -1 with a sentence. Owned: close(). */

@@ -1,0 +1,73 @@
+/* reload: has the running holdfast read its configuration and policies again. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "cli/ask.h"
+#include "cli/words.h"
+
+static enum cli_exit run(struct cli *cli);
+
+static const struct cli_option options[] = {
+    { "--json", NULL, NULL, "the API's own JSON", false },
+    CLIENT_OPTIONS,
+    { 0 },
+};
+
+const struct cli_command cli_reload = {
+    .name = "reload",
+    .usage = "reload [POLICY] [--json] [--socket PATH | -c FILE]",
+    .about = "Read configuration and policies again, or the configuration and one policy",
+    .text = "  holdfast check && holdfast reload   everything\n"
+            "  holdfast reload discord             the configuration and this policy; others stay as they are\n\n"
+            "Links stay open. When anything is wrong nothing changes: the problems are printed as\n"
+            "FILE:LINE: KEY: TEXT, and the exit code is 1. SIGHUP does the same; its answer is in the log.\n",
+    .options = options,
+    .words_max = 1,
+    .run = run,
+};
+
+static void print_problem(FILE *to, const char *text)
+{
+    struct buffer line;
+    buffer_init(&line, 0);
+    text_printable(&line, text, strlen(text));
+    fprintf(to, "%.*s\n", (int)line.len, (const char *)line.data);
+    buffer_deinit(&line);
+}
+
+static enum cli_exit run(struct cli *cli)
+{
+    char path[CLIENT_PATH_MAX], why[512], target[256];
+    struct ask_answer a;
+    const cJSON *problem;
+    const char *policy = cli->word_count ? cli->words[0] : NULL;
+    if (policy && (!policy[0] || strlen(policy) > 63 ||
+                   strspn(policy, "abcdefghijklmnopqrstuvwxyz0123456789._-") != strlen(policy))) {
+        return cli_misuse(cli, "`%s` cannot be a policy's name: give it as in the configuration, such as discord",
+                          policy);
+    }
+    if (!client_find(cli, path, why, sizeof why)) {
+        cli_complain("%s", why);
+        return CLI_FAILED;
+    }
+    snprintf(target, sizeof target, "/v1/reload%s%s", policy ? "?policy=" : "", policy ? policy : "");
+    if (!ask(path, "POST", target, NULL, NULL, 0, &a)) return CLI_FAILED;
+    const cJSON *problems = cJSON_GetObjectItemCaseSensitive(a.json, "problems");
+    bool done = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(a.json, "reloaded"));
+    if (cli_get(cli, "--json") && a.json) {
+        ask_print(&a.body);
+    } else if (!cJSON_IsArray(problems)) {
+        ask_complain(path, &a);
+        done = false;
+    } else {
+        cJSON_ArrayForEach(problem, problems)
+        {
+            if (cJSON_IsString(problem)) print_problem(stderr, problem->valuestring);
+        }
+        if (done) printf("reloaded%s%s\n", policy ? " " : "", policy ? policy : "");
+        else cli_complain("nothing was changed: what ran goes on as it was");
+    }
+    ask_deinit(&a);
+    return done ? CLI_OK : CLI_FAILED;
+}
