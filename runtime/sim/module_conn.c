@@ -53,6 +53,7 @@ static struct policy_version *load(struct sim *s, struct sim_policy *p, char *wh
                                    .path = p->path,
                                    .lua_path = s->lua_path,
                                    .version = p->number + 1,
+                                   .limits = { .call_instructions = s->policy_instructions },
                                    .seed = s->seed };
     struct policy_version *v = policy_load(&options, &problems);
     if (v) p->number++;

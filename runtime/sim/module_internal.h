@@ -104,6 +104,7 @@ struct sim {
     struct deliver *deliver; /* owned; likewise */
     uint64_t epoch;
     uint64_t seed;
+    uint64_t policy_instructions; /* per call; 0: the default */
     int plant; /* enum engine_plant, which test builds alone have */
     bool whole_trace;
     char *lua_path, *policies_path, *scratch_path; /* owned */
