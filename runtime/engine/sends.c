@@ -39,9 +39,13 @@ void send_requested(struct step *s)
             MARK("a session start without a permit was refused");
             refuse(s, id, REFUSE_NO_PERMIT);
             if (by == SEND_CONSUMER) return;
-            /* What is stored is no session that this policy can resume: the next attempt takes a
-             * permit, or this would go on for ever. */
-            if (l->state == LINK_GREETING) c->wants_start = true;
+            /* What is stored is no session that this policy can resume: it goes, and the next
+             * attempt takes a permit, or this would go on for ever. */
+            if (l->state == LINK_GREETING) {
+                c->wants_start = true;
+                if (c->session_present) fx(s, FX_DROP_SESSION, 0);
+                c->session_present = false;
+            }
             struct cause cause = cause_make(STAGE_NONE, CAUSE_FAILED, BY_US,
                                             "a session start without a permit");
             cause_rename(&cause, "no_permit");
