@@ -30,6 +30,8 @@ enum call_result lua_enter(struct sandbox *s, lua_State *L, int nargs, int nresu
     ASSERT(!s->entered);
     ASSERT(error_bytes > 0);
     int status;
+    /* A coroutine that ran into the cap held its garbage until it was freed, after its call. */
+    if (s->used_bytes > s->limits.memory_bytes_max / 4 * 3) lua_gc(s->L, LUA_GCCOLLECT, 0);
     lua_checkstack(L, LUA_MINSTACK);
     int base = lua_gettop(L) - nargs - 1;
     s->entered = true;
