@@ -27,11 +27,12 @@ struct log {
     struct buffer queue;    /* under lock */
     struct buffer writing;  /* the thread's own */
     uint64_t dropped;       /* under lock */
-    bool ending, gone; /* under lock */
+    bool ending, gone, abandoned; /* under lock */
     struct buffer line;     /* the caller's own */
 };
 
 static void *log_thread(void *arg);
+static void log_free(struct log *log);
 static void write_all(int fd, const uint8_t *bytes, size_t len);
 static void format_human(struct log *log, enum log_level level, const char *connection,
                          const char *text);
@@ -110,13 +111,19 @@ void log_destroy(struct log *log)
         waited = pthread_cond_timedwait(&log->changed, &log->lock, &until);
     }
     bool gone = log->gone;
+    log->abandoned = !gone;
     pthread_mutex_unlock(&log->lock);
     if (!gone) {
-        /* Nobody reads: the thread sits in write() with our memory, and ends with the process. */
+        /* Nobody reads: the thread sits in write(), and frees everything if it ever returns. */
         pthread_detach(log->thread);
         return;
     }
     pthread_join(log->thread, NULL);
+    log_free(log);
+}
+
+static void log_free(struct log *log)
+{
     pthread_cond_destroy(&log->changed);
     pthread_mutex_destroy(&log->lock);
     buffer_deinit(&log->queue);
@@ -280,8 +287,10 @@ static void *log_thread(void *arg)
         pthread_mutex_lock(&log->lock);
     }
     log->gone = true;
+    bool abandoned = log->abandoned;
     pthread_cond_broadcast(&log->changed);
     pthread_mutex_unlock(&log->lock);
+    if (abandoned) log_free(log);
     return NULL;
 }
 
