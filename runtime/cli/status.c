@@ -2,6 +2,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/text.h"
 #include "cli/cli.h"
@@ -14,6 +15,7 @@
 static enum cli_exit run(struct cli *cli);
 static bool ask(const char *path, const char *target, cJSON **json_out, struct client_answer *a);
 static enum cli_exit show_all(const char *path, bool json);
+static void show_token(struct buffer *out, const struct term *t, const char *path);
 static enum cli_exit show_one(const char *path, const char *name, bool json);
 static bool name_is_good(const char *name);
 static void complain_unknown(const char *path, const char *name);
@@ -101,6 +103,17 @@ static void add_row(struct grid *t, const cJSON *c, uint64_t now_ms)
     grid_add(t, TERM_PLAIN, text);
 }
 
+/* The token that nobody configured and the daemon made: people look for it here. */
+static void show_token(struct buffer *out, const struct term *t, const char *path)
+{
+    char file[CLIENT_PATH_MAX + 8];
+    snprintf(file, sizeof file, "%s.token", path);
+    if (access(file, F_OK) != 0) return;
+    buffer_printf(out, "%sthe token for http is in ", term_on(t, TERM_DIM));
+    text_printable(out, file, strlen(file));
+    buffer_printf(out, "%s\n", term_off(t, TERM_DIM));
+}
+
 static enum cli_exit show_all(const char *path, bool json)
 {
     static const char *const heads[] = { "NAME", "STATE",  "FOR",     "FAILED", "CAUSE",
@@ -128,6 +141,7 @@ static enum cli_exit show_all(const char *path, bool json)
         cJSON_ArrayForEach(c, list) add_row(&t, c, words_now_ms());
         grid_print(&t, &term, &out);
         grid_deinit(&t);
+        show_token(&out, &term, path);
     }
     print(&out);
     cJSON_Delete(root);

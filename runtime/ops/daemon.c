@@ -10,7 +10,6 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -24,10 +23,11 @@
 #define TELL_STATUS_MS 5000
 
 static uint64_t deadline_of(struct runtime *rt);
+static void proxy_warn(struct daemon *d);
 static void limits_raise(struct daemon *d);
 static bool ops_start(struct daemon *d, char *why, size_t why_bytes);
-static struct secret *token_generate(const struct config *config, char *path, size_t path_bytes,
-                                     char *why, size_t why_bytes);
+static struct secret *token_generate(char *why, size_t why_bytes);
+static bool token_write(struct daemon *d, const struct secret *token, char *why, size_t why_bytes);
 static void on_prepare(uv_prepare_t *handle);
 static void on_again(uv_idle_t *handle);
 static void on_signal(uv_signal_t *handle, int number);
@@ -46,6 +46,7 @@ struct daemon *daemon_create(struct roster *roster, const struct daemon_options 
     memset(roster, 0, sizeof *roster);
     signal(SIGPIPE, SIG_IGN);
     limits_raise(d);
+    proxy_warn(d);
     if (getrandom(&d->seed, sizeof d->seed, 0) != sizeof d->seed) d->seed = (uint64_t)time(NULL);
 
     int failed = uv_loop_init(&d->loop);
@@ -135,6 +136,7 @@ static void on_ops_closed(void *to)
 void daemon_destroy(struct daemon *d)
 {
     bool ops_closed = d->ops == NULL;
+    if (d->token_path[0]) unlink(d->token_path); /* while the lock on the socket is still ours */
     if (d->ops) ops_close(d->ops, on_ops_closed, &ops_closed);
     while (!ops_closed) uv_run(&d->loop, UV_RUN_ONCE);
     runtime_destroy(d->rt);
@@ -158,6 +160,20 @@ void daemon_destroy(struct daemon *d)
 }
 
 /* --- parts ------------------------------------------------------------------------------------------------- */
+
+/* It would be a silent surprise: other programs take it. */
+static void proxy_warn(struct daemon *d)
+{
+    const char *set = getenv("HTTPS_PROXY") ? "HTTPS_PROXY" : getenv("https_proxy") ? "https_proxy" : NULL;
+    const struct config *c = &d->roster.config;
+    for (uint32_t i = 0; set && i < c->connection_count; i++) {
+        if (c->connections[i].proxy) continue;
+        log_printf(d->options.log, LOG_WARNING, NULL,
+                   "%s is set and not used: connection %s needs `proxy = \"http://host:port\"`, or "
+                   "`proxy = false` to end this warning", set, c->connections[i].name);
+        return;
+    }
+}
 
 static void limits_raise(struct daemon *d)
 {
@@ -224,7 +240,7 @@ static bool ops_start(struct daemon *d, char *why, size_t why_bytes)
 {
     const struct config_listen *listen = &d->roster.config.listen;
     struct ops_token tokens[OPS_TOKENS_MAX];
-    char address[96], token_path[512];
+    char address[96];
     struct secret *generated = NULL;
     uint32_t count = 0;
     if (listen->token_count > OPS_TOKENS_MAX) {
@@ -239,7 +255,7 @@ static bool ops_start(struct daemon *d, char *why, size_t why_bytes)
                                             .consumer = t->consumer[0] ? t->consumer : NULL };
     }
     if (listen->http && count == 0) {
-        generated = token_generate(&d->roster.config, token_path, sizeof token_path, why, why_bytes);
+        generated = token_generate(why, why_bytes);
         if (!generated) return false;
         tokens[count++] = (struct ops_token){ .secret = generated, .scope = OPS_OPERATE };
     }
@@ -256,43 +272,47 @@ static bool ops_start(struct daemon *d, char *why, size_t why_bytes)
                               .put = daemon__put,
                               .remove = daemon__remove };
     d->ops = ops_create(&d->loop, d->rt, d->deliver, &oo, why, why_bytes);
+    bool ok = d->ops && (!generated || token_write(d, generated, why, why_bytes));
     secret_unref(generated);
-    if (d->ops && generated) {
-        log_printf(d->options.log, LOG_INFO, NULL, "the token for http is in %s", token_path);
+    if (d->token_path[0]) {
+        log_printf(d->options.log, LOG_INFO, NULL, "the token for http is in %s", d->token_path);
     }
-    return d->ops != NULL;
+    return ok;
 }
 
-/* A token nobody configured: new at each start, in a file that only its owner can read. */
-static struct secret *token_generate(const struct config *config, char *path, size_t path_bytes,
-                                     char *why, size_t why_bytes)
+/* A token nobody configured: new at each start. */
+static struct secret *token_generate(char *why, size_t why_bytes)
 {
     unsigned char random[TOKEN_HEX / 2];
-    char text[TOKEN_HEX + 2], beside[540];
+    char text[TOKEN_HEX + 1];
     if (getrandom(random, sizeof random, 0) != sizeof random) {
         snprintf(why, why_bytes, "no random numbers for a token");
         return NULL;
     }
     for (size_t i = 0; i < sizeof random; i++) snprintf(text + 2 * i, 3, "%02x", random[i]);
-    snprintf(path, path_bytes, "%s.token", config->listen.unix_path ? config->listen.unix_path : config->path);
-    snprintf(beside, sizeof beside, "%s.new", path);
-    if (config->listen.unix_path) {
-        char *folder = strdup(path), *end = strrchr(folder, '/');
-        if (end) *end = 0;
-        if (end && end != folder) mkdir(folder, 0700); /* one level; the socket's own check says more */
-        free(folder);
-    }
-    unlink(beside);
-    int fd = open(beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    text[TOKEN_HEX] = '\n';
-    bool ok = fd >= 0 && write(fd, text, TOKEN_HEX + 1) == TOKEN_HEX + 1;
-    if (fd >= 0) close(fd);
-    ok = ok && rename(beside, path) == 0;
-    if (!ok) snprintf(why, why_bytes, "cannot write the token to %.300s: %s", path, strerror(errno));
-    struct secret *s = ok ? secret_create("generated token", text, TOKEN_HEX) : NULL;
+    struct secret *s = secret_create("generated token", text, TOKEN_HEX);
     explicit_bzero(text, sizeof text);
     explicit_bzero(random, sizeof random);
     return s;
+}
+
+/* Into a file that only its owner can read. Once the socket is ours: another daemon's file is not. */
+static bool token_write(struct daemon *d, const struct secret *token, char *why, size_t why_bytes)
+{
+    const struct config *config = &d->roster.config;
+    char path[sizeof d->token_path], beside[sizeof path + 8];
+    size_t len;
+    const char *bytes = secret_bytes(token, &len);
+    snprintf(path, sizeof path, "%s.token", config->listen.unix_path ? config->listen.unix_path : config->path);
+    snprintf(beside, sizeof beside, "%s.new", path);
+    unlink(beside);
+    int fd = open(beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    bool ok = fd >= 0 && write(fd, bytes, len) == (ssize_t)len && write(fd, "\n", 1) == 1;
+    if (fd >= 0) close(fd);
+    ok = ok && rename(beside, path) == 0;
+    if (ok) memcpy(d->token_path, path, sizeof path);
+    else snprintf(why, why_bytes, "cannot write the token to %.300s: %s", path, strerror(errno));
+    return ok;
 }
 
 /* --- the loop ------------------------------------------------------------------------------------------------ */

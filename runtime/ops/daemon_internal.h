@@ -38,6 +38,7 @@ struct daemon {
     uint32_t to_add_count;
     struct added *added;    /* owned */
     uint32_t added_count, added_waiting;
+    char token_path[512];   /* of the token made at start; "": none */
     uint64_t seed;
     bool stopping, down, in_order;
 };

@@ -35,6 +35,26 @@ describe("status and tail", function ()
     assert.is_nil(run.out:find("\27", 1, true))
   end)
 
+  it("status names the file with the token that nobody configured, which only its owner can read", function ()
+    daemon:stop()
+    w:write("holdfast.lua", (w:read("holdfast.lua"):gsub('unix = "h.sock"', 'unix = "h.sock", http = "127.0.0.1:0"')))
+    local again = w:daemon()
+    again:says "http 127%.0%.0%.1:%d+"
+    local _, run = w:run { "status" }
+    assert.is_truthy(run.out:find("the token for http is in h.sock.token\n", 1, true), run.out)
+    local token = w:read "h.sock.token"
+    assert.is_truthy(token:match "^%x+\n$")
+    local p = io.popen("stat -c %a '" .. w.folder .. "/h.sock.token'")
+    assert.equal("600", p:read "*l")
+    p:close()
+    -- A second daemon that has to go again leaves the file alone; the first takes it along.
+    assert.equal(1, (w:run { "run" }))
+    assert.equal(token, w:read "h.sock.token")
+    again:stop()
+    assert.is_nil(io.open(w.folder .. "/h.sock.token"))
+    assert.is_nil((again.out .. again.err):find(token:sub(1, -2), 1, true))
+  end)
+
   it("status fits the width that COLUMNS tells, whatever a server said", function ()
     control(peer, '{"verb":"fault","upgrade":{"status":503}}')
     control(peer, '{"verb":"kick","code":4000,"reason":"a long reason that goes on and on, for a hundred bytes and more, to see what happens"}')
