@@ -21,7 +21,9 @@ describe("the Containerfile", function ()
   it("installs the package of every library that the binary is linked with", function ()
     if output "command -v dpkg-query && command -v readelf" == "" then return pending "no dpkg-query or no readelf" end
     local installed, missing = " " .. text:match "install %-y %-%-no%-install%-recommends (ca%-certificates.-) && rm", {}
-    installed = installed:gsub("%s+", " ") .. " "
+    -- What they depend on comes along.
+    local come_along = output("dpkg-query -W -f='${Depends}, ' " .. installed:gsub("[%s\\]+", " ")):gsub("%b()", ""):gsub(",", " ")
+    installed = (" " .. installed .. " " .. come_along .. " "):gsub("[%s\\]+", " ")
     for library in output("readelf -d " .. world.binary):gmatch "%(NEEDED%)[^%[]*%[([^%]]+)%]" do
       local of_test = library:match "^lib[a-z]+san%." or library:match "^libc%." or library:match "^libm%." or library:match "^ld%-"
       local package = output(("dpkg-query -S '*/%s' 2>/dev/null"):format(library)):match "^([%w.+-]+)"
