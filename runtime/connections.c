@@ -48,6 +48,14 @@ static struct dedupe *dedupe_of(const struct runtime *rt, const struct rt_conn *
     return dedupe_create(rules->dedupe.most, rules->dedupe.over_ms, rt->options.seed);
 }
 
+static bool build_check(const struct policy_build *build, char *why, size_t why_bytes)
+{
+    if (build->rules.ack.when != ACK_THROUGH) return true;
+    snprintf(why, why_bytes, "policy %s: frames.ack.when = \"through\" is not supported",
+             policy_name(build->version));
+    return false;
+}
+
 static bool spec_check(struct runtime *rt, const struct connection_spec *spec, char *why,
                        size_t why_bytes)
 {
@@ -59,12 +67,7 @@ static bool spec_check(struct runtime *rt, const struct connection_spec *spec, c
         snprintf(why, why_bytes, "connection \"%s\" exists already", spec->name);
         return false;
     }
-    if (spec->build->rules.ack.when == ACK_THROUGH) {
-        snprintf(why, why_bytes, "policy %s: frames.ack.when = \"through\" is not supported",
-                 policy_name(spec->build->version));
-        return false;
-    }
-    return true;
+    return build_check(spec->build, why, why_bytes);
 }
 
 static char *copy_or_null(const char *text)
@@ -95,7 +98,17 @@ struct handle runtime_add(struct runtime *rt, const struct connection_spec *spec
                               .session_present = session,
                               .session_saved_wall_ms = session ? spec->session_saved_wall_ms : 0,
                               .at = rt_clock(rt) };
-    struct handle self = HANDLE_NONE, owner = HANDLE_NONE;
+    struct handle self = HANDLE_NONE, owner = HANDLE_NONE, stream = HANDLE_NONE;
+    if (rt->options.deliver) {
+        struct deliver_limits limits = limits_of(&build->plan);
+        stream = deliver_stream_add(rt->options.deliver, spec->name, &limits);
+        if (handle_is_none(stream)) {
+            snprintf(why, why_bytes, "no backlog for \"%s\": its name is taken, or memory is out",
+                     spec->name);
+            policy_build_destroy(build);
+            return HANDLE_NONE;
+        }
+    }
     enum engine_add_result result = engine_add(rt->engine, &add, &self, &owner);
     if (result != ENGINE_ADDED) {
         const struct rt_conn *other = rt_conn_get(rt, owner);
@@ -106,6 +119,7 @@ struct handle runtime_add(struct runtime *rt, const struct connection_spec *spec
         } else {
             snprintf(why, why_bytes, "no room for more than %u connections", rt->conns_max);
         }
+        if (rt->options.deliver) deliver_stream_remove(rt->options.deliver, stream);
         policy_build_destroy(build);
         return HANDLE_NONE;
     }
@@ -119,6 +133,9 @@ struct handle runtime_add(struct runtime *rt, const struct connection_spec *spec
     c->self = self;
     text_copy(c->name, sizeof c->name, spec->name, strlen(spec->name));
     c->name_hash = hash_text(c->name);
+    struct rt_conn **bucket = &rt->buckets[c->name_hash & rt->bucket_mask];
+    c->hash_next = *bucket;
+    *bucket = c;
     c->build = build_wrap(build);
     c->ca_file = copy_or_null(spec->ca_file);
     c->plain = spec->plain;
@@ -130,10 +147,7 @@ struct handle runtime_add(struct runtime *rt, const struct connection_spec *spec
                                                             : value_table();
     c->session_told_present = session;
     c->dedupe = dedupe_of(rt, c);
-    if (rt->options.deliver) {
-        struct deliver_limits limits = limits_of(&build->plan);
-        c->stream = deliver_stream_add(rt->options.deliver, c->name, &limits);
-    }
+    c->stream = stream;
     if (!spec->stopped) runtime_start(rt, self);
     return self;
 }
@@ -148,21 +162,18 @@ void rt_conn_free(struct runtime *rt, struct rt_conn *c)
     uint32_t i = 0;
     struct handle h;
     struct rt_send *s;
-    for (i = 0; (s = slots_next(&rt->sends, &i, &h)); i++) {
+    for (i = 0; c->send_count && (s = slots_next(&rt->sends, &i, &h)); i++) {
         if (!handle_equal(s->conn, c->self)) continue;
-        if (s->deliver_id && rt->options.deliver && !rt->destroying) {
-            deliver_send_answer(rt->options.deliver, s->deliver_id, "the connection was removed", false);
-        }
+        uint64_t deliver_id = s->deliver_id;
         rt_send_free(rt, s);
+        if (!deliver_id || !rt->options.deliver) continue;
+        deliver_send_answer(rt->options.deliver, deliver_id,
+                            rt->destroying ? "shutting down" : "the connection was removed",
+                            rt->destroying);
     }
-    if (rt->options.deliver && !handle_is_none(c->stream)) {
-        deliver_stream_remove(rt->options.deliver, c->stream);
-    }
-    while (c->acks) {
-        struct rt_ack *next = c->acks->next;
-        free(c->acks);
-        c->acks = next;
-    }
+    ASSERT(c->send_count == 0);
+    if (rt->options.deliver) deliver_stream_remove(rt->options.deliver, c->stream);
+    rt_acks_drop(rt, c);
     rt_address_free(c->address);
     rt_journal_free(c);
     value_clear(&c->session);
@@ -174,6 +185,12 @@ void rt_conn_free(struct runtime *rt, struct rt_conn *c)
         explicit_bzero(c->proxy.authorization, strlen(c->proxy.authorization));
         free(c->proxy.authorization);
     }
+    struct rt_conn **at = &rt->buckets[c->name_hash & rt->bucket_mask];
+    while (*at != c) {
+        ASSERT(*at != NULL);
+        at = &(*at)->hash_next;
+    }
+    *at = c->hash_next;
     ASSERT(rt->conns[c->self.index] == c);
     rt->conns[c->self.index] = NULL;
     rt->conn_count--;
@@ -191,11 +208,9 @@ struct rt_conn *rt_conn_get(const struct runtime *rt, struct handle conn)
 struct handle runtime_find(const struct runtime *rt, const char *name)
 {
     uint64_t hash = hash_text(name);
-    for (uint32_t i = 0; i < rt->conns_max; i++) {
-        const struct rt_conn *c = rt->conns[i];
-        if (c && c->name_hash == hash && strcmp(c->name, name) == 0) return c->self;
-    }
-    return HANDLE_NONE;
+    const struct rt_conn *c = rt->buckets[hash & rt->bucket_mask];
+    while (c && (c->name_hash != hash || strcmp(c->name, name) != 0)) c = c->hash_next;
+    return c ? c->self : HANDLE_NONE;
 }
 
 bool runtime_next(const struct runtime *rt, uint32_t *index, struct handle *conn_out)
@@ -257,8 +272,17 @@ bool runtime_is_down(const struct runtime *rt)
 
 void runtime_swap(struct runtime *rt, struct handle conn, struct policy_build *build)
 {
+    char why[200];
+    ASSERT(!rt->pumping);
+    rt_pump(rt); /* what was asked for before may remove the connection */
     struct rt_conn *c = rt_conn_get(rt, conn);
     if (!c) {
+        policy_build_destroy(build);
+        return;
+    }
+    if (!build_check(build, why, sizeof why)) {
+        rt_log(rt, LOG_WARNING, c, "the old policy stays: %s", why);
+        rt_journal_note(rt, c, 0, JOURNAL_NOTE, "the old policy stays: %s", why);
         policy_build_destroy(build);
         return;
     }
@@ -272,14 +296,11 @@ void runtime_swap(struct runtime *rt, struct handle conn, struct policy_build *b
     /* The engine lets go of the old plan in this very step. Not queued: the old build may go then. */
     struct event ev = rt_event(EV_POLICY_SWAPPED, conn, 0);
     ev.policy_swapped.plan = &build->plan;
-    ASSERT(!rt->pumping);
-    rt_pump(rt);
+    rt->pumping = true; /* whatever its effects call back posts, and never steps from inside */
     rt_step(rt, &ev);
-    for (struct rt_link *l = c->links; l; l = l->next) {
-        rt_link_adopt_build(rt, l);
-        if (!l->ready) continue;
-        rt_every_start(rt, c, l->generation);
-    }
+    rt->pumping = false;
+    for (struct rt_link *l = c->links; l; l = l->next) rt_link_adopt_build(rt, l);
+    rt_every_swap(rt, c, old->build);
     if (!same_session) {
         value_clear(&c->session);
         c->session = value_table();

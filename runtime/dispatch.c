@@ -105,8 +105,6 @@ static void on_ready(struct runtime *rt, struct rt_conn *c, struct rt_link *l)
 {
     l->ready = true;
     c->warning[0] = 0;
-    /* A session that the greeting kept, not made, belongs to this link from now on. */
-    if (l == c->links) l->session_epoch = c->session_epoch;
     rt_link_adopt_build(rt, l);
     rt_every_start(rt, c, l->generation);
 }
@@ -116,25 +114,31 @@ static void on_send(struct runtime *rt, struct rt_conn *c, const struct effect *
     struct rt_send *s = slots_get(&rt->sends, handle_unpack(fx->send.send_id));
     if (!s) return;
     struct rt_link *l = rt_link_find(c, fx->generation);
-    bool ok = l && rt_link_send(rt, l, s->bytes, s->len, s->text);
-    if (s->deliver_id && rt->options.deliver) {
-        deliver_send_answer(rt->options.deliver, s->deliver_id, ok ? NULL : "the link ended", !ok);
-    }
+    bool open = l && l->phase == RT_LINK_OPEN && !l->close_sent;
+    bool ok = open && rt_link_send(rt, l, s->bytes, s->len, s->text);
+    const char *why = ok ? NULL : open ? "the link is congested" : "the link ended";
+    uint64_t deliver_id = s->deliver_id;
     rt_send_free(rt, s);
+    if (deliver_id && rt->options.deliver) {
+        deliver_send_answer(rt->options.deliver, deliver_id, why, !ok);
+    } else if (!ok) {
+        rt_journal_note(rt, c, fx->generation, JOURNAL_HOOK, "a hook's send was lost: %s", why);
+    }
 }
 
 static void on_refuse(struct runtime *rt, struct rt_conn *c, const struct effect *fx)
 {
     struct rt_send *s = slots_get(&rt->sends, handle_unpack(fx->refuse.send_id));
     if (!s) return;
-    if (s->deliver_id && rt->options.deliver) {
-        deliver_send_answer(rt->options.deliver, s->deliver_id, refuse_text(fx->refuse.why),
+    uint64_t deliver_id = s->deliver_id;
+    rt_send_free(rt, s);
+    if (deliver_id && rt->options.deliver) {
+        deliver_send_answer(rt->options.deliver, deliver_id, refuse_text(fx->refuse.why),
                             fx->refuse.retry);
     } else {
         rt_journal_note(rt, c, fx->generation, JOURNAL_HOOK, "a hook's send was refused: %s",
                         refuse_text(fx->refuse.why));
     }
-    rt_send_free(rt, s);
 }
 
 static void on_store(struct runtime *rt, struct rt_conn *c, const struct effect *fx)

@@ -9,15 +9,32 @@
 #include "base/text.h"
 #include "runtime_internal.h"
 
+#define EVERY_MS_MIN 100
+
+/* All tasks of the process are in use: this one connection tries again later. */
+static void start_failed(struct runtime *rt, struct rt_conn *c, uint32_t generation, enum hook hook)
+{
+    struct cause cause = cause_make(STAGE_NONE, CAUSE_INTERNAL, BY_US, "too many hooks are waiting");
+    struct event ev = rt_event(hook == HOOK_PREPARE ? EV_ATTEMPT_FAILED : EV_ENDING_ANNOUNCED,
+                               c->self, generation);
+    rt_journal_note(rt, c, generation, JOURNAL_HOOK, "%s: %s", hook_name(hook), cause.reason);
+    if (hook == HOOK_PREPARE) ev.cause = cause;
+    else ev.ending.cause = cause;
+    if (hook != HOOK_EVERY) rt_post(rt, &ev);
+}
+
 static void start(struct runtime *rt, struct rt_conn *c, struct rt_build *build, uint32_t generation,
                   enum hook hook, const char *name)
 {
     struct rt_task *t = rt_task_create(rt, c, build, generation, hook, name);
     struct call_answer answer;
     call_answer_init(&answer);
-    ASSERT(t != NULL); /* the pool holds more tasks than connections can have */
+    if (!t) {
+        start_failed(rt, c, generation, hook);
+        return;
+    }
     struct policy_call call = rt_call_of(rt, c, build, generation, hook, name);
-    enum call_result result = rt_enter(rt, &call, &answer, &t->task, NULL);
+    enum call_result result = rt_enter(rt, build, &call, &answer, &t->task, NULL);
     rt_task_go_on(rt, t, result, &answer);
 }
 
@@ -64,16 +81,17 @@ bool rt_greet_frame(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
     return false;
 }
 
-void rt_task_within_passed(struct runtime *rt, struct handle task, uint32_t waits)
+void rt_task_within_passed(struct runtime *rt, struct handle task, uint64_t due_ms)
 {
     struct rt_task *t = slots_get(&rt->tasks, task);
-    if (!t || t->waits != waits || t->wait != WAIT_FRAME) return;
+    if (!t || t->within_timer_ms != due_ms) return;
+    t->within_timer_ms = 0;
+    if (t->wait != WAIT_FRAME || !t->within_ms) return;
     if (rt_clock(rt).mono_ms < t->within_due_ms) {
         MARK("progress moves the end of an await");
-        timers_add(&rt->timers, (struct timer){ .due_ms = t->within_due_ms,
-                                                .kind = TIMER_TASK_WITHIN,
-                                                .object = t->self,
-                                                .generation = t->waits });
+        timers_arm(&rt->timers, &t->within_timer_ms, (struct timer){ .due_ms = t->within_due_ms,
+                                                                     .kind = TIMER_TASK_WITHIN,
+                                                                     .object = t->self });
         return;
     }
     struct resume_with with = { .kind = WAIT_FRAME };
@@ -91,7 +109,7 @@ void rt_beat(struct runtime *rt, struct rt_conn *c, uint32_t generation)
     struct policy_call call = rt_call_of(rt, c, c->build, generation, HOOK_ON_BEAT, NULL);
     struct call_answer answer;
     call_answer_init(&answer);
-    enum call_result result = rt_enter(rt, &call, &answer, NULL, NULL);
+    enum call_result result = rt_enter(rt, c->build, &call, &answer, NULL, NULL);
     if (result != CALL_OK && !answer.ended) {
         rt_hook_failed(rt, c, generation, HOOK_ON_BEAT, result, &answer);
         struct event ev = rt_event(EV_ENDING_ANNOUNCED, c->self, generation);
@@ -103,17 +121,17 @@ void rt_beat(struct runtime *rt, struct rt_conn *c, uint32_t generation)
     call_answer_deinit(&answer);
 }
 
-void rt_on_frame(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
+void rt_on_frame(struct runtime *rt, struct rt_conn *c, struct rt_link *l, struct rt_build *build,
                  const struct path_item *item)
 {
-    if (!policy_has_hook(l->build->build->version, HOOK_ON_FRAME)) return;
-    struct policy_call call = rt_call_of(rt, c, l->build, l->generation, HOOK_ON_FRAME, NULL);
+    if (!policy_has_hook(build->build->version, HOOK_ON_FRAME)) return;
+    struct policy_call call = rt_call_of(rt, c, build, l->generation, HOOK_ON_FRAME, NULL);
     struct call_answer answer;
     call.frame = item->data;
     call.frame_len = item->len;
     call.fields = item->fields;
     call_answer_init(&answer);
-    enum call_result result = rt_enter(rt, &call, &answer, NULL, NULL);
+    enum call_result result = rt_enter(rt, build, &call, &answer, NULL, NULL);
     if (result != CALL_OK && !answer.ended) {
         rt_hook_failed(rt, c, l->generation, HOOK_ON_FRAME, result, &answer);
     }
@@ -176,7 +194,7 @@ void rt_ask_ended(struct runtime *rt, struct rt_conn *c, uint32_t generation,
     struct call_answer answer;
     call.cause = cause;
     call_answer_init(&answer);
-    enum call_result result = rt_enter(rt, &call, &answer, NULL, NULL);
+    enum call_result result = rt_enter(rt, c->build, &call, &answer, NULL, NULL);
     struct event ev = rt_event(EV_VERDICT_GIVEN, c->self, generation);
     ev.verdict.line = answer.line;
     if (result == CALL_OK && !ended_verdict(&ev, &answer.value)) {
@@ -195,33 +213,70 @@ void rt_ask_ended(struct runtime *rt, struct rt_conn *c, uint32_t generation,
 
 /* --- every ------------------------------------------------------------------------------------------- */
 
-static void every_arm(struct runtime *rt, struct rt_conn *c, uint32_t generation, uint32_t index)
+static void every_arm(struct runtime *rt, struct rt_conn *c, uint32_t index)
+{
+    timers_arm(&rt->timers, &c->every[index].timer_ms,
+               (struct timer){ .due_ms = c->every[index].due_ms,
+                               .kind = TIMER_EVERY,
+                               .object = c->self,
+                               .index = index });
+}
+
+static void every_draw(struct runtime *rt, struct rt_conn *c, uint32_t index)
 {
     const struct every_task *e = &c->build->build->every[index];
-    uint64_t draw = rng_draw(rt->options.seed, c->name_hash, rng_mix(generation ^ (index << 16)),
+    uint64_t draw = rng_draw(rt->options.seed, c->name_hash,
+                             rng_mix(c->every_generation ^ (uint64_t)index << 32),
                              c->random_count++);
     uint64_t wait_ms = rng_range(draw, e->every.low, e->every.high);
-    if (wait_ms < 100) wait_ms = 100;
-    timers_add(&rt->timers, (struct timer){ .due_ms = rt_clock(rt).mono_ms + wait_ms,
-                                            .kind = TIMER_EVERY,
-                                            .object = c->self,
-                                            .generation = generation,
-                                            .index = c->every_epoch << 8 | index });
+    if (wait_ms < EVERY_MS_MIN) wait_ms = EVERY_MS_MIN;
+    c->every[index].due_ms = rt_clock(rt).mono_ms + wait_ms;
+    every_arm(rt, c, index);
 }
 
 void rt_every_start(struct runtime *rt, struct rt_conn *c, uint32_t generation)
 {
-    c->every_epoch++;
-    for (uint32_t i = 0; i < c->build->build->every_count; i++) every_arm(rt, c, generation, i);
+    c->every_generation = generation;
+    for (uint32_t i = 0; i < POLICY_EVERY_MAX; i++) {
+        c->every[i].due_ms = 0;
+        if (i < c->build->build->every_count) every_draw(rt, c, i);
+    }
 }
 
-void rt_every_run(struct runtime *rt, struct rt_conn *c, uint32_t generation, uint32_t index)
+void rt_every_swap(struct runtime *rt, struct rt_conn *c, const struct policy_build *before)
 {
-    if (index >> 8 != (c->every_epoch & 0xffffff)) return;
-    index &= 0xff;
+    const struct policy_build *now = c->build->build;
+    uint64_t due_ms[POLICY_EVERY_MAX] = { 0 };
+    const struct rt_link *l = rt_link_find(c, c->every_generation);
+    bool runs = l && l->ready;
+    for (uint32_t i = 0; runs && i < now->every_count; i++) {
+        for (uint32_t k = 0; k < before->every_count; k++) {
+            bool same = strcmp(now->every[i].name, before->every[k].name) == 0 &&
+                        now->every[i].every.low == before->every[k].every.low &&
+                        now->every[i].every.high == before->every[k].every.high;
+            if (same) due_ms[i] = c->every[k].due_ms;
+        }
+    }
+    for (uint32_t i = 0; i < POLICY_EVERY_MAX; i++) {
+        c->every[i].due_ms = due_ms[i];
+        if (due_ms[i]) every_arm(rt, c, i);
+        else if (runs && i < now->every_count) every_draw(rt, c, i);
+    }
+}
+
+void rt_every_passed(struct runtime *rt, struct rt_conn *c, uint32_t index, uint64_t due_ms)
+{
+    if (c->every[index].timer_ms != due_ms) return;
+    c->every[index].timer_ms = 0;
+    if (!c->every[index].due_ms || index >= c->build->build->every_count) return;
+    if (rt_clock(rt).mono_ms < c->every[index].due_ms) {
+        every_arm(rt, c, index);
+        return;
+    }
+    c->every[index].due_ms = 0;
+    uint32_t generation = c->every_generation;
     struct rt_link *l = rt_link_find(c, generation);
     if (!l || !l->ready || l->phase != RT_LINK_OPEN) return;
-    if (index >= c->build->build->every_count) return;
     const char *name = c->build->build->every[index].name;
     bool running = false;
     for (const struct rt_task *t = c->tasks; t; t = t->next) {
@@ -230,5 +285,5 @@ void rt_every_run(struct runtime *rt, struct rt_conn *c, uint32_t generation, ui
         }
     }
     if (!running) start(rt, c, c->build, generation, HOOK_EVERY, name);
-    every_arm(rt, c, generation, index);
+    every_draw(rt, c, index);
 }

@@ -10,63 +10,61 @@
 
 #define HOLD_MS_DEFAULT 20000
 #define ACK_BYTES_MAX 16384
+#define ACKS_MAX 16384 /* of one connection, waiting for safe; over it the platform sends again */
+/* Freed acknowledgements are kept for the next, so that a frame costs no allocation. */
+#define ACK_POOLED_BYTES 512
+#define ACKS_POOLED_MAX 4096
+#define REMEMBERED_BYTES_MAX 2048
 
 static void on_message(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
                        struct path_item *item);
-static bool accept(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
+static bool accept(struct runtime *rt, struct rt_conn *c, struct rt_link *l, struct rt_build *build,
                    const struct path_item *item);
 static void on_close(struct runtime *rt, struct rt_link *l, const struct path_item *item);
 static void on_error(struct runtime *rt, struct rt_link *l, const struct path_item *item);
+static void pong(struct runtime *rt, struct rt_link *l, const struct path_item *item);
+
+static bool may_decode(const struct rt_link *l)
+{
+    return l->phase == RT_LINK_OPEN && l->pauses == 0 && !l->deaf && !l->close_received;
+}
 
 size_t rt_inbound(struct runtime *rt, struct rt_link *l, uint8_t *bytes, size_t len)
 {
     struct rt_conn *c = rt_conn_get(rt, l->conn);
     ASSERT(c != NULL);
     size_t consumed = 0;
-    while (consumed < len && l->phase == RT_LINK_OPEN && l->pauses == 0) {
+    while (may_decode(l)) {
         struct path_item item;
         size_t n = 0;
-        if (l->deaf || l->close_received) return len;
         enum path_kind kind = path_next(&l->path, bytes + consumed, len - consumed, &n, &item);
         consumed += n;
         ASSERT(consumed <= len);
-        switch (kind) {
-        case PATH_MORE:
+        if (kind == PATH_MORE) {
             ASSERT(consumed == len);
             break;
-        case PATH_MESSAGE:
-            on_message(rt, c, l, &item);
-            break;
-        case PATH_PING: {
-            /* A close was sent: nothing but silence may follow it. */
-            if (l->close_sent) break;
-            uint8_t mask[4];
-            rt->options.host.ops->random(rt->options.host.self, mask, sizeof mask);
-            buffer_clear(&rt->scratch);
-            if (ws_encode(&rt->scratch, WS_PONG, true, item.data, item.len, mask)) {
-                rt->options.host.ops->link_write(rt->options.host.self, rt_link_id(l),
-                                                 rt->scratch.data, rt->scratch.len);
-                l->pulse.bytes_out += rt->scratch.len;
-            }
-            break;
         }
-        case PATH_PONG:
-            l->pulse.last_pong_ms = l->pulse.last_byte_ms;
-            break;
-        case PATH_CLOSE:
-            on_close(rt, l, &item);
-            break;
-        case PATH_ERROR:
-            on_error(rt, l, &item);
-            break;
+        switch (kind) {
+        case PATH_MESSAGE: on_message(rt, c, l, &item); break;
+        case PATH_PING: pong(rt, l, &item); break;
+        case PATH_PONG: l->pulse.last_pong_ms = l->pulse.last_byte_ms; break;
+        case PATH_CLOSE: on_close(rt, l, &item); break;
+        case PATH_ERROR: on_error(rt, l, &item); break;
+        case PATH_MORE: break;
         }
         rt_pump(rt);
     }
     /* One durable write for all that this batch remembered or must acknowledge. */
     if (c->session_dirty || c->keep_dirty) rt_session_flush(rt, c);
-    if (c->acks) rt_acks_flush(rt, c);
-    if (l->phase == RT_LINK_OVER) return len;
-    return consumed;
+    rt_acks_flush(rt, c);
+    /* Only a pause keeps bytes for later; after an end they mean nothing. */
+    return l->phase == RT_LINK_OPEN && l->pauses && !l->deaf && !l->close_received ? consumed : len;
+}
+
+static void pong(struct runtime *rt, struct rt_link *l, const struct path_item *item)
+{
+    /* A close was sent: nothing but silence may follow it. */
+    if (!l->close_sent) rt_link_frame(rt, l, WS_PONG, item->data, item->len);
 }
 
 static void on_close(struct runtime *rt, struct rt_link *l, const struct path_item *item)
@@ -82,17 +80,8 @@ static void on_close(struct runtime *rt, struct rt_link *l, const struct path_it
     }
     buffer_deinit(&shown);
     /* The reply carries the peer's own code, as the RFC advises; FX_CLOSE then only ends the stream. */
-    if (!l->close_sent) {
-        uint8_t mask[4];
-        l->close_sent = true;
-        rt->options.host.ops->random(rt->options.host.self, mask, sizeof mask);
-        buffer_clear(&rt->scratch);
-        if (ws_encode_close(&rt->scratch, item->close_code, NULL, mask)) {
-            rt->options.host.ops->link_write(rt->options.host.self, rt_link_id(l), rt->scratch.data,
-                                             rt->scratch.len);
-        }
-    }
-    rt->options.host.ops->link_finish(rt->options.host.self, rt_link_id(l));
+    if (!l->close_sent) rt_link_close_frame(rt, l, item->close_code, NULL);
+    rt_link_finish(rt, l);
     rt_post(rt, &ev);
 }
 
@@ -115,25 +104,41 @@ static void on_error(struct runtime *rt, struct rt_link *l, const struct path_it
     rt_post(rt, &ev);
 }
 
-static void remember(struct rt_conn *c, const struct rt_link *l, const struct path_item *item)
+/* False: not a value that can be kept. */
+static bool remembered(const struct field_value *v, char *text, size_t text_bytes,
+                       struct value *out)
 {
-    const struct frame_rules *rules = &l->build->build->rules;
+    if (v->kind == FIELD_INTEGER && v->integer < (1ll << 53) && v->integer > -(1ll << 53)) {
+        *out = value_number((double)v->integer);
+    } else if (v->kind == FIELD_INTEGER || v->kind == FIELD_NUMBER) {
+        *out = value_bytes(v->text, v->len);
+    } else if (v->kind == FIELD_STRING) {
+        long n = json_string_decode(v, text, text_bytes);
+        if (n < 0) return false;
+        *out = value_bytes(text, (size_t)n);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static void remember(struct rt_conn *c, const struct rt_link *l, const struct rt_build *build,
+                     const struct path_item *item)
+{
+    const struct frame_rules *rules = &build->build->rules;
+    if (item->malformed) return;
     /* A link that began before the session was dropped must not bring a piece of it back. */
     if (l->session_epoch != c->session_epoch) return;
     if (!l->ready && c->session.table->count == 0) return;
     for (uint32_t i = 0; i < rules->remember_count; i++) {
-        const struct field_value *v = &item->fields[rules->remember[i].field];
-        struct value stored = value_nil();
-        char text[512];
-        if (v->kind == FIELD_INTEGER && v->integer < (1ll << 53) && v->integer > -(1ll << 53)) {
-            stored = value_number((double)v->integer);
-        } else if (v->kind == FIELD_INTEGER || v->kind == FIELD_NUMBER) {
-            stored = value_bytes(v->text, v->len);
-        } else if (v->kind == FIELD_STRING) {
-            long n = json_string_decode(v, text, sizeof text);
-            if (n >= 0) stored = value_bytes(text, (size_t)n);
+        char text[REMEMBERED_BYTES_MAX];
+        struct value stored;
+        if (!remembered(&item->fields[rules->remember[i].field], text, sizeof text, &stored)) continue;
+        const struct value *now = value_get(&c->session, rules->remember[i].key);
+        if (now && value_equal(now, &stored)) {
+            value_clear(&stored);
+            continue;
         }
-        if (stored.kind == VALUE_NIL) continue;
         value_set(&c->session, rules->remember[i].key, stored);
         c->session_dirty = true;
     }
@@ -141,73 +146,138 @@ static void remember(struct rt_conn *c, const struct rt_link *l, const struct pa
 
 /* --- acknowledgements to the platform ------------------------------------------------------------------ */
 
+static struct rt_ack *ack_new(struct runtime *rt, size_t len)
+{
+    struct rt_ack *a = rt->acks_pooled;
+    size_t capacity = len > ACK_POOLED_BYTES ? len : ACK_POOLED_BYTES;
+    if (a && len <= ACK_POOLED_BYTES) {
+        rt->acks_pooled = a->next;
+        rt->acks_pooled_count--;
+    } else {
+        a = malloc(sizeof *a + capacity);
+        ASSERT(a != NULL);
+    }
+    *a = (struct rt_ack){ .len = len, .pooled = capacity == ACK_POOLED_BYTES };
+    return a;
+}
+
+static void ack_free(struct runtime *rt, struct rt_ack *a)
+{
+    if (!a->pooled || rt->acks_pooled_count >= ACKS_POOLED_MAX) {
+        free(a);
+        return;
+    }
+    a->next = rt->acks_pooled;
+    rt->acks_pooled = a;
+    rt->acks_pooled_count++;
+}
+
+void rt_acks_drop(struct runtime *rt, struct rt_conn *c)
+{
+    while (c->acks) {
+        struct rt_ack *next = c->acks->next;
+        ack_free(rt, c->acks);
+        c->acks = next;
+    }
+    c->acks_tail = NULL;
+    c->ack_count = 0;
+}
+
 static void ack_send(struct runtime *rt, struct rt_conn *c, struct rt_ack *a)
 {
     struct rt_link *l = rt_link_find(c, a->generation);
     if (l) rt_link_send(rt, l, a->bytes, a->len, a->text);
 }
 
-static void ack_queue(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
-                      const struct path_item *item, uint64_t offset)
+/* What the platform wants to hear for this frame, in rt->scratch_text; false: nothing. */
+static bool ack_make(struct runtime *rt, struct rt_conn *c, struct rt_link *l, struct rt_build *build,
+                     const struct path_item *item, bool *text)
 {
-    const struct frame_rules *rules = &l->build->build->rules;
-    struct buffer out;
-    bool text = true;
-    buffer_init(&out, ACK_BYTES_MAX);
+    const struct frame_rules *rules = &build->build->rules;
+    struct buffer *out = &rt->scratch_text;
+    buffer_clear(out);
+    *text = true;
+    if (rules->ack.frame) return path_ack_expand(rules, rules->ack.frame, item->fields, out);
+    if (!policy_has_hook(build->build->version, HOOK_ON_ACK)) return false;
+    struct policy_call call = rt_call_of(rt, c, build, l->generation, HOOK_ON_ACK, NULL);
+    call.frame = item->data;
+    call.frame_len = item->len;
+    call.fields = item->fields;
+    struct call_answer answer;
+    call_answer_init(&answer);
     bool have = false;
-    if (rules->ack.frame) {
-        have = path_ack_expand(rules, rules->ack.frame, item->fields, &out);
-    } else if (policy_has_hook(l->build->build->version, HOOK_ON_ACK)) {
-        struct policy_call call =
-            rt_call_of(rt, c, l->build, l->generation, HOOK_ON_ACK, NULL);
-        call.frame = item->data;
-        call.frame_len = item->len;
-        call.fields = item->fields;
-        struct call_answer answer;
-        call_answer_init(&answer);
-        enum call_result result = rt_enter(rt, &call, &answer, NULL, NULL);
-        if (result == CALL_OK) {
-            have = answer.frame.len > 0 && buffer_append(&out, answer.frame.data, answer.frame.len);
-            text = answer.frame_text;
-        } else {
-            rt_hook_failed(rt, c, l->generation, HOOK_ON_ACK, result, &answer);
-        }
-        call_answer_deinit(&answer);
+    enum call_result result = rt_enter(rt, build, &call, &answer, NULL, NULL);
+    buffer_clear(out); /* the hook may have changed the session, which is written by way of it */
+    if (result == CALL_OK) {
+        have = answer.frame.len > 0 && buffer_append(out, answer.frame.data, answer.frame.len);
+        *text = answer.frame_text;
+    } else {
+        rt_hook_failed(rt, c, l->generation, HOOK_ON_ACK, result, &answer);
     }
-    if (have) {
-        struct rt_ack *a = malloc(sizeof *a + out.len);
-        ASSERT(a != NULL);
-        *a = (struct rt_ack){ .offset = offset, .generation = l->generation, .len = out.len,
-                              .text = text };
-        memcpy(a->bytes, out.data, out.len);
-#ifdef HOLDFAST_TEST
-        if (engine_planted(rt->engine) == PLANT_I7_ACK_BEFORE_SAFE) ack_send(rt, c, a);
-#endif
-        if (c->acks_tail) c->acks_tail->next = a;
-        if (!c->acks) c->acks = a;
-        c->acks_tail = a;
-    }
-    buffer_deinit(&out);
+    call_answer_deinit(&answer);
+    return have;
 }
 
+static void ack_queue(struct runtime *rt, struct rt_conn *c, struct rt_link *l, struct rt_build *build,
+                      const struct path_item *item, uint64_t offset)
+{
+    bool text;
+    if (c->ack_count >= ACKS_MAX) return;
+    if (!ack_make(rt, c, l, build, item, &text) || rt->scratch_text.len > ACK_BYTES_MAX) return;
+    struct rt_ack *a = ack_new(rt, rt->scratch_text.len);
+    a->offset = offset;
+    a->generation = l->generation;
+    a->text = text;
+    memcpy(a->bytes, rt->scratch_text.data, a->len);
+    if (offset && offset <= c->acks_safe) {
+        MARK("a duplicate of what is safe is acknowledged at once");
+        ack_send(rt, c, a);
+        ack_free(rt, a);
+        return;
+    }
+#ifdef HOLDFAST_TEST
+    if (engine_planted(rt->engine) == PLANT_I7_ACK_BEFORE_SAFE) ack_send(rt, c, a);
+#endif
+    if (c->acks_tail) c->acks_tail->next = a;
+    if (!c->acks) c->acks = a;
+    c->acks_tail = a;
+    c->ack_count++;
+    if (offset > c->acks_newest) c->acks_newest = offset;
+}
+
+/* One write at a time: what comes while it is under way shares the next. */
 void rt_acks_flush(struct runtime *rt, struct rt_conn *c)
 {
-    if (!c->acks_tail || c->acks_tail->offset <= c->acks_asked) return;
-    struct store_request request = { .op = STORE_OP_FRAMES, .offset = c->acks_tail->offset };
-    c->acks_asked = c->acks_tail->offset;
-    if (!rt_store_submit(rt, c, 0, 0, c->acks_asked, &request)) {
-        rt_acks_stored(rt, c, c->acks_asked, false);
+    if (!c->acks || c->acks_writing) return;
+    struct store_request request = { .op = STORE_OP_FRAMES, .offset = c->acks_newest };
+    c->acks_writing = true;
+    if (!rt_store_submit(rt, c, 0, 0, c->acks_newest, &request)) {
+        rt_acks_stored(rt, c, c->acks_newest, false);
     }
 }
 
 void rt_acks_stored(struct runtime *rt, struct rt_conn *c, uint64_t offset, bool ok)
 {
-    while (c->acks && c->acks->offset <= offset) {
-        struct rt_ack *a = c->acks;
-        c->acks = a->next;
-        if (!c->acks) c->acks_tail = NULL;
-        if (ok) ack_send(rt, c, a);
-        free(a);
+    struct rt_ack *a = c->acks, *next;
+    ASSERT(c->acks_writing);
+    c->acks_writing = false;
+    if (ok && offset > c->acks_safe) c->acks_safe = offset;
+    c->acks = c->acks_tail = NULL;
+    c->ack_count = 0;
+    c->acks_newest = 0;
+    for (; a; a = next) {
+        next = a->next;
+        a->next = NULL;
+        if (a->offset <= offset) {
+            if (ok) ack_send(rt, c, a);
+            ack_free(rt, a);
+            continue;
+        }
+        if (c->acks_tail) c->acks_tail->next = a;
+        if (!c->acks) c->acks = a;
+        c->acks_tail = a;
+        c->ack_count++;
+        if (a->offset > c->acks_newest) c->acks_newest = a->offset;
     }
     if (!ok) rt_log(rt, LOG_WARNING, c, "frames up to %llu are not safe: not acknowledged",
                     (unsigned long long)offset);
@@ -229,63 +299,89 @@ static void hold(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
     l->held->malformed = item->malformed;
     l->held->text = item->text;
     memcpy(l->held->bytes, item->data, item->len);
+    l->held_next = rt->held;
+    if (rt->held) rt->held->held_prev = l;
+    rt->held = l;
     rt_link_pause(rt, l, RT_PAUSE_BACKLOG, true);
-    timers_add(&rt->timers, (struct timer){ .due_ms = rt_clock(rt).mono_ms +
-                                                      (hold_ms ? hold_ms : HOLD_MS_DEFAULT),
-                                            .kind = TIMER_BACKLOG_HOLD,
-                                            .object = c->self,
-                                            .generation = l->generation,
-                                            .index = ++l->holds });
+    l->hold_due_ms = rt_clock(rt).mono_ms + (hold_ms ? hold_ms : HOLD_MS_DEFAULT);
+    timers_arm(&rt->timers, &l->hold_timer_ms, (struct timer){ .due_ms = l->hold_due_ms,
+                                                               .kind = TIMER_BACKLOG_HOLD,
+                                                               .object = c->self,
+                                                               .generation = l->generation });
+}
+
+void rt_held_free(struct runtime *rt, struct rt_link *l)
+{
+    if (!l->held) return;
+    if (l->held_prev) l->held_prev->held_next = l->held_next;
+    else rt->held = l->held_next;
+    if (l->held_next) l->held_next->held_prev = l->held_prev;
+    l->held_next = l->held_prev = NULL;
+    free(l->held);
+    l->held = NULL;
+}
+
+void rt_hold_passed(struct runtime *rt, struct rt_link *l, uint64_t due_ms)
+{
+    if (l->hold_timer_ms != due_ms) return;
+    l->hold_timer_ms = 0;
+    if (!l->held) return;
+    if (rt_clock(rt).mono_ms < l->hold_due_ms) {
+        timers_arm(&rt->timers, &l->hold_timer_ms, (struct timer){ .due_ms = l->hold_due_ms,
+                                                                   .kind = TIMER_BACKLOG_HOLD,
+                                                                   .object = l->conn,
+                                                                   .generation = l->generation });
+        return;
+    }
+    struct event ev = rt_event(EV_LIMIT_CROSSED, l->conn, l->generation);
+    ev.cause = cause_make(STAGE_READY, CAUSE_BACKLOG_FULL, BY_US,
+                          "the backlog stayed full for hold_for");
+    rt_post(rt, &ev);
+}
+
+static void held_try(struct runtime *rt, struct rt_link *l)
+{
+    struct rt_conn *c = rt_conn_get(rt, l->conn);
+    ASSERT(c != NULL);
+    if (!deliver_has_room(rt->options.deliver, c->stream, l->held->len)) return;
+    struct path_item item;
+    memset(&item, 0, sizeof item);
+    item.data = l->held->bytes;
+    item.len = l->held->len;
+    item.malformed = l->held->malformed;
+    item.text = l->held->text;
+    if (!item.malformed) path_take(&l->path, item.data, item.len, item.fields);
+    struct rt_build *build = rt_build_ref(l->build);
+    if (accept(rt, c, l, build, &item)) {
+        rt_held_free(rt, l);
+        rt_link_pause(rt, l, RT_PAUSE_BACKLOG, false);
+        if (c->session_dirty) rt_session_flush(rt, c);
+        rt_acks_flush(rt, c);
+    }
+    rt_build_unref(build);
 }
 
 void rt_backlog_check(struct runtime *rt)
 {
-    uint32_t i = 0;
-    struct handle h;
-    struct rt_link *l;
-    for (; (l = slots_next(&rt->links, &i, &h)); i++) {
-        struct rt_conn *c = rt_conn_get(rt, l->conn);
-        if (!l->held || !c) continue;
-        if (!deliver_has_room(rt->options.deliver, c->stream, l->held->len)) continue;
-        struct rt_held *held = l->held;
-        struct path_item item;
-        memset(&item, 0, sizeof item);
-        l->held = NULL;
-        item.data = held->bytes;
-        item.len = held->len;
-        item.malformed = held->malformed;
-        item.text = held->text;
-        const struct frame_rules *rules = &l->build->build->rules;
-        if (rules->codec == CODEC_JSON && !held->malformed) {
-            path_take(&l->path, held->bytes, held->len, item.fields);
-        }
-        if (accept(rt, c, l, &item)) rt_link_pause(rt, l, RT_PAUSE_BACKLOG, false);
-        free(held);
-        if (c->session_dirty) rt_session_flush(rt, c);
-        if (c->acks) rt_acks_flush(rt, c);
+    for (struct rt_link *l = rt->held, *next; l; l = next) {
+        next = l->held_next;
+        if (l->phase == RT_LINK_OPEN) held_try(rt, l);
     }
 }
 
 /* Dedupe, backlog, sequence, acknowledgement: all of it or nothing. False: the frame is held. */
-static bool accept(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
+static bool accept(struct runtime *rt, struct rt_conn *c, struct rt_link *l, struct rt_build *build,
                    const struct path_item *item)
 {
-    const struct frame_rules *rules = &l->build->build->rules;
+    const struct frame_rules *rules = &build->build->rules;
     struct clock now = rt_clock(rt);
     struct dedupe_key key;
     bool keyed = c->dedupe && dedupe_key_of(c->dedupe, rules, item->fields, &key);
     uint64_t offset = 0;
     if (keyed && dedupe_seen(c->dedupe, key, now.mono_ms, &offset)) {
         c->frames_duplicate++;
-        if (!item->malformed) remember(c, l, item);
-        if (rules->ack.when == ACK_EARLY) ack_queue(rt, c, l, item, offset);
-        /* Its original may be safe already: then a write that covers it answers at once. */
-        if (c->acks_tail && c->acks_tail->offset <= c->acks_asked) {
-            struct store_request request = { .op = STORE_OP_FRAMES, .offset = c->acks_asked };
-            if (!rt_store_submit(rt, c, 0, 0, c->acks_asked, &request)) {
-                rt_acks_stored(rt, c, c->acks_asked, false);
-            }
-        }
+        remember(c, l, build, item);
+        if (rules->ack.when == ACK_EARLY) ack_queue(rt, c, l, build, item, offset);
         return true;
     }
     struct deliver_frame frame = { .data = item->data,
@@ -297,24 +393,25 @@ static bool accept(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
                                    .wall_ms = now.wall_ms };
     if (rt->options.deliver &&
         deliver_append(rt->options.deliver, c->stream, &frame, &offset) == DELIVER_FULL) {
-        hold(rt, c, l, item);
+        if (!l->held) hold(rt, c, l, item);
         return false;
     }
     c->frames_delivered++;
     if (item->malformed) c->frames_malformed++;
-    if (!item->malformed) remember(c, l, item);
+    remember(c, l, build, item);
     if (keyed) dedupe_add(c->dedupe, key, now.mono_ms, offset);
     if (rt->options.observer.delivered) {
         rt->options.observer.delivered(rt->options.observer.self, c->self, offset, item->data,
                                        item->len);
     }
-    if (rules->ack.when == ACK_EARLY) ack_queue(rt, c, l, item, offset);
+    if (rules->ack.when == ACK_EARLY) ack_queue(rt, c, l, build, item, offset);
     return true;
 }
 
-static void ending(struct runtime *rt, struct rt_link *l, const struct path_item *item)
+static void ending(struct runtime *rt, struct rt_link *l, const struct rt_build *build,
+                   const struct path_item *item)
 {
-    const struct ends_rule *rule = &l->build->build->rules.ends[item->ends];
+    const struct ends_rule *rule = &build->build->rules.ends[item->ends];
     struct event ev = rt_event(EV_ENDING_ANNOUNCED, l->conn, l->generation);
     ev.ending.cause = cause_make(l->ready ? STAGE_READY : STAGE_GREETING, CAUSE_ENDED, BY_PEER, NULL);
     cause_rename(&ev.ending.cause, rule->cause);
@@ -326,6 +423,9 @@ static void ending(struct runtime *rt, struct rt_link *l, const struct path_item
 static void on_message(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
                        struct path_item *item)
 {
+    /* A greeting that ends here lets a reloaded build in; this frame's fields are of the one that took
+     * them. */
+    struct rt_build *build = rt_build_ref(l->build);
     l->pulse.frames_in++;
     l->pulse.last_frame_ms = l->pulse.last_byte_ms;
     if (rt->options.observer.message) {
@@ -340,16 +440,17 @@ static void on_message(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
         struct event ev = rt_event(EV_BEAT_ASKED, l->conn, l->generation);
         rt_post(rt, &ev);
     }
-    if (item->ends >= 0) ending(rt, l, item);
+    if (item->ends >= 0) ending(rt, l, build, item);
     if (!l->ready) rt_greet_frame(rt, c, l, item);
-    if (item->inspect) rt_on_frame(rt, c, l, item);
+    if (item->inspect) rt_on_frame(rt, c, l, build, item);
     /* Remembering follows the hooks: a greeting that is accepted by this frame makes the session that its
      * sequence belongs to. */
     rt_pump(rt);
     if (item->deliver) {
-        accept(rt, c, l, item);
-        return;
+        accept(rt, c, l, build, item);
+    } else {
+        c->frames_other++;
+        remember(c, l, build, item);
     }
-    c->frames_other++;
-    if (!item->malformed) remember(c, l, item);
+    rt_build_unref(build);
 }

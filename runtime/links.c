@@ -7,6 +7,11 @@
 #include "base/text.h"
 #include "runtime_internal.h"
 
+/* Behind a message that is still being written, so much more may wait. */
+#define OUT_BEHIND_MAX ((size_t)64 << 10)
+/* Kept for encoding the next frame. */
+#define SCRATCH_KEPT_BYTES ((size_t)64 << 10)
+
 static void sink_link_stage(struct runtime *rt, uint64_t id, enum stage stage);
 static void sink_link_opened(struct runtime *rt, uint64_t id);
 static size_t sink_link_bytes(struct runtime *rt, uint64_t id, uint8_t *bytes, size_t len);
@@ -40,6 +45,8 @@ struct rt_link *rt_link_find(const struct rt_conn *c, uint32_t generation)
     return NULL;
 }
 
+static void upgrade_over(struct rt_link *l);
+
 static void dial_failed(struct runtime *rt, struct rt_link *l, const struct cause *cause)
 {
     struct event ev = rt_event(EV_DIAL_FAILED, l->conn, l->generation);
@@ -61,6 +68,7 @@ void rt_link_dial(struct runtime *rt, struct rt_conn *c, uint32_t generation)
         l->generation = generation;
         l->build = rt_build_ref(c->build);
         l->session_epoch = c->session_epoch;
+        buffer_init(&l->out, 0);
         text_copy(l->shown, sizeof l->shown, c->address->shown, strlen(c->address->shown));
         l->next = c->links;
         c->links = l;
@@ -93,13 +101,10 @@ void rt_link_free(struct runtime *rt, struct rt_link *l)
         at = &(*at)->next;
     }
     *at = l->next;
-    if (l->pauses & RT_PAUSE_BACKLOG) rt->backlog_paused--;
+    rt_held_free(rt, l);
     if (l->path_on) path_deinit(&l->path);
-    free(l->held);
-    if (l->upgrade) {
-        upgrade_reader_deinit(l->upgrade);
-        free(l->upgrade);
-    }
+    buffer_deinit(&l->out);
+    if (l->upgrade) upgrade_over(l);
     rt_build_unref(l->build);
     slots_free(&rt->links, l->self);
 }
@@ -120,49 +125,94 @@ void rt_link_adopt_build(struct runtime *rt, struct rt_link *l)
 
 /* --- outbound -------------------------------------------------------------------------------------- */
 
-static bool write_frame(struct runtime *rt, struct rt_link *l, enum ws_opcode opcode,
-                        const void *bytes, size_t len)
+/* Bytes in the order of their writing: first what the host's queue takes, the rest when it has room again. */
+static void flush_out(struct runtime *rt, struct rt_link *l)
+{
+    const struct host_ops *host = rt->options.host.ops;
+    void *self = rt->options.host.self;
+    uint64_t id = rt_link_id(l);
+    size_t at = 0;
+    while (at < l->out.len) {
+        size_t queued = host->link_queued(self, id), n = l->out.len - at;
+        size_t room = queued < LINK_WRITE_QUEUE_MAX ? LINK_WRITE_QUEUE_MAX - queued : 0;
+        if (n > room) n = room;
+        if (n == 0 || !host->link_write(self, id, l->out.data + at, n)) break;
+        at += n;
+    }
+    buffer_consume(&l->out, at);
+    buffer_trim(&l->out, 0);
+    if (l->out.len == 0 && l->finish_wanted) {
+        l->finish_wanted = false;
+        host->link_finish(self, id);
+    }
+}
+
+static bool write_bytes(struct runtime *rt, struct rt_link *l, const void *bytes, size_t len)
+{
+    if (l->finish_wanted) return false;
+    if (l->out.len == 0 && len <= LINK_WRITE_QUEUE_MAX) {
+        return rt->options.host.ops->link_write(rt->options.host.self, rt_link_id(l), bytes, len);
+    }
+    /* Only a message over the host's queue is cut, and only one at a time waits here. */
+    if (l->out.len && len > OUT_BEHIND_MAX) return false;
+    if (!buffer_append(&l->out, bytes, len)) return false;
+    MARK("a message longer than the host's queue");
+    flush_out(rt, l);
+    return true;
+}
+
+bool rt_link_frame(struct runtime *rt, struct rt_link *l, enum ws_opcode opcode, const void *bytes,
+                   size_t len)
 {
     uint8_t mask[4];
+    if (l->phase != RT_LINK_OPEN) return false;
     rt->options.host.ops->random(rt->options.host.self, mask, sizeof mask);
     buffer_clear(&rt->scratch);
-    if (!ws_encode(&rt->scratch, opcode, true, bytes, len, mask)) return false;
-    if (!rt->options.host.ops->link_write(rt->options.host.self, rt_link_id(l), rt->scratch.data,
-                                          rt->scratch.len)) {
-        return false;
-    }
-    l->pulse.bytes_out += rt->scratch.len;
-    buffer_trim(&rt->scratch, 0);
-    return true;
+    bool ok = ws_encode(&rt->scratch, opcode, true, bytes, len, mask) &&
+              write_bytes(rt, l, rt->scratch.data, rt->scratch.len);
+    if (ok) l->pulse.bytes_out += rt->scratch.len;
+    buffer_clear(&rt->scratch);
+    buffer_trim(&rt->scratch, SCRATCH_KEPT_BYTES);
+    return ok;
 }
 
 bool rt_link_send(struct runtime *rt, struct rt_link *l, const void *bytes, size_t len, bool text)
 {
     if (l->phase != RT_LINK_OPEN || l->close_sent) return false;
+    if (!rt_link_frame(rt, l, text ? WS_TEXT : WS_BINARY, bytes, len)) return false;
     if (rt->options.observer.message) {
         rt->options.observer.message(rt->options.observer.self, l->conn, l->generation, false, text,
                                      bytes, len);
     }
-    if (!write_frame(rt, l, text ? WS_TEXT : WS_BINARY, bytes, len)) return false;
     l->pulse.frames_out++;
     return true;
 }
 
 void rt_link_ping(struct runtime *rt, struct rt_link *l)
 {
-    if (l->phase == RT_LINK_OPEN && !l->close_sent) write_frame(rt, l, WS_PING, "hf", 2);
+    if (l->phase == RT_LINK_OPEN && !l->close_sent) rt_link_frame(rt, l, WS_PING, "hf", 2);
 }
 
-static void write_close(struct runtime *rt, struct rt_link *l, uint16_t code, const char *reason)
+void rt_link_close_frame(struct runtime *rt, struct rt_link *l, uint16_t code, const char *reason)
 {
     uint8_t mask[4];
     ASSERT(!l->close_sent);
     l->close_sent = true;
     rt->options.host.ops->random(rt->options.host.self, mask, sizeof mask);
     buffer_clear(&rt->scratch);
-    if (!ws_encode_close(&rt->scratch, code, reason, mask)) return;
-    rt->options.host.ops->link_write(rt->options.host.self, rt_link_id(l), rt->scratch.data,
-                                     rt->scratch.len);
+    if (ws_encode_close(&rt->scratch, code, reason, mask) &&
+        write_bytes(rt, l, rt->scratch.data, rt->scratch.len)) {
+        l->pulse.bytes_out += rt->scratch.len;
+    }
+}
+
+void rt_link_finish(struct runtime *rt, struct rt_link *l)
+{
+    if (l->out.len) {
+        l->finish_wanted = true;
+    } else {
+        rt->options.host.ops->link_finish(rt->options.host.self, rt_link_id(l));
+    }
 }
 
 void rt_link_close(struct runtime *rt, struct rt_link *l, uint16_t code, const char *reason)
@@ -174,9 +224,8 @@ void rt_link_close(struct runtime *rt, struct rt_link *l, uint16_t code, const c
         return;
     }
     rt_link_pause(rt, l, RT_PAUSE_HOOK, false);
-    if (!l->held) rt_link_pause(rt, l, RT_PAUSE_BACKLOG, false);
-    if (!l->close_sent) write_close(rt, l, code, reason);
-    if (l->close_received) rt->options.host.ops->link_finish(rt->options.host.self, rt_link_id(l));
+    if (!l->close_sent) rt_link_close_frame(rt, l, code, reason);
+    if (l->close_received) rt_link_finish(rt, l);
 }
 
 void rt_link_abort(struct runtime *rt, struct rt_link *l)
@@ -189,7 +238,6 @@ void rt_link_pause(struct runtime *rt, struct rt_link *l, enum rt_pause why, boo
 {
     uint32_t pauses = on ? l->pauses | (uint32_t)why : l->pauses & ~(uint32_t)why;
     if (pauses == l->pauses) return;
-    if (why == RT_PAUSE_BACKLOG) rt->backlog_paused += on ? 1 : -1;
     bool was = l->pauses != 0;
     l->pauses = pauses;
     if (was == (pauses != 0) || l->phase == RT_LINK_OVER) return;
@@ -234,7 +282,10 @@ static void sink_link_opened(struct runtime *rt, uint64_t id)
     rt->options.host.ops->random(rt->options.host.self, request.nonce, sizeof request.nonce);
     struct buffer text;
     buffer_init(&text, 0);
-    bool ok = upgrade_write_request(&text, &request);
+    /* At once in one place: a buffer that grows leaves copies behind, and there may be secrets in it. */
+    bool ok = buffer_reserve(&text, UPGRADE_HEAD_BYTES_MAX) && upgrade_write_request(&text, &request);
+    struct cause cause = cause_make(STAGE_UPGRADING, CAUSE_ADDRESS, BY_POLICY,
+                                    "the prepared headers or address cannot be sent");
     if (ok) {
         l->upgrade = malloc(sizeof *l->upgrade);
         ASSERT(l->upgrade != NULL);
@@ -242,10 +293,9 @@ static void sink_link_opened(struct runtime *rt, uint64_t id)
         l->phase = RT_LINK_UPGRADING;
         ok = rt->options.host.ops->link_write(rt->options.host.self, id, text.data, text.len);
         l->pulse.bytes_out += text.len;
+        if (!ok) cause = cause_make(STAGE_UPGRADING, CAUSE_IO, BY_US, "the upgrade could not be written");
     }
     if (!ok) {
-        struct cause cause = cause_make(STAGE_UPGRADING, CAUSE_ADDRESS, BY_POLICY,
-                                        "the prepared headers or address cannot be sent");
         dial_failed(rt, l, &cause);
         rt->options.host.ops->link_abort(rt->options.host.self, id);
     }
@@ -257,6 +307,8 @@ static void sink_link_opened(struct runtime *rt, uint64_t id)
 static void upgrade_over(struct rt_link *l)
 {
     upgrade_reader_deinit(l->upgrade);
+    /* The protocol that was asked for may carry a token. */
+    explicit_bzero(l->upgrade, sizeof *l->upgrade);
     free(l->upgrade);
     l->upgrade = NULL;
 }
@@ -289,7 +341,7 @@ static size_t upgrade_bytes(struct runtime *rt, struct rt_link *l, const uint8_t
     struct rt_conn *c = rt_conn_get(rt, l->conn);
     ASSERT(c != NULL);
     struct cause cause;
-    if (state == UPGRADE_DONE && c->address &&
+    if (state == UPGRADE_DONE && c->address && c->address_generation == l->generation &&
         path_init(&l->path, &l->build->build->rules, c->address->inflate)) {
         l->path_on = true;
         l->phase = RT_LINK_OPEN;
@@ -331,7 +383,8 @@ static size_t sink_link_bytes(struct runtime *rt, uint64_t id, uint8_t *bytes, s
 
 static void sink_link_writable(struct runtime *rt, uint64_t id)
 {
-    (void)id;
+    struct rt_link *l = link_of(rt, id);
+    if (l && l->phase == RT_LINK_OPEN) flush_out(rt, l);
     rt_pump(rt);
 }
 

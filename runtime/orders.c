@@ -51,12 +51,14 @@ static void deliver_on_send(void *self, const char *connection, uint64_t send_id
     }
     *s = (struct rt_send){ .self = h, .conn = c->self, .deliver_id = send_id, .text = text,
                            .len = len, .bytes = copy };
+    c->send_count++;
     struct event ev = rt_event(EV_SEND_REQUESTED, c->self, 0);
     ev.send.send_id = handle_pack(h);
     ev.send.bytes = (uint32_t)len;
     ev.send.by = SEND_CONSUMER;
     rt_post(rt, &ev);
     rt_pump(rt);
+    rt->options.host.ops->wake(rt->options.host.self); /* the engine's deadline may have moved */
 }
 
 static void deliver_on_send_dropped(void *self, uint64_t send_id)
@@ -82,7 +84,7 @@ static void deliver_on_acked(void *self, const char *connection, const char *con
 {
     struct runtime *rt = self;
     (void)connection, (void)consumer, (void)epoch, (void)offset;
-    if (rt->backlog_paused) rt->options.host.ops->wake(rt->options.host.self);
+    if (rt->held) rt->options.host.ops->wake(rt->options.host.self);
 }
 
 void rt_consumers_init(struct runtime *rt)

@@ -8,21 +8,31 @@
 #include "base/text.h"
 #include "runtime_internal.h"
 
+/* A hook of a link whose session was dropped sees an empty one, and what it writes goes nowhere: a dropped
+ * session must not come back in pieces. */
+static bool session_is_lost(const struct runtime *rt, const struct rt_conn *c)
+{
+    const struct rt_link *l = rt->now.on ? rt_link_find(c, rt->now.generation) : NULL;
+    return l && l->session_epoch != c->session_epoch;
+}
+
 static bool port_facts(void *self, struct handle conn, struct conn_facts *out)
 {
     struct runtime *rt = self;
     struct rt_conn *c = rt_conn_get(rt, conn);
     struct engine_view view;
     if (!c || !engine_get(rt->engine, conn, &view)) return false;
+    /* A hook that began before a reload goes on with the build that its Lua and its frames are of. */
+    const struct rt_build *build = rt->now.on ? rt->now.build : c->build;
     *out = (struct conn_facts){ .name = c->name,
-                                .options = &c->build->build->options,
-                                .session = &c->session,
+                                .options = &build->build->options,
+                                .session = session_is_lost(rt, c) ? &rt->now.lost : &c->session,
                                 .keep = &c->keep,
                                 .generation = view.generation,
                                 .attempt = view.failed + 1,
                                 .failed = view.failed,
                                 .resuming = view.session_present && !view.start_permit,
-                                .build = c->build->build,
+                                .build = build->build,
                                 .now = rt_clock(rt) };
     return true;
 }
@@ -52,11 +62,13 @@ static bool port_send(void *self, struct handle conn, uint32_t generation, enum 
     ASSERT(copy != NULL);
     if (len) memcpy(copy, bytes, len);
     *s = (struct rt_send){ .self = h, .conn = conn, .text = text, .len = len, .bytes = copy };
+    c->send_count++;
     struct event ev = rt_event(EV_SEND_REQUESTED, conn, generation);
     ev.send.send_id = handle_pack(h);
     ev.send.bytes = (uint32_t)len;
     ev.send.by = by == HOOK_GREET ? SEND_GREETING : SEND_HOOK;
-    if (rules->codec == CODEC_JSON && rules->start.count && text) {
+    /* Also in a binary message: what starts a session is for the platform to say. */
+    if (rules->codec == CODEC_JSON && rules->start.count) {
         struct field_value fields[FIELDS_MAX];
         uint8_t *scan = malloc(len + 1);
         ASSERT(scan != NULL);
@@ -75,8 +87,10 @@ static bool port_send(void *self, struct handle conn, uint32_t generation, enum 
 void rt_send_free(struct runtime *rt, struct rt_send *s)
 {
     /* A greeting's bytes may hold a token. */
+    struct rt_conn *c = rt_conn_get(rt, s->conn);
     explicit_bzero(s->bytes, s->len);
     free(s->bytes);
+    if (c) c->send_count--;
     slots_free(&rt->sends, s->self);
 }
 
@@ -169,7 +183,7 @@ static void port_session_changed(void *self, struct handle conn)
 {
     struct runtime *rt = self;
     struct rt_conn *c = rt_conn_get(rt, conn);
-    if (!c) return;
+    if (!c || session_is_lost(rt, c)) return;
     c->session_dirty = true;
     rt_session_flush(rt, c);
 }

@@ -12,6 +12,8 @@
 #include "runtime_internal.h"
 
 #define CONNECTIONS_DEFAULT 16384
+/* Prepare, greet, fetches and `every` tasks, on the average; slots are taken as they are used. */
+#define TASKS_PER_CONNECTION 12
 #define JOURNAL_DEFAULT 64
 /* A tick does at most so many steps, so that a herd cannot keep the loop from its sockets. */
 #define STEPS_PER_TICK_MAX 4096
@@ -19,10 +21,15 @@
 #define SUSPEND_MS_MIN 1000
 #define WALL_STEP_MS_MIN 2000
 #define DELIVER_EXPIRE_EVERY_MS 10000
+/* Connections that are told of a jump of the clocks in one tick. */
+#define JUMP_SLICE 256
+/* Events that the queue keeps room for after a herd. */
+#define QUEUE_KEPT 1024
 
 static bool step_due(struct runtime *rt);
 static void timers_run(struct runtime *rt);
 static void clocks_look(struct runtime *rt);
+static void jump_tell(struct runtime *rt, uint32_t most);
 
 struct runtime *runtime_create(const struct runtime_options *options)
 {
@@ -36,17 +43,22 @@ struct runtime *runtime_create(const struct runtime_options *options)
                                  .connections_max = rt->conns_max,
                                  .sends_max = 65536,
                                  .sends_per_connection_max = 1024 };
+    uint32_t buckets = 64;
+    while (buckets < rt->conns_max && buckets < 1u << 20) buckets *= 2;
+    rt->bucket_mask = buckets - 1;
     rt->conns = calloc(rt->conns_max, sizeof *rt->conns);
+    rt->buckets = calloc(buckets, sizeof *rt->buckets);
     rt->engine = engine_create(&eo);
-    if (!rt->engine || !rt->conns) {
+    if (!rt->engine || !rt->conns || !rt->buckets) {
         if (rt->engine) engine_destroy(rt->engine);
         free(rt->conns);
+        free(rt->buckets);
         free(rt);
         return NULL;
     }
     slots_init(&rt->links, sizeof(struct rt_link), rt->conns_max * 2 + 16);
-    slots_init(&rt->tasks, sizeof(struct rt_task), rt->conns_max * 12 + 16);
-    slots_init(&rt->calls, sizeof(struct rt_call), rt->conns_max * 12 + 16);
+    slots_init(&rt->tasks, sizeof(struct rt_task), rt->conns_max * TASKS_PER_CONNECTION + 16);
+    slots_init(&rt->calls, sizeof(struct rt_call), rt->conns_max * TASKS_PER_CONNECTION + 16);
     slots_init(&rt->sends, sizeof(struct rt_send), eo.sends_max + 1024);
     slots_init(&rt->stores, sizeof(struct rt_store), rt->conns_max * 4 + 1024);
     timers_init(&rt->timers);
@@ -69,6 +81,17 @@ void runtime_destroy(struct runtime *rt)
     struct rt_send *s;
     for (i = 0; (s = slots_next(&rt->sends, &i, &h)); i++) rt_send_free(rt, s);
     rt_fetches_free(rt);
+    while (rt->acks_pooled) {
+        struct rt_ack *next = rt->acks_pooled->next;
+        free(rt->acks_pooled);
+        rt->acks_pooled = next;
+    }
+    if (rt->options.deliver) {
+        /* It outlives the runtime, and what consumers do then must find nobody here. */
+        struct deliver_port none;
+        memset(&none, 0, sizeof none);
+        deliver_set_port(rt->options.deliver, &none);
+    }
     engine_destroy(rt->engine);
     slots_deinit(&rt->links);
     slots_deinit(&rt->tasks);
@@ -83,6 +106,7 @@ void runtime_destroy(struct runtime *rt)
     }
     free(rt->queue);
     free(rt->conns);
+    free(rt->buckets);
     free(rt);
 }
 
@@ -183,6 +207,11 @@ void rt_pump(struct runtime *rt)
         rt_step(rt, &q.ev);
         free(q.text);
     }
+    if (rt->queue_capacity > QUEUE_KEPT) {
+        free(rt->queue);
+        rt->queue = NULL;
+        rt->queue_head = rt->queue_capacity = 0;
+    }
     rt->pumping = false;
 }
 
@@ -215,20 +244,16 @@ static void timers_run(struct runtime *rt)
         struct rt_conn *c;
         switch (t.kind) {
         case TIMER_TASK_WITHIN:
-            rt_task_within_passed(rt, t.object, t.generation);
+            rt_task_within_passed(rt, t.object, t.due_ms);
             break;
         case TIMER_EVERY:
             c = rt_conn_get(rt, t.object);
-            if (c) rt_every_run(rt, c, t.generation, t.index);
+            if (c) rt_every_passed(rt, c, t.index, t.due_ms);
             break;
         case TIMER_BACKLOG_HOLD: {
             c = rt_conn_get(rt, t.object);
             struct rt_link *l = c ? rt_link_find(c, t.generation) : NULL;
-            if (!l || !l->held || l->holds != t.index) break;
-            struct event ev = rt_event(EV_LIMIT_CROSSED, t.object, t.generation);
-            ev.cause = cause_make(STAGE_READY, CAUSE_BACKLOG_FULL, BY_US,
-                                  "the backlog stayed full for hold_for");
-            rt_post(rt, &ev);
+            if (l) rt_hold_passed(rt, l, t.due_ms);
             break;
         }
         }
@@ -245,35 +270,46 @@ static void clocks_look(struct runtime *rt)
     int64_t stepped = rt->clocks_known ? wall_offset - rt->wall_offset : 0;
     bool suspend = suspended >= SUSPEND_MS_MIN;
     bool wall = stepped >= WALL_STEP_MS_MIN || stepped <= -WALL_STEP_MS_MIN;
-    if (rt->clocks_known && !suspend && !wall) return;
     bool first = !rt->clocks_known;
     rt->clocks_known = true;
+    /* From look to look: a clock that is slewed, or a nap of an instant, must not add up to a jump. */
     rt->jump_offset = offset;
     rt->wall_offset = wall_offset;
-    if (first) return;
+    if (first || (!suspend && !wall)) return;
     if (suspend) {
         rt_log(rt, LOG_WARNING, NULL, "the machine slept for %llu ms",
                (unsigned long long)suspended);
     } else {
         rt_log(rt, LOG_WARNING, NULL, "wall time stepped by %lld ms", (long long)stepped);
     }
-    uint32_t i = 0;
+    if (rt->jump.on) jump_tell(rt, UINT32_MAX);
+    rt->jump.on = true;
+    rt->jump.index = 0;
+    rt->jump.suspended_ms = suspend ? suspended : 0;
+    rt->jump.wall_step_ms = wall ? stepped : 0;
+}
+
+static void jump_tell(struct runtime *rt, uint32_t most)
+{
     struct handle conn;
-    for (; runtime_next(rt, &i, &conn); i++) {
+    for (; most && runtime_next(rt, &rt->jump.index, &conn); most--, rt->jump.index++) {
         struct event ev = rt_event(EV_CLOCK_JUMPED, conn, 0);
-        ev.clock_jumped.suspended_ms = suspend ? suspended : 0;
-        ev.clock_jumped.wall_step_ms = wall ? stepped : 0;
+        ev.clock_jumped.suspended_ms = rt->jump.suspended_ms;
+        ev.clock_jumped.wall_step_ms = rt->jump.wall_step_ms;
         rt_post(rt, &ev);
     }
+    rt->jump.on = rt->jump.index < rt->conns_max;
+    rt_pump(rt);
 }
 
 void runtime_tick(struct runtime *rt)
 {
     clocks_look(rt);
+    if (rt->jump.on) jump_tell(rt, JUMP_SLICE);
     rt_pump(rt);
     for (uint32_t n = 0; n < STEPS_PER_TICK_MAX && step_due(rt); n++) {}
     timers_run(rt);
-    if (rt->backlog_paused) rt_backlog_check(rt);
+    if (rt->held) rt_backlog_check(rt);
     rt_pump(rt);
     if (rt->options.deliver) {
         deliver_pump(rt->options.deliver);
@@ -288,7 +324,7 @@ void runtime_tick(struct runtime *rt)
 
 uint64_t runtime_deadline_ms(const struct runtime *rt)
 {
-    if (rt->queue_count) return 0;
+    if (rt->queue_count || rt->jump.on) return 0;
     if (rt->options.deliver && deliver_wants_pump(rt->options.deliver)) return 0;
     uint64_t deadline = engine_deadline_ms(rt->engine);
     uint64_t timer = timers_next_ms(&rt->timers);
@@ -333,34 +369,30 @@ void runtime_stored(struct runtime *rt, uint64_t ticket, bool ok)
     rt->options.host.ops->wake(rt->options.host.self);
 }
 
+static void store_table(struct runtime *rt, const struct rt_conn *c, enum store_op op,
+                        const struct value *table)
+{
+    struct buffer *json = &rt->scratch_text;
+    struct store_request request = { .op = op, .connection = c->name, .wall_ms = rt_clock(rt).wall_ms };
+    buffer_clear(json);
+    if (op == STORE_OP_SESSION) request.account = c->build->build->session_of;
+    if (table->table->count || op == STORE_OP_KEEP) {
+        ASSERT(value_to_json(table, json));
+        request.bytes = json->data;
+        request.len = json->len;
+    }
+    rt->options.store.ops->submit(rt->options.store.self, &request);
+}
+
 void rt_session_flush(struct runtime *rt, struct rt_conn *c)
 {
     bool present = c->session.table->count > 0;
     if (c->session_dirty || present != c->session_told_present) {
-        struct buffer json;
-        buffer_init(&json, 0);
-        if (present) ASSERT(value_to_json(&c->session, &json));
-        struct store_request request = { .op = STORE_OP_SESSION,
-                                         .connection = c->name,
-                                         .account = c->build->build->session_of,
-                                         .wall_ms = rt_clock(rt).wall_ms,
-                                         .bytes = present ? json.data : NULL,
-                                         .len = json.len };
-        rt->options.store.ops->submit(rt->options.store.self, &request);
-        buffer_deinit(&json);
+        store_table(rt, c, STORE_OP_SESSION, &c->session);
         c->session_dirty = false;
     }
     if (c->keep_dirty) {
-        struct buffer json;
-        buffer_init(&json, 0);
-        ASSERT(value_to_json(&c->keep, &json));
-        struct store_request request = { .op = STORE_OP_KEEP,
-                                         .connection = c->name,
-                                         .wall_ms = rt_clock(rt).wall_ms,
-                                         .bytes = json.data,
-                                         .len = json.len };
-        rt->options.store.ops->submit(rt->options.store.self, &request);
-        buffer_deinit(&json);
+        store_table(rt, c, STORE_OP_KEEP, &c->keep);
         c->keep_dirty = false;
     }
     if (present == c->session_told_present) return;

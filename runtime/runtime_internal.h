@@ -69,7 +69,10 @@ struct rt_link {
     uint32_t session_epoch;          /* of the connection when this link began */
     uint32_t pauses;                 /* bits of enum rt_pause */
     struct rt_held *held;            /* owned or NULL; while paused for the backlog */
-    uint32_t holds;                  /* counts them: an older hold's timer finds nothing */
+    struct rt_link *held_next, *held_prev; /* of all links that hold one */
+    uint64_t hold_due_ms, hold_timer_ms;
+    struct buffer out;               /* owned: what the host's queue had no room for; mostly empty */
+    bool finish_wanted;              /* link_finish() when `out` is written */
     bool ready;
     bool close_sent, close_received;
     char shown[256];
@@ -80,8 +83,8 @@ struct rt_ack {
     uint64_t offset;         /* of the frame that must be safe first */
     struct rt_ack *next;
     uint32_t generation;
+    bool text, pooled;
     size_t len;
-    bool text;
     uint8_t bytes[]; /* owned with the struct */
 };
 
@@ -108,14 +111,23 @@ struct rt_conn {
     struct handle stream;
     struct dedupe *dedupe;           /* owned or NULL */
     struct rt_ack *acks, *acks_tail; /* owned; platform acknowledgements that wait for safe */
-    uint64_t acks_asked;             /* offset that a write under way covers */
+    uint32_t ack_count;
+    uint64_t acks_newest;            /* highest offset among them */
+    uint64_t acks_safe;              /* all up to it is on disk */
+    bool acks_writing;               /* a write is under way */
     uint64_t frames_delivered, frames_malformed, frames_duplicate, frames_other;
     uint64_t hook_failures;
     char warning[PLAN_NOTE_MAX];
     struct journal_entry **journal;  /* owned ring of owned entries; grows to journal_entries */
     uint32_t journal_count, journal_next;
     uint64_t random_count;
-    uint32_t every_epoch;            /* counts swaps: timers of an older build find nothing */
+    struct {
+        uint64_t due_ms;             /* 0: off */
+        uint64_t timer_ms;
+    } every[POLICY_EVERY_MAX];
+    uint32_t every_generation;       /* of the link that they run for */
+    uint32_t send_count;             /* rt_sends of it */
+    struct rt_conn *hash_next;
 };
 
 struct rt_send {
@@ -154,8 +166,8 @@ struct rt_task {
     enum wait_kind wait;
     struct frame_matchers frame, progress; /* owned; wait FRAME */
     uint64_t within_ms, within_due_ms; /* FRAME: since the wait or its last progress; 0: none */
+    uint64_t within_timer_ms;
     struct handle call;              /* wait HTTP */
-    uint32_t waits;                  /* counts waits: a stale timer finds nothing */
     struct rt_fetch *fills;          /* hook FETCH: what it fetches */
     struct rt_fetch *fetch;          /* wait FETCH: what it waits for; in its list of waiters */
     struct rt_task *waiter_next, *waiter_prev;
@@ -185,6 +197,8 @@ struct runtime {
     struct runtime_options options;
     struct engine *engine;           /* owned */
     struct rt_conn **conns;          /* owned; by the handle's index */
+    struct rt_conn **buckets;        /* owned; by name, chained */
+    uint32_t bucket_mask;
     uint32_t conns_max;
     uint32_t conn_count;
     struct slots links, tasks, calls, sends, stores;
@@ -201,15 +215,25 @@ struct runtime {
     uint64_t jump_offset;            /* boot minus mono at the last look */
     int64_t wall_offset;             /* wall minus boot at the last look */
     bool clocks_known;
+    struct {
+        bool on;                     /* not all connections were told yet */
+        uint32_t index;              /* of the next one */
+        uint64_t suspended_ms;
+        int64_t wall_step_ms;
+    } jump;
     uint64_t deliver_expire_ms;
     bool shutting_down, destroying;
-    uint32_t backlog_paused;         /* links that wait for room */
+    struct rt_link *held;            /* links that wait for room */
+    struct rt_ack *acks_pooled;      /* owned */
+    uint32_t acks_pooled_count;
     /* The hook that runs now, for the port. */
     struct {
         bool on;
         enum hook hook;
+        uint32_t generation;
+        const struct rt_build *build; /* whose Lua it is: may be older than the connection's */
         struct rt_fetch *fetch;
-        bool session_changed, keep_changed;
+        struct value lost;           /* what it sees as session when its own was dropped */
     } now;
 };
 
@@ -241,6 +265,12 @@ void rt_dispatch(struct runtime *rt, const struct effect *fx);
 void rt_link_dial(struct runtime *rt, struct rt_conn *c, uint32_t generation);
 struct rt_link *rt_link_find(const struct rt_conn *c, uint32_t generation);
 bool rt_link_send(struct runtime *rt, struct rt_link *l, const void *bytes, size_t len, bool text);
+/* One whole frame. False: the link writes nothing more, or too much waits already. */
+bool rt_link_frame(struct runtime *rt, struct rt_link *l, enum ws_opcode opcode, const void *bytes,
+                   size_t len);
+void rt_link_close_frame(struct runtime *rt, struct rt_link *l, uint16_t code, const char *reason);
+/* The stream's end, after all that was written. */
+void rt_link_finish(struct runtime *rt, struct rt_link *l);
 void rt_link_ping(struct runtime *rt, struct rt_link *l);
 void rt_link_close(struct runtime *rt, struct rt_link *l, uint16_t code, const char *reason);
 void rt_link_abort(struct runtime *rt, struct rt_link *l);
@@ -256,7 +286,11 @@ size_t rt_inbound(struct runtime *rt, struct rt_link *l, uint8_t *bytes, size_t 
 void rt_acks_stored(struct runtime *rt, struct rt_conn *c, uint64_t offset, bool ok);
 /* Asks the store for what was appended since; once per batch of frames. */
 void rt_acks_flush(struct runtime *rt, struct rt_conn *c);
+void rt_acks_drop(struct runtime *rt, struct rt_conn *c);
+/* Held frames are taken as far as there is room. */
 void rt_backlog_check(struct runtime *rt);
+void rt_hold_passed(struct runtime *rt, struct rt_link *l, uint64_t due_ms);
+void rt_held_free(struct runtime *rt, struct rt_link *l);
 
 /* hooks.c and tasks.c */
 void rt_prepare(struct runtime *rt, struct rt_conn *c, uint32_t generation);
@@ -264,24 +298,26 @@ void rt_greet(struct runtime *rt, struct rt_conn *c, uint32_t generation);
 void rt_beat(struct runtime *rt, struct rt_conn *c, uint32_t generation);
 void rt_ask_ended(struct runtime *rt, struct rt_conn *c, uint32_t generation,
                   const struct cause *cause);
-void rt_on_frame(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
+void rt_on_frame(struct runtime *rt, struct rt_conn *c, struct rt_link *l, struct rt_build *build,
                  const struct path_item *item);
 /* The greeting that awaits this frame goes on with it; true when one did. */
 bool rt_greet_frame(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
                     const struct path_item *item);
 void rt_every_start(struct runtime *rt, struct rt_conn *c, uint32_t generation);
-void rt_every_run(struct runtime *rt, struct rt_conn *c, uint32_t generation, uint32_t index);
+/* Another build: those that are the same keep their time. */
+void rt_every_swap(struct runtime *rt, struct rt_conn *c, const struct policy_build *before);
+void rt_every_passed(struct runtime *rt, struct rt_conn *c, uint32_t index, uint64_t due_ms);
 void rt_cancel(struct runtime *rt, struct rt_conn *c, uint32_t generation, bool all);
-void rt_task_within_passed(struct runtime *rt, struct handle task, uint32_t waits);
+void rt_task_within_passed(struct runtime *rt, struct handle task, uint64_t due_ms);
 /* calls.c: true when the call is under way; false: `with` says why not (cause borrowed from *cause). */
 bool rt_http_begin(struct runtime *rt, struct rt_task *t, struct call_http *http,
                    struct resume_with *with, struct cause *cause);
 void rt_http_done(struct runtime *rt, struct handle call, const struct http_result *result);
 struct policy_call rt_call_of(struct runtime *rt, struct rt_conn *c, struct rt_build *build,
                               uint32_t generation, enum hook hook, const char *name);
-enum call_result rt_enter(struct runtime *rt, const struct policy_call *call,
-                          struct call_answer *answer, struct policy_task **task,
-                          struct rt_fetch *fetch);
+enum call_result rt_enter(struct runtime *rt, const struct rt_build *build,
+                          const struct policy_call *call, struct call_answer *answer,
+                          struct policy_task **task, struct rt_fetch *fetch);
 enum call_result rt_resume(struct runtime *rt, struct rt_task *t, const struct resume_with *with,
                            struct call_answer *answer);
 /* Carries a call's outcome on until it waits or is over. Frees `answer`'s contents. */

@@ -24,18 +24,34 @@ struct policy_call rt_call_of(struct runtime *rt, struct rt_conn *c, struct rt_b
                                  .generation = generation };
 }
 
-enum call_result rt_enter(struct runtime *rt, const struct policy_call *call,
-                          struct call_answer *answer, struct policy_task **task,
-                          struct rt_fetch *fetch)
+static void hook_begins(struct runtime *rt, const struct rt_build *build, enum hook hook,
+                        uint32_t generation, struct rt_fetch *fetch)
 {
-    struct policy_task *none = NULL;
     ASSERT(!rt->now.on);
     rt->now.on = true;
-    rt->now.hook = call->hook;
+    rt->now.hook = hook;
+    rt->now.generation = generation;
+    rt->now.build = build;
     rt->now.fetch = fetch;
-    enum call_result result = policy_call(call, answer, task ? task : &none);
+    rt->now.lost = value_nil();
+}
+
+static void hook_ends(struct runtime *rt)
+{
     rt->now.on = false;
+    rt->now.build = NULL;
     rt->now.fetch = NULL;
+    value_clear(&rt->now.lost);
+}
+
+enum call_result rt_enter(struct runtime *rt, const struct rt_build *build,
+                          const struct policy_call *call, struct call_answer *answer,
+                          struct policy_task **task, struct rt_fetch *fetch)
+{
+    struct policy_task *none = NULL;
+    hook_begins(rt, build, call->hook, call->generation, fetch);
+    enum call_result result = policy_call(call, answer, task ? task : &none);
+    hook_ends(rt);
     ASSERT(none == NULL);
     return result;
 }
@@ -43,14 +59,10 @@ enum call_result rt_enter(struct runtime *rt, const struct policy_call *call,
 enum call_result rt_resume(struct runtime *rt, struct rt_task *t, const struct resume_with *with,
                            struct call_answer *answer)
 {
-    ASSERT(!rt->now.on);
     ASSERT(t->task != NULL);
-    rt->now.on = true;
-    rt->now.hook = t->hook;
-    rt->now.fetch = t->fills;
+    hook_begins(rt, t->build, t->hook, t->generation, t->fills);
     enum call_result result = policy_resume(t->task, with, answer);
-    rt->now.on = false;
-    rt->now.fetch = NULL;
+    hook_ends(rt);
     if (result != CALL_WAITING) t->task = NULL;
     return result;
 }
@@ -88,7 +100,7 @@ static void matchers_free(struct frame_matchers *m)
 
 void rt_task_waits_over(struct runtime *rt, struct rt_task *t)
 {
-    t->waits++;
+    t->within_ms = 0;
     matchers_free(&t->frame);
     matchers_free(&t->progress);
     struct rt_call *call = slots_get(&rt->calls, t->call);
@@ -286,11 +298,10 @@ static bool wait_begin(struct runtime *rt, struct rt_task *t, struct call_answer
         t->within_ms = answer->wait.within_ms;
         t->within_due_ms = rt_clock(rt).mono_ms + t->within_ms;
         if (t->within_ms) {
-            timers_add(&rt->timers,
+            timers_arm(&rt->timers, &t->within_timer_ms,
                        (struct timer){ .due_ms = t->within_due_ms,
                                        .kind = TIMER_TASK_WITHIN,
-                                       .object = t->self,
-                                       .generation = t->waits });
+                                       .object = t->self });
         }
         if (l) rt_link_pause(rt, l, RT_PAUSE_HOOK, false);
         return true;

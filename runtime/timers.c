@@ -42,6 +42,14 @@ bool timers_add(struct timers *t, struct timer timer)
     return true;
 }
 
+void timers_arm(struct timers *t, uint64_t *armed_ms, struct timer timer)
+{
+    ASSERT(timer.due_ms > 0);
+    if (*armed_ms && *armed_ms <= timer.due_ms) return;
+    *armed_ms = timer.due_ms;
+    ASSERT(timers_add(t, timer));
+}
+
 uint64_t timers_next_ms(const struct timers *t)
 {
     return t->count ? t->heap[0].due_ms : UINT64_MAX;

@@ -1,6 +1,7 @@
 /* Timers of the runtime itself: what waits inside a hook (`within`), `every` tasks, the backlog's hold.
  * A heap by due time, then by order of adding, so that a run is the same each time. Entries are never
- * removed early: what they name is checked by generation when they are due. */
+ * removed early: what they name is checked by generation when they are due, and a deadline that moves
+ * again and again has one entry that follows it (timers_arm). */
 #ifndef HOLDFAST_TIMERS_H
 #define HOLDFAST_TIMERS_H
 
@@ -17,7 +18,7 @@ struct timer {
     uint64_t order;
     enum timer_kind kind;
     struct handle object;  /* task, or connection */
-    uint32_t generation;   /* of the attempt, or the task's wait */
+    uint32_t generation;   /* of the link */
     uint32_t index;        /* which `every` */
 };
 
@@ -32,6 +33,10 @@ void timers_deinit(struct timers *t);
 /* False when memory is out. */
 bool timers_add(struct timers *t, struct timer timer);
 uint64_t timers_next_ms(const struct timers *t); /* UINT64_MAX when there is none */
+/* For a deadline that moves: `*armed_ms` (0 at first) is when its pending entry is due, and an entry is
+ * added only when none is due by then. Who takes an entry that is not *armed_ms ignores it; otherwise sets
+ * *armed_ms to 0, and arms again when the deadline lies later by now. */
+void timers_arm(struct timers *t, uint64_t *armed_ms, struct timer timer);
 /* Takes the earliest that is due. */
 bool timers_take(struct timers *t, uint64_t now_ms, struct timer *out);
 
