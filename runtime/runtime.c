@@ -73,6 +73,8 @@ void runtime_destroy(struct runtime *rt)
 {
     if (!rt) return;
     rt->destroying = true;
+    /* Consumers outlive the runtime: what they take back from now on finds nobody. */
+    if (rt->options.deliver) deliver_set_port(rt->options.deliver, &(struct deliver_port){ 0 });
     uint32_t i = 0;
     struct handle h;
     for (i = 0; i < rt->conns_max; i++) {
