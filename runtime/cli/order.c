@@ -148,8 +148,11 @@ static enum cli_exit tell(const struct order *o, const struct ask_answer *a, con
         printf("%s is up, link %.0f, after %s\n", o->name, words_number(a->json, "generation"),
                words_span(mono_ms() - o->began_ms, words));
     } else {
-        words_cause(cJSON_GetObjectItemCaseSensitive(a->json, "cause"), words);
-        if (words[0]) snprintf(text, sizeof text, ": %s", words);
+        const cJSON *cause = cJSON_GetObjectItemCaseSensitive(a->json, "cause");
+        words_cause(cause, words);
+        /* What an operator did before this order explains nothing now. */
+        bool old = strcmp(words_text(cause, "by"), "operator") == 0 && strcmp(o->verb, "stop") != 0;
+        if (words[0] && !old) snprintf(text, sizeof text, ": %s", words);
         if (next) {
             size_t len = strlen(text);
             words_next(words_text(next, "what"), words_text(next, "at"), words_now_ms(), words);

@@ -116,14 +116,14 @@ static bool same_ending(const cJSON *a, const cJSON *b)
 }
 
 /* What the story leaves out: states between an ending and coming up, and the alarm that repeats its stop. */
-static bool tells(const cJSON *e, const cJSON *older)
+static bool tells(const cJSON *e, const cJSON *newer)
 {
     if (kind_is(e, "decision")) return true;
     if (kind_is(e, "state")) {
         return strcmp(words_text(e, "to"), "up") == 0;
     }
     if (kind_is(e, "alarm")) {
-        return strstr(words_text(older, "text"), words_text(e, "text")) == NULL;
+        return !newer || strstr(words_text(newer, "text"), words_text(e, "text")) == NULL;
     }
     return true;
 }
@@ -183,7 +183,7 @@ static void print_story(struct buffer *out, const struct term *t, const cJSON *j
     uint32_t repeats = 0, told = 0;
     char clock[WORDS_MAX];
     for (e = journal ? journal->child : NULL;; e = e->next) {
-        if (e && !tells(e, e->next)) continue;
+        if (e && !tells(e, e == journal->child ? NULL : e->prev)) continue;
         if (e && newest && kind_is(e, "decision") && same_ending(newest, e)) {
             oldest = e;
             repeats++;

@@ -91,10 +91,21 @@ static void advise_timeout(const cJSON *cause, struct why_summary *s)
     else step(s, "nothing here: the platform took the connection and then said nothing in time; see its status page");
 }
 
+/* A policy that gives up over an HTTP call repeats the call's own cause: "certificate: ...". */
+static void kind_find(const cJSON *cause, char out[32])
+{
+    const char *kind = words_text(cause, "kind"), *reason = words_text(cause, "reason");
+    size_t len = strcspn(reason, ": ");
+    bool repeats = (is(kind, "failed") || is(kind, "call")) && reason[len] == ':' && len < 32;
+    snprintf(out, 32, "%.*s", repeats ? (int)len : 31, repeats ? reason : kind);
+}
+
 /* Down, or coming up after failures: it goes on by itself; what helps it along? */
 static void advise_down(const cJSON *view, const cJSON *cause, struct why_summary *s)
 {
-    const char *kind = words_text(cause, "kind"), *name = words_text(view, "name");
+    const char *name = words_text(view, "name");
+    char kind[32];
+    kind_find(cause, kind);
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         if (!is(kinds[i].kind, kind)) continue;
         char text[WHY_TEXT_MAX];
@@ -134,14 +145,14 @@ static void advise_stopped(const cJSON *view, const cJSON *cause, struct why_sum
     step(s, "holdfast start %s   if nothing had to change on this side", name);
 }
 
-static void say_bound(const cJSON *view, struct why_summary *s, const char *once)
+static void say_bound(const cJSON *view, struct why_summary *s)
 {
     char span[WORDS_MAX];
     double bound = words_number(view, "recovers_within_ms");
     snprintf(s->recovers, sizeof s->recovers, "by itself");
     if (!(bound > 0)) return;
-    snprintf(s->recovers, sizeof s->recovers, "by itself, within %s at the very most once %s",
-             words_span((uint64_t)bound, span), once);
+    snprintf(s->recovers, sizeof s->recovers, "by itself: it goes on trying, and is up within %s at the very most once the "
+             "platform is well and reachable", words_span((uint64_t)bound, span));
 }
 
 void why_advise(const cJSON *view, uint64_t now_ms, struct why_summary *s)
@@ -154,10 +165,10 @@ void why_advise(const cJSON *view, uint64_t now_ms, struct why_summary *s)
     } else if (is(state, "up")) {
         step(s, "nothing");
     } else if (is(state, "queued")) {
-        say_bound(view, s, "its budget has a permit and the platform is well");
+        snprintf(s->recovers, sizeof s->recovers, "by itself, when its turn comes and the platform is well");
         step(s, "nothing: the budget keeps the platform from blocking the account; waiting costs less than that");
     } else {
-        say_bound(view, s, "the platform is well and reachable");
+        say_bound(view, s);
         advise_down(view, cause, s);
         if (is(state, "waiting") && at_ms > now_ms + 5000 && s->step_count < WHY_STEPS_MAX) {
             step(s, "holdfast start %s   dials now instead of then", name);

@@ -57,13 +57,15 @@ const char *why_cause(const cJSON *cause, char out[WHY_TEXT_MAX])
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
         if (is(stages[i].stage, words_text(cause, "stage"))) stage = stages[i].words;
     }
-    bool operator_did = is(by, "operator");
-    bool own_word = is(kind, "failed") || is(kind, "ended");
+    if (is(kind, "timeout")) {
+        say(out, "%s took longer than its limit", words_text(cause, "stage"));
+        return out;
+    }
     words_cause(cause, words);
-    say(out, "%s%s", is(kind, "failed") ? "the policy gave up: " : own_word ? "the platform said: " : "", words);
-    if (operator_did) return out;
-    by = is(by, "peer") ? "by the platform" : is(by, "policy") && !is(kind, "failed") ? "by the policy" : "";
-    if (is(kind, "ended")) by = "";
+    say(out, "%s%s", is(kind, "failed") ? "the policy gave up: " : "", words);
+    if (is(by, "operator")) return out;
+    bool told = is(kind, "failed") || is(kind, "ended");
+    by = told ? "" : is(by, "peer") ? "by the platform" : is(by, "policy") ? "by the policy" : "";
     if (by[0] || stage[0]) say(out, " (%s%s%s)", by, by[0] && stage[0] ? ", " : "", stage);
     return out;
 }
@@ -152,7 +154,7 @@ static void say_next(const cJSON *view, uint64_t now_ms, struct why_summary *s)
         const char *what, *words;
     } nexts[] = {
         { "dial", "it dials" },
-        { "budget", "the budget is asked again" },
+        { "budget", "its turn comes" },
         { "beat", "a heartbeat is due" },
         { "ping", "a ping is due" },
         { "silence", "silence would be judged" },
@@ -184,17 +186,19 @@ static void say_next(const cJSON *view, uint64_t now_ms, struct why_summary *s)
     else say(s->next, " at %s, in %s", why_clock(at_ms, now_ms, clock), words_span(at_ms - now_ms, span));
 }
 
+/* While it is queued: which budget holds it up, and whether that is used up or only keeps its distance. */
 static void say_budget(const cJSON *view, uint64_t now_ms, struct why_summary *s)
 {
-    char clock[WORDS_MAX], span[WORDS_MAX];
     const cJSON *b;
     cJSON_ArrayForEach(b, get(view, "budgets"))
     {
-        uint64_t at_ms = words_time(words_text(b, "next"));
-        if (is(b->string, "send") || at_ms <= now_ms) continue;
-        say(s->budget, "%s%s: next permit at %s, in %s", s->budget[0] ? "; " : "", b->string,
-            why_clock(at_ms, now_ms, clock), words_span(at_ms - now_ms, span));
-        if (get(b, "left")) say(s->budget, " (%.0f used, %.0f left)", words_number(b, "used"), words_number(b, "left"));
+        bool has_left = get(b, "left") != NULL;
+        double left = words_number(b, "left"), used = words_number(b, "used");
+        if (is(b->string, "send") || words_time(words_text(b, "next")) <= now_ms) continue;
+        say(s->budget, "%s%s: ", s->budget[0] ? "; " : "", b->string);
+        if (has_left && left == 0) say(s->budget, "used up, %.0f in its window", used);
+        else if (has_left) say(s->budget, "%.0f used, %.0f left; the gap between two holds it up", used, left);
+        else say(s->budget, "%.0f used", used);
     }
 }
 

@@ -77,7 +77,9 @@ const char *words_cause(const cJSON *cause, char out[WORDS_MAX])
     }
     if (close_code && n < WORDS_MAX) n += snprintf(out + n, WORDS_MAX - (size_t)n, " with %d", close_code);
     if (http && n < WORDS_MAX) n += snprintf(out + n, WORDS_MAX - (size_t)n, ", HTTP %d", http);
-    if (reason[0] && n < WORDS_MAX) snprintf(out + n, WORDS_MAX - (size_t)n, ": %.150s", reason);
+    /* "stopped by an operator" need not be said twice. */
+    bool says_more = !phrase || strcmp(reason, phrase) != 0;
+    if (reason[0] && says_more && n < WORDS_MAX) snprintf(out + n, WORDS_MAX - (size_t)n, ": %.150s", reason);
     return out;
 }
 

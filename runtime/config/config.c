@@ -54,6 +54,33 @@ bool config_load(const char *path, const char *lua_path, struct config *out,
     return false;
 }
 
+/* The first `unix = "PATH"` of the text, outside comments of a line, joined with the folder; NULL
+ * when there is none. Owned. */
+static char *socket_written(const char *path, const char *folder)
+{
+    struct buffer text;
+    char error[512], *found = NULL;
+    buffer_init(&text, 0);
+    bool ok = sandbox_read_file(path, &text, error, sizeof error) && buffer_append_char(&text, 0);
+    char *rest = NULL;
+    for (char *line = ok ? strtok_r((char *)text.data, "\n", &rest) : NULL; line && !found;
+         line = strtok_r(NULL, "\n", &rest)) {
+        char *comment = strstr(line, "--"), *at = strstr(line, "unix");
+        if (comment) *comment = 0;
+        if (!at || (comment && at > comment)) continue;
+        at += strlen("unix");
+        at += strspn(at, " \t");
+        if (*at++ != '=') continue;
+        at += strspn(at, " \t");
+        char *end = *at == '"' || *at == '\'' ? strchr(at + 1, *at) : NULL;
+        if (!end || end == at + 1) continue;
+        *end = 0;
+        found = config__join(folder, at + 1);
+    }
+    buffer_deinit(&text);
+    return found;
+}
+
 char *config_find_socket(const char *path, const char *lua_path)
 {
     struct config c;
@@ -61,8 +88,13 @@ char *config_find_socket(const char *path, const char *lua_path)
     char *found = NULL;
     problems_init(&problems);
     if (load(path, lua_path, &c, &problems)) {
-        found = c.listen.unix_path;
-        c.listen.unix_path = NULL;
+        /* A slip that keeps the file from running must not hide the daemon that runs by the last
+         * good one. */
+        if (problems.errors) found = socket_written(path, c.folder);
+        if (!found) {
+            found = c.listen.unix_path;
+            c.listen.unix_path = NULL;
+        }
     }
     config_deinit(&c);
     problems_deinit(&problems);
