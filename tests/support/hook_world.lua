@@ -8,8 +8,9 @@ local M = {}
 local BODIES = {
   fetch    = [[ return "wss://echo.test/ws" ]],
   prepare  = [[ return { url = conn:get "where" } ]],
-  greet    = [[ conn:send { op = 2, hello = true }
-                conn:await({ op = 2 }, { within = "10s" })
+  greet    = [[ local op = conn.session.id and 6 or 2
+                conn:send { op = op, hello = true }
+                conn:await({ op = op }, { within = "10s" })
                 conn.session.id = "s" ]],
   on_beat  = [[ return { op = 1 } ]],
   on_frame = [[ ]],
