@@ -58,7 +58,7 @@ deps-more: deps
 	@tests/support/deps.sh $(PACKAGES_MORE)
 
 # --- objects, and one archive per folder of runtime/ -------------------------------------------------
-$(O)/obj/%.o: runtime/%.c Makefile
+$(O)/obj/%.o: runtime/%.c
 	@mkdir -p $(@D)
 	@echo "  cc $<"
 	@$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
@@ -78,7 +78,7 @@ $(O)/holdfast: $(O)/obj/main.o $(ARCHIVES)
 # --- tests: a small busted host, and one Lua module per C module under test ---------------------------
 # tests/support/unit_NAME.c becomes `require "unit.NAME"`; its first line names the archives it needs:
 #   /* modules: frame base */
-$(O)/runner: tests/support/runner.c Makefile
+$(O)/runner: tests/support/runner.c
 	@mkdir -p $(@D)
 	@echo "  link $@"
 	@$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(shell pkg-config --libs luajit 2>/dev/null) -lm -ldl
@@ -156,6 +156,22 @@ fuzz: deps-more
 	  build/fuzz/$$t -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -print_final_stats=1 \
 	    -artifact_prefix=build/fuzz/$$t- build/fuzz/corpus_$$t tests/fuzz/corpus/$$t || exit 1; done
 
+# --- facts about the installed libwebsockets, measured: why it serves here and does not dial ------------
+LWS_FACTS := tests/bench/lws_facts.c $(wildcard tests/bench/lws_facts/*.c)
+$(O)/lws_facts: $(LWS_FACTS) tests/bench/lws_facts/facts.h $(foreach m,net frame engine crypto base,$(O)/lib$(m).a)
+	@mkdir -p $(@D)
+	@echo "  link $@"
+	@$(CC) $(CPPFLAGS) -Itests/bench/lws_facts $(filter-out -MMD -MP,$(CFLAGS)) $(LDFLAGS) -o $@ $(LWS_FACTS) \
+	  -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LDLIBS)
+.PHONY: lws-facts man
+lws-facts: deps
+	@$(MAKE) --no-print-directory -j$(JOBS) $(O)/lws_facts
+	@$(O)/lws_facts
+# Writes examples/man/holdfast.1 anew from `holdfast help`; a spec compares them.
+man: deps
+	@$(MAKE) --no-print-directory -j$(JOBS) FLAVOUR=test build/test/holdfast build/test/runner build/test/unit/process.so
+	@HOLDFAST_WRITE=1 HOLDFAST_BUILD=build/test build/test/runner tests/daemon/man_spec.lua
+
 # --- the rest ------------------------------------------------------------------------------------------
 .PHONY: run install clean
 # Thirty seconds of the main job: a fake platform with faults, the daemon, and what a bot would see.
@@ -167,6 +183,8 @@ install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/holdfast
 	install -m 755 $(O)/holdfast $(DESTDIR)$(PREFIX)/bin/holdfast
 	cp -R lua policies examples $(DESTDIR)$(PREFIX)/share/holdfast/
+	install -D -m 644 examples/man/holdfast.1 $(DESTDIR)$(PREFIX)/share/man/man1/holdfast.1
+	install -D -m 644 examples/completion/holdfast.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/holdfast
 
 clean:
 	rm -rf build
