@@ -11,6 +11,9 @@
 #include "base/text.h"
 #include "runtime_internal.h"
 
+/* A line before it is cut for the journal; the log gets it whole, with the note at its end. */
+#define WHOLE_MAX 800
+
 static struct journal_entry *entry_new(struct runtime *rt, struct rt_conn *c, uint32_t generation,
                                        int kind);
 
@@ -93,7 +96,7 @@ void rt_journal_state(struct runtime *rt, struct rt_conn *c, const struct effect
 {
     struct journal_entry *e = entry_new(rt, c, fx->generation, JOURNAL_STATE);
     struct clock now = rt_clock(rt);
-    char cause[300] = "", next[96] = "", delay[DURATION_TEXT_MAX];
+    char whole[WHOLE_MAX], cause[300] = "", next[96] = "", delay[DURATION_TEXT_MAX];
     e->from = fx->state.from;
     e->to = fx->state.to;
     if (fx->state.cause.kind != CAUSE_NONE && fx->state.to != CONN_UP) {
@@ -107,11 +110,12 @@ void rt_journal_state(struct runtime *rt, struct rt_conn *c, const struct effect
                  engine_get(rt->engine, c->self, &view) && view.next ? view.next : "next",
                  duration_format(wait_ms, delay));
     }
-    snprintf(e->text, sizeof e->text, "%s -> %s%s%s", conn_state_name(fx->state.from),
+    snprintf(whole, sizeof whole, "%s -> %s%s%s", conn_state_name(fx->state.from),
              conn_state_name(fx->state.to), cause, next);
+    text_copy(e->text, sizeof e->text, whole, strlen(whole));
     /* The decision before it said why and for how long; the log keeps to what an operator acts on. */
     bool told = fx->state.to == CONN_UP || fx->state.to == CONN_STOPPED || fx->state.to == CONN_QUEUED;
-    rt_log(rt, told ? LOG_INFO : LOG_DEBUG, c, "link=%u %s", fx->generation, e->text);
+    rt_log(rt, told ? LOG_INFO : LOG_DEBUG, c, "link=%u %s", fx->generation, whole);
 }
 
 void rt_journal_decision(struct runtime *rt, struct rt_conn *c, const struct effect *fx)
@@ -121,22 +125,23 @@ void rt_journal_decision(struct runtime *rt, struct rt_conn *c, const struct eff
                                       [DECIDED_BY_OPERATOR] = "operator" };
     const struct decision *d = &fx->journal;
     struct journal_entry *e = entry_new(rt, c, fx->generation, JOURNAL_DECISION);
-    char delay[DURATION_TEXT_MAX], where[160] = "", cause[280];
+    char whole[WHOLE_MAX], delay[DURATION_TEXT_MAX], where[160] = "", cause[280];
     e->decision = *d;
     if (d->line) snprintf(where, sizeof where, " (%s:%u)", e->file, d->line);
     if (d->pace == PACE_STOP) {
-        snprintf(e->text, sizeof e->text, "%s: stop by %s%s%s%s",
+        snprintf(whole, sizeof whole, "%s: stop by %s%s%s%s",
                  cause_text(&d->cause, cause, sizeof cause), by[d->by], where,
                  d->note[0] ? ": " : "", d->note);
     } else {
-        snprintf(e->text, sizeof e->text, "%s: %s, %s pace, wait %s%s by %s%s%s%s",
+        snprintf(whole, sizeof whole, "%s: %s, %s pace, wait %s%s by %s%s%s%s",
                  cause_text(&d->cause, cause, sizeof cause), drop_name(d->drop), pace_name(d->pace),
                  duration_format(d->delay_ms, delay), d->clamped ? " (clamped)" : "", by[d->by],
                  where, d->note[0] ? ": " : "", d->note);
     }
+    text_copy(e->text, sizeof e->text, whole, strlen(whole));
     /* What a person asked for alarms nobody. */
     bool alarm = d->pace == PACE_STOP && d->by != DECIDED_BY_OPERATOR;
-    rt_log(rt, alarm ? LOG_ALARM : LOG_INFO, c, "link=%u %s", fx->generation, e->text);
+    rt_log(rt, alarm ? LOG_ALARM : LOG_INFO, c, "link=%u %s", fx->generation, whole);
 }
 
 void rt_journal_free(struct rt_conn *c)
