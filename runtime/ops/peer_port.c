@@ -78,6 +78,10 @@ struct peer_server *peer_server_create(uv_loop_t *loop, const struct peer_port_o
         info.server_ssl_cert_mem_len = (unsigned)s->certs.cert_pem.len;
         info.server_ssl_private_key_mem = s->certs.key_pem.data;
         info.server_ssl_private_key_mem_len = (unsigned)s->certs.key_pem.len;
+        /* Never used. Without one the library makes its own, loads all CAs of the system into it, and
+         * loses it when a process has two contexts. */
+        s->unused = SSL_CTX_new(TLS_client_method());
+        info.provided_client_ssl_ctx = s->unused;
     }
     s->vhost = lws_create_vhost(s->context, &info);
     int port = s->vhost ? lws_get_vhost_listen_port(s->vhost) : -1;
@@ -161,6 +165,7 @@ void peer_server_free(struct peer_server *s)
     slots_deinit(&s->conns);
     peer_destroy(s->peer);
     certs_deinit(&s->certs);
+    SSL_CTX_free(s->unused);
     free(s);
 }
 

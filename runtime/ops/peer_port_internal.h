@@ -49,6 +49,7 @@ struct peer_server {
     struct lws_vhost *vhost;
     struct peer *peer;         /* owned */
     struct certs certs;
+    SSL_CTX *unused;           /* owned; stands where libwebsockets would make a client's */
     char url[64];
     struct slots conns;
     struct peer_timer_slot *timers;
