@@ -359,7 +359,7 @@ function S:ending(name, within)
   return n.decision, n.at - from, n
 end
 
-local report = os.getenv "HOLDFAST_WIRE_REPORT"
+local report = os.getenv "HOLDFAST_WIRE_REPORT" ~= "" and os.getenv "HOLDFAST_WIRE_REPORT"
 -- One row of the table of faults, when somebody wants to read it.
 function M.report(fault, decision, took)
   if not report then return end
