@@ -64,7 +64,7 @@ static bool ask(const char *path, const char *target, cJSON **json_out, struct c
 
 static void print(struct buffer *out)
 {
-    fwrite(out->data, 1, out->len, stdout);
+    if (out->len) fwrite(out->data, 1, out->len, stdout);
     fflush(stdout);
     buffer_deinit(out);
 }
