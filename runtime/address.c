@@ -9,6 +9,8 @@
 #include "base/url.h"
 #include "runtime_internal.h"
 
+#define SHOWN_BYTES_MAX 16384
+
 static char *copy_bytes(const char *bytes, size_t len)
 {
     char *copy = malloc(len + 1);
@@ -45,26 +47,27 @@ void rt_address_free(struct rt_address *a)
     }
     free(a->authority);
     wipe(a->target);
-    free(a->protocol);
+    wipe(a->protocol);
     free(a);
 }
 
-/* Path as it is, names of query parameters with `…` for their values. */
+/* Path as it is, names of query parameters with `*` for their values. What has no name is a value. */
 static void show(const struct url *u, char *out, size_t out_bytes)
 {
     struct buffer b;
-    buffer_init(&b, 4096);
+    buffer_init(&b, SHOWN_BYTES_MAX);
     bool ok = buffer_printf(&b, u->v6 ? "%s://[%s]:%u" : "%s://%s:%u", u->scheme, u->host, u->port);
     const char *p = u->target, *end = u->target + u->target_len;
-    bool value = false, query = false;
-    for (; ok && p < end; p++) {
-        if (*p == '?') query = true;
-        if (query && *p == '&') value = false;
-        if (!value) ok = buffer_append_char(&b, *p);
-        if (query && *p == '=' && !value) {
-            value = true;
-            ok = ok && buffer_append_text(&b, "*");
-        }
+    const char *query = u->target_len ? memchr(p, '?', u->target_len) : NULL;
+    if (ok && u->target_len) ok = buffer_append(&b, p, (size_t)((query ? query : end) - p));
+    for (p = query; ok && p && p < end;) {
+        const char *item = p + 1; /* after ? or & */
+        const char *next = memchr(item, '&', (size_t)(end - item));
+        const char *item_end = next ? next : end;
+        const char *equals = memchr(item, '=', (size_t)(item_end - item));
+        ok = buffer_append(&b, p, (size_t)((equals ? equals + 1 : item) - p));
+        if (item < item_end) ok = ok && buffer_append_char(&b, '*');
+        p = next;
     }
     text_copy(out, out_bytes, (const char *)b.data, b.len);
     buffer_deinit(&b);
@@ -127,7 +130,7 @@ struct rt_address *rt_address_create(const struct rt_conn *c, const struct polic
     a->target = malloc(u.target_len + 2);
     ASSERT(a->target != NULL);
     if (slash) a->target[0] = '/';
-    memcpy(a->target + slash, u.target, u.target_len);
+    if (u.target_len) memcpy(a->target + slash, u.target, u.target_len);
     a->target[slash + u.target_len] = 0;
     show(&u, a->shown, sizeof a->shown);
 
@@ -137,8 +140,8 @@ struct rt_address *rt_address_create(const struct rt_conn *c, const struct polic
                  inflate);
         goto fail_address;
     }
-    const char *protocol = value_get_text(prepared, "protocol");
-    if (protocol) a->protocol = copy_bytes(protocol, strlen(protocol));
+    const char *protocol = text_of(value_get(prepared, "protocol"), &len);
+    if (protocol) a->protocol = copy_bytes(protocol, len);
     const struct value *headers = value_get(prepared, "headers");
     if (headers && headers->kind != VALUE_TABLE) {
         snprintf(why, why_bytes, "prepare: headers is a table of names and texts");

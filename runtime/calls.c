@@ -9,13 +9,15 @@
 
 #define HTTP_BODY_BYTES_MAX ((uint64_t)4 << 20)
 
-static uint32_t headers_split(struct buffer *lines, struct http_header *out, uint32_t most)
+/* False: more of them than a call may have. */
+static bool headers_split(struct buffer *lines, struct http_header *out, uint32_t *count_out)
 {
     uint32_t count = 0;
     char *p = (char *)lines->data;
-    while (p && *p && count < most) {
+    while (p && *p) {
         char *end = strstr(p, "\r\n"), *colon = strchr(p, ':');
-        if (!end || !colon || colon > end) break;
+        ASSERT(end && colon && colon < end); /* bind/ wrote the lines, value by value */
+        if (count == RT_HEADERS_MAX) return false;
         *colon = 0;
         *end = 0;
         colon++;
@@ -23,7 +25,8 @@ static uint32_t headers_split(struct buffer *lines, struct http_header *out, uin
         out[count++] = (struct http_header){ p, colon };
         p = end + 2;
     }
-    return count;
+    *count_out = count;
+    return true;
 }
 
 bool rt_http_begin(struct runtime *rt, struct rt_task *t, struct call_http *http,
@@ -50,10 +53,15 @@ bool rt_http_begin(struct runtime *rt, struct rt_task *t, struct call_http *http
         ok = false;
         why = "plain http:// only towards loopback, or with plain = true";
     }
+    struct http_header headers[RT_HEADERS_MAX];
+    uint32_t header_count = 0;
+    if (ok && !headers_split(&http->headers, headers, &header_count)) {
+        ok = false;
+        why = "more headers than a call may have";
+    }
     struct handle h = HANDLE_NONE;
     struct rt_call *call = ok ? slots_alloc(&rt->calls, &h) : NULL;
     if (call) {
-        struct http_header headers[RT_HEADERS_MAX];
         uint64_t limit = build->plan.limits_ms.call;
         call->self = h;
         call->task = t->self;
@@ -61,7 +69,7 @@ bool rt_http_begin(struct runtime *rt, struct rt_task *t, struct call_http *http
             .method = http->method,
             .url = (char *)http->url.data,
             .headers = headers,
-            .header_count = headers_split(&http->headers, headers, RT_HEADERS_MAX),
+            .header_count = header_count,
             .body = http->body.data,
             .body_len = http->body.len,
             .timeout_ms = http->timeout_ms && http->timeout_ms < limit ? http->timeout_ms : limit,
@@ -75,7 +83,7 @@ bool rt_http_begin(struct runtime *rt, struct rt_task *t, struct call_http *http
         }
         slots_free(&rt->calls, h);
     }
-    *cause = cause_make(STAGE_NONE, ok ? CAUSE_CALL : CAUSE_ADDRESS, BY_US,
+    *cause = cause_make(STAGE_NONE, ok ? CAUSE_CALL : CAUSE_ADDRESS, ok ? BY_US : BY_POLICY,
                         ok ? "the call could not be started" : why);
     with->answered = false;
     with->retry_after_ms = RETRY_AFTER_NONE;

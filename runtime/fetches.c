@@ -10,6 +10,10 @@
 #include "base/text.h"
 #include "runtime_internal.h"
 
+#define IDLE_MS       ((uint64_t)3600 * 1000)
+#define IDLE_STALE_MS ((uint64_t)7 * 24 * 3600 * 1000) /* an old one may still serve */
+#define SWEEP_AT_LEAST 64
+
 /* A single-use value (keep 0) still serves those who waited for the same call. */
 static void fetch_fail(struct runtime *rt, struct rt_fetch *f, const struct cause *cause);
 static void waiters_serve(struct runtime *rt, struct rt_fetch *f);
@@ -28,33 +32,62 @@ static const struct fetch_rule *rule_of(const struct policy_build *build, const 
  * with one token may still name different hosts). */
 static uint64_t key_of(const struct policy_build *build, const struct fetch_rule *rule)
 {
-    struct buffer text;
-    buffer_init(&text, 0);
-    ASSERT(value_to_json(&build->options, &text));
-    uint64_t options = rule->by_account ? 0 : hash_bytes(text.data, text.len);
-    buffer_deinit(&text);
+    uint64_t options = 0;
+    if (!rule->by_account) {
+        struct buffer text; /* secrets stand in it by name */
+        buffer_init(&text, 0);
+        ASSERT(value_to_json(&build->options, &text));
+        options = hash_bytes(text.data, text.len);
+        buffer_deinit(&text);
+    }
     uint64_t key = rng_draw(build->account, options, rule->by_account ? 0 : build->identity, 1);
     for (uint32_t i = 0; i < build->host_count; i++) key = rng_mix(key ^ hash_text(build->hosts[i]));
     return key;
 }
 
+/* What nobody asked for in a long time is of a connection that is gone, or may as well be fetched anew. */
+static void sweep(struct runtime *rt, uint64_t now_ms)
+{
+    uint32_t kept = 0;
+    for (struct rt_fetch **at = &rt->fetches, *f; (f = *at);) {
+        bool in_use = f->running || f->calling || f->waiter_count || f->expires_ms > now_ms;
+        uint64_t idle_ms = f->rule.stale ? IDLE_STALE_MS : IDLE_MS;
+        if (in_use || now_ms < f->asked_ms + idle_ms) {
+            at = &f->next;
+            kept++;
+            continue;
+        }
+        MARK("a fetched value that nobody asks for is let go");
+        *at = f->next;
+        value_clear(&f->value);
+        free(f);
+    }
+    rt->fetch_count = kept;
+    rt->fetch_sweep_at = kept * 2 + SWEEP_AT_LEAST;
+}
+
 static struct rt_fetch *fetch_of(struct runtime *rt, const struct policy_build *build,
                                  const struct fetch_rule *rule)
 {
+    uint64_t now_ms = rt_clock(rt).mono_ms;
     uint64_t key = key_of(build, rule);
     const char *policy = policy_name(build->version);
     for (struct rt_fetch *f = rt->fetches; f; f = f->next) {
         if (f->key == key && strcmp(f->rule.name, rule->name) == 0 && strcmp(f->policy, policy) == 0) {
             f->rule = *rule;
+            f->asked_ms = now_ms;
             return f;
         }
     }
+    if (rt->fetch_count >= rt->fetch_sweep_at) sweep(rt, now_ms);
+    rt->fetch_count++;
     struct rt_fetch *f = calloc(1, sizeof *f);
     ASSERT(f != NULL);
     text_copy(f->policy, sizeof f->policy, policy, strlen(policy));
     f->key = key;
     f->rule = *rule;
     f->value = value_nil();
+    f->asked_ms = now_ms;
     f->next = rt->fetches;
     rt->fetches = f;
     return f;

@@ -14,8 +14,30 @@
 /* A line before it is cut for the journal; the log gets it whole, with the note at its end. */
 #define WHOLE_MAX 800
 
-static struct journal_entry *entry_new(struct runtime *rt, struct rt_conn *c, uint32_t generation,
-                                       int kind);
+#define TEXT_MAX sizeof((struct journal_entry *)NULL)->text
+
+/* What a decision holds besides texts. */
+struct packed_decision {
+    uint64_t wish_low_ms, wish_high_ms, backoff_ms, delay_ms, retry_after_ms, age_ms;
+    int64_t code;
+    int32_t close_code, http_status;
+    uint32_t attempt, line, cause_line;
+    uint8_t drop, pace, by, stage, kind, cause_by;
+    bool planned, clamped, session;
+};
+
+/* Entries are kept packed, each as long as its own words: a busy connection has many of them. */
+struct rt_entry {
+    uint64_t wall_ms;
+    uint32_t generation;
+    uint8_t kind, from, to;
+    bool has_decision;
+    uint32_t len; /* of what follows */
+    char bytes[]; /* NUL-ended: file, text; decision: struct packed_decision, cause name, reason, note */
+};
+
+static void entry_add(struct runtime *rt, struct rt_conn *c, uint32_t generation, int kind,
+                      const struct effect *fx, const char *text);
 
 const char *cause_text(const struct cause *cause, char *out, size_t out_bytes)
 {
@@ -57,48 +79,130 @@ void rt_log(struct runtime *rt, enum log_level level, const struct rt_conn *c, c
     buffer_deinit(&text);
 }
 
-static struct journal_entry *entry_new(struct runtime *rt, struct rt_conn *c, uint32_t generation,
-                                       int kind)
+static bool put_text(struct buffer *b, const char *text)
+{
+    return buffer_append(b, text, strlen(text) + 1);
+}
+
+static bool put_decision(struct buffer *b, const struct decision *d)
+{
+    struct packed_decision p;
+    memset(&p, 0, sizeof p);
+    p.wish_low_ms = d->wish_low_ms;
+    p.wish_high_ms = d->wish_high_ms;
+    p.backoff_ms = d->backoff_ms;
+    p.delay_ms = d->delay_ms;
+    p.retry_after_ms = d->cause.retry_after_ms;
+    p.age_ms = d->cause.age_ms;
+    p.code = d->cause.code;
+    p.close_code = d->cause.close_code;
+    p.http_status = d->cause.http_status;
+    p.attempt = d->attempt;
+    p.line = d->line;
+    p.cause_line = d->cause.line;
+    p.drop = (uint8_t)d->drop;
+    p.pace = (uint8_t)d->pace;
+    p.by = (uint8_t)d->by;
+    p.stage = (uint8_t)d->cause.stage;
+    p.kind = (uint8_t)d->cause.kind;
+    p.cause_by = (uint8_t)d->cause.by;
+    p.planned = d->planned;
+    p.clamped = d->clamped;
+    p.session = d->cause.session;
+    return buffer_append(b, &p, sizeof p) && put_text(b, d->cause.name) &&
+           put_text(b, d->cause.reason) && put_text(b, d->note);
+}
+
+/* `at` moves behind the text. */
+static void get_text(const char **at, char *out, size_t out_bytes)
+{
+    size_t len = strlen(*at);
+    text_copy(out, out_bytes, *at, len);
+    *at += len + 1;
+}
+
+static void get_decision(const char *at, struct decision *d)
+{
+    struct packed_decision p;
+    memcpy(&p, at, sizeof p);
+    at += sizeof p;
+    d->wish_low_ms = p.wish_low_ms;
+    d->wish_high_ms = p.wish_high_ms;
+    d->backoff_ms = p.backoff_ms;
+    d->delay_ms = p.delay_ms;
+    d->cause.retry_after_ms = p.retry_after_ms;
+    d->cause.age_ms = p.age_ms;
+    d->cause.code = p.code;
+    d->cause.close_code = p.close_code;
+    d->cause.http_status = p.http_status;
+    d->attempt = p.attempt;
+    d->line = p.line;
+    d->cause.line = p.cause_line;
+    d->drop = p.drop;
+    d->pace = p.pace;
+    d->by = p.by;
+    d->cause.stage = p.stage;
+    d->cause.kind = p.kind;
+    d->cause.by = p.cause_by;
+    d->planned = p.planned;
+    d->clamped = p.clamped;
+    d->cause.session = p.session;
+    get_text(&at, d->cause.name, sizeof d->cause.name);
+    get_text(&at, d->cause.reason, sizeof d->cause.reason);
+    get_text(&at, d->note, sizeof d->note);
+}
+
+static void entry_add(struct runtime *rt, struct rt_conn *c, uint32_t generation, int kind,
+                      const struct effect *fx, const char *text)
 {
     uint32_t most = rt->options.journal_entries;
+    char shown[TEXT_MAX];
+    struct buffer b;
+    buffer_init(&b, 0);
+    /* A peer's words, or a hook's, must not move a cursor. */
+    bool ok = text_printable(&b, text, strlen(text));
+    text_copy(shown, sizeof shown, ok && b.len ? (const char *)b.data : "", b.len);
+    buffer_clear(&b);
+    ok = put_text(&b, c->build->build->plan.file) && put_text(&b, shown);
+    if (kind == JOURNAL_DECISION) ok = ok && put_decision(&b, &fx->journal);
+    struct rt_entry *e = malloc(sizeof *e + b.len);
+    ASSERT(ok && e != NULL);
+    *e = (struct rt_entry){ .wall_ms = rt_clock(rt).wall_ms,
+                            .generation = generation,
+                            .kind = (uint8_t)kind,
+                            .has_decision = kind == JOURNAL_DECISION,
+                            .len = (uint32_t)b.len };
+    if (kind == JOURNAL_STATE) {
+        e->from = (uint8_t)fx->state.from;
+        e->to = (uint8_t)fx->state.to;
+    }
+    memcpy(e->bytes, b.data, b.len);
+    buffer_deinit(&b);
     if (!c->journal) {
         c->journal = calloc(most, sizeof *c->journal);
         ASSERT(c->journal != NULL);
     }
-    struct journal_entry **slot = &c->journal[c->journal_next];
-    if (!*slot) {
-        *slot = malloc(sizeof **slot);
-        ASSERT(*slot != NULL);
-    }
+    free(c->journal[c->journal_next]);
+    c->journal[c->journal_next] = e;
     c->journal_next = (c->journal_next + 1) % most;
     if (c->journal_count < most) c->journal_count++;
-    struct journal_entry *e = *slot;
-    memset(e, 0, sizeof *e);
-    e->wall_ms = rt_clock(rt).wall_ms;
-    e->generation = generation;
-    e->kind = kind;
-    text_copy(e->file, sizeof e->file, c->build->build->plan.file,
-              strlen(c->build->build->plan.file));
-    return e;
 }
 
 void rt_journal_note(struct runtime *rt, struct rt_conn *c, uint32_t generation, int kind,
                      const char *format, ...)
 {
-    struct journal_entry *e = entry_new(rt, c, generation, kind);
+    char text[TEXT_MAX * 2];
     va_list args;
     va_start(args, format);
-    vsnprintf(e->text, sizeof e->text, format, args);
+    vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    entry_add(rt, c, generation, kind, NULL, text);
 }
 
 void rt_journal_state(struct runtime *rt, struct rt_conn *c, const struct effect *fx)
 {
-    struct journal_entry *e = entry_new(rt, c, fx->generation, JOURNAL_STATE);
     struct clock now = rt_clock(rt);
     char whole[WHOLE_MAX], cause[300] = "", next[96] = "", delay[DURATION_TEXT_MAX];
-    e->from = fx->state.from;
-    e->to = fx->state.to;
     if (fx->state.cause.kind != CAUSE_NONE && fx->state.to != CONN_UP) {
         char text[280];
         snprintf(cause, sizeof cause, " on %s", cause_text(&fx->state.cause, text, sizeof text));
@@ -112,7 +216,7 @@ void rt_journal_state(struct runtime *rt, struct rt_conn *c, const struct effect
     }
     snprintf(whole, sizeof whole, "%s -> %s%s%s", conn_state_name(fx->state.from),
              conn_state_name(fx->state.to), cause, next);
-    text_copy(e->text, sizeof e->text, whole, strlen(whole));
+    entry_add(rt, c, fx->generation, JOURNAL_STATE, fx, whole);
     /* The decision before it said why and for how long; the log keeps to what an operator acts on. */
     bool told = fx->state.to == CONN_UP || fx->state.to == CONN_STOPPED || fx->state.to == CONN_QUEUED;
     rt_log(rt, told ? LOG_INFO : LOG_DEBUG, c, "link=%u %s", fx->generation, whole);
@@ -124,10 +228,8 @@ void rt_journal_decision(struct runtime *rt, struct rt_conn *c, const struct eff
                                       [DECIDED_BY_CLIMB] = "climb", [DECIDED_BY_ENGINE] = "engine",
                                       [DECIDED_BY_OPERATOR] = "operator" };
     const struct decision *d = &fx->journal;
-    struct journal_entry *e = entry_new(rt, c, fx->generation, JOURNAL_DECISION);
     char whole[WHOLE_MAX], delay[DURATION_TEXT_MAX], where[160] = "", cause[280];
-    e->decision = *d;
-    if (d->line) snprintf(where, sizeof where, " (%s:%u)", e->file, d->line);
+    if (d->line) snprintf(where, sizeof where, " (%s:%u)", c->build->build->plan.file, d->line);
     if (d->pace == PACE_STOP) {
         snprintf(whole, sizeof whole, "%s: stop by %s%s%s%s",
                  cause_text(&d->cause, cause, sizeof cause), by[d->by], where,
@@ -138,7 +240,7 @@ void rt_journal_decision(struct runtime *rt, struct rt_conn *c, const struct eff
                  duration_format(d->delay_ms, delay), d->clamped ? " (clamped)" : "", by[d->by],
                  where, d->note[0] ? ": " : "", d->note);
     }
-    text_copy(e->text, sizeof e->text, whole, strlen(whole));
+    entry_add(rt, c, fx->generation, JOURNAL_DECISION, fx, whole);
     /* What a person asked for alarms nobody. */
     bool alarm = d->pace == PACE_STOP && d->by != DECIDED_BY_OPERATOR;
     rt_log(rt, alarm ? LOG_ALARM : LOG_INFO, c, "link=%u %s", fx->generation, whole);
@@ -156,6 +258,17 @@ bool runtime_journal(const struct runtime *rt, struct handle conn, uint32_t inde
     const struct rt_conn *c = rt_conn_get(rt, conn);
     if (!c || index >= c->journal_count) return false;
     uint32_t most = rt->options.journal_entries;
-    *out = *c->journal[(c->journal_next + most - 1 - index) % most];
+    const struct rt_entry *e = c->journal[(c->journal_next + most - 1 - index) % most];
+    const char *at = e->bytes;
+    memset(out, 0, sizeof *out);
+    out->wall_ms = e->wall_ms;
+    out->generation = e->generation;
+    out->kind = e->kind;
+    out->from = e->from;
+    out->to = e->to;
+    get_text(&at, out->file, sizeof out->file);
+    get_text(&at, out->text, sizeof out->text);
+    if (e->has_decision) get_decision(at, &out->decision);
+    ASSERT(at <= e->bytes + e->len);
     return true;
 }

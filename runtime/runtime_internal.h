@@ -32,11 +32,11 @@ struct rt_address {
     uint16_t port;
     char *authority; /* owned: for Host: */
     char *target;    /* owned: path and query */
-    char *protocol;  /* owned or NULL */
+    char *protocol;  /* owned or NULL; some platforms carry a token in it */
     struct upgrade_header headers[RT_HEADERS_MAX]; /* owned texts */
     uint32_t header_count;
     enum inflate_mode inflate;
-    char shown[256]; /* scheme, host, path, names of query parameters: no values */
+    char shown[256]; /* scheme, host, port, path, names of query parameters: no values */
 };
 
 enum rt_link_phase {
@@ -88,6 +88,8 @@ struct rt_ack {
     uint8_t bytes[]; /* owned with the struct */
 };
 
+struct rt_entry; /* journal.c: one entry of the journal, packed */
+
 struct rt_conn {
     struct handle self;              /* the engine's handle */
     char name[64];
@@ -118,7 +120,7 @@ struct rt_conn {
     uint64_t frames_delivered, frames_malformed, frames_duplicate, frames_other;
     uint64_t hook_failures;
     char warning[PLAN_NOTE_MAX];
-    struct journal_entry **journal;  /* owned ring of owned entries; grows to journal_entries */
+    struct rt_entry **journal;       /* owned ring of owned entries; grows to journal_entries */
     uint32_t journal_count, journal_next;
     uint64_t random_count;
     struct {
@@ -144,7 +146,7 @@ struct rt_fetch {
     uint64_t key;                    /* account, or identity when not shared */
     struct fetch_rule rule;
     struct value value;              /* nil: none yet */
-    uint64_t expires_ms, called_ms;  /* mono */
+    uint64_t expires_ms, called_ms, asked_ms; /* mono */
     bool old;                        /* dropped: must be renewed before it is used, or stale */
     struct rt_task *running;         /* the FETCH task, or NULL */
     bool calling;                    /* inside policy_call: running is not known yet */
@@ -203,6 +205,7 @@ struct runtime {
     uint32_t conn_count;
     struct slots links, tasks, calls, sends, stores;
     struct rt_fetch *fetches;        /* owned list */
+    uint32_t fetch_count, fetch_sweep_at;
     struct rt_queued *queue;         /* owned ring */
     uint32_t queue_head, queue_count, queue_capacity;
     struct effect_list effects;
