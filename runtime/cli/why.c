@@ -80,8 +80,8 @@ static void print_summary(struct buffer *out, const struct term *t, const cJSON 
     enum term_colour colour = words_state_colour(words_text(view, "state"), fatal);
     bool up = strcmp(words_text(view, "state"), "up") == 0;
     buffer_printf(out, "%s%s", term_on(t, TERM_BOLD), term_on(t, colour));
-    text_printable(out, s->headline, strlen(s->headline));
-    buffer_printf(out, "%s%s\n", term_off(t, colour), term_off(t, TERM_BOLD));
+    wrap(out, t, 0, 2, s->headline);
+    buffer_printf(out, "%s%s", term_off(t, colour), term_off(t, TERM_BOLD));
     line(out, t, "since", s->since);
     line(out, t, up ? "before" : "because", s->because);
     line(out, t, "decided", s->decided);
