@@ -148,6 +148,9 @@ struct handle runtime_add(struct runtime *rt, const struct connection_spec *spec
     c->session_told_present = session;
     c->dedupe = dedupe_of(rt, c);
     c->stream = stream;
+    if (spec->restarted && rt->options.deliver) {
+        deliver_gap(rt->options.deliver, stream, "restarted", false, rt_clock(rt).wall_ms);
+    }
     if (!spec->stopped) runtime_start(rt, self);
     return self;
 }

@@ -53,6 +53,7 @@ struct connection_spec {
     uint64_t session_saved_wall_ms;
     uint64_t session_of;           /* fingerprint it was saved under */
     const struct value *keep;
+    bool restarted;                /* an earlier process had it: what its backlog held may be missing */
 };
 /* HANDLE_NONE with a sentence: name taken, identity taken (I1), full. */
 struct handle runtime_add(struct runtime *rt, const struct connection_spec *spec, char *why,

@@ -103,10 +103,13 @@ local function dispatch(p, session, kind, data)
 end
 
 local function made_up(p, session)
+  -- Numbered per shard, over all its sessions: what a consumer misses shows as a hole.
+  local account = session.account
+  local number = (account.made[session.key] or 0) + 1
+  account.made[session.key] = number
   session.made = session.made + 1
   return dispatch(p, session, "MESSAGE_CREATE", {
-    id = "9" .. string.format("%016d", session.made), channel_id = "1", content = "message " .. session.made,
-    number = session.made,
+    id = "9" .. string.format("%016d", number), channel_id = "1", content = "message " .. number, number = number,
   })
 end
 
@@ -145,7 +148,7 @@ local function account_of(token)
   token = tostring(token):gsub("^Bot ", "")
   local account = state.accounts[token]
   if not account then
-    account = { token = token, identifies = {}, lanes = {} }
+    account = { token = token, identifies = {}, lanes = {}, made = {} }
     state.accounts[token] = account
   end
   return account
@@ -337,9 +340,12 @@ function control.stats(p)
   return s
 end
 
--- What every session sent so far: { key = { last = seq, made = n } }.
+-- What every session sent so far: { id = { key, last = seq, made = n } }; and the highest number of each shard.
 function control.sent()
-  local out = {}
+  local out = { numbers = {} }
+  for _, account in pairs(state.accounts) do
+    for key, number in pairs(account.made) do out.numbers[key] = number end
+  end
   for id, session in pairs(state.sessions) do
     out[id] = { key = session.key, last = session.seq, made = session.made }
   end

@@ -136,7 +136,9 @@ bool sim__conn_add(struct sim *s, struct sim_conn *c, char *why, size_t why_byte
         if (theirs) policy_build_destroy(theirs);
         return false;
     }
-    struct connection_spec spec = { .name = c->name, .build = theirs, .stopped = true };
+    struct connection_spec spec = {
+        .name = c->name, .build = theirs, .stopped = true, .restarted = c->lived
+    };
     const struct value *plain = value_get(&c->own, "plain");
     spec.plain = plain && plain->kind == VALUE_BOOL && plain->boolean;
     struct value session = value_nil(), keep = value_nil();
@@ -159,6 +161,7 @@ bool sim__conn_add(struct sim *s, struct sim_conn *c, char *why, size_t why_byte
         return false;
     }
     c->handle = h;
+    c->lived = true;
     for (uint32_t i = 0; i < s->conn_count; i++) {
         if (s->conns[i] == c) idmap_put(&s->by_handle, handle_pack(h), i + 1);
     }

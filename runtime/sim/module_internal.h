@@ -50,6 +50,7 @@ struct sim_close {
 
 /* A connection that the test configured. Lives over crashes. */
 struct sim_conn {
+    bool lived;            /* an earlier process had it */
     char name[64];
     struct handle handle;   /* HANDLE_NONE while there is none */
     uint32_t policy;        /* index */
