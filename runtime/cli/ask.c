@@ -11,8 +11,8 @@
 static bool name_is_good(const char *name);
 static void complain_unknown(const char *path, const char *name);
 
-bool ask(const char *path, const char *method, const char *target, const char *type, const void *body,
-         size_t len, struct ask_answer *out)
+bool ask(const char *path, const char *method, const char *target, const char *type,
+         const void *body, size_t len, struct ask_answer *out)
 {
     struct client_answer a;
     char why[512];
@@ -45,14 +45,16 @@ bool ask_connection(const char *path, const char *name, const char *sub, struct 
     snprintf(target, sizeof target, "/v1/connections/%s%s", name, sub);
     if (!ask(path, "GET", target, NULL, NULL, 0, out)) return false;
     if (out->status == 200 && cJSON_IsObject(out->json)) return true;
-    if (out->status == 404) complain_unknown(path, name);
-    else ask_complain(path, out);
+    if (out->status == 404)
+        complain_unknown(path, name);
+    else
+        ask_complain(path, out);
     ask_deinit(out);
     return false;
 }
 
-bool ask_order(const char *path, const char *name, const char *verb, const char *type, const void *body,
-               size_t len, struct ask_answer *out)
+bool ask_order(const char *path, const char *name, const char *verb, const char *type,
+               const void *body, size_t len, struct ask_answer *out)
 {
     char target[CLIENT_PATH_MAX];
     memset(out, 0, sizeof *out);
@@ -88,7 +90,8 @@ void ask_print(const struct buffer *out)
 static bool name_is_good(const char *name)
 {
     size_t len = strlen(name);
-    return len && len < 64 && strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == len;
+    return len && len < 64 &&
+           strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == len;
 }
 
 static void complain_unknown(const char *path, const char *name)
@@ -99,13 +102,15 @@ static void complain_unknown(const char *path, const char *name)
     size_t count = 0;
     if (!ask(path, "GET", "/v1/connections", NULL, NULL, 0, &a)) return;
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(a.json, "connections");
-    const char **names = calloc((size_t)(cJSON_IsArray(list) ? cJSON_GetArraySize(list) : 0) + 1, sizeof *names);
+    const char **names =
+        calloc((size_t)(cJSON_IsArray(list) ? cJSON_GetArraySize(list) : 0) + 1, sizeof *names);
     cJSON_ArrayForEach(c, list)
     {
         if (names) names[count++] = words_text(c, "name");
     }
-    cli_complain("no connection is called `%s`%s", name,
-                 cli_did_you_mean(names ? text_nearest(name, names, count) : NULL, hint, sizeof hint));
+    cli_complain(
+        "no connection is called `%s`%s", name,
+        cli_did_you_mean(names ? text_nearest(name, names, count) : NULL, hint, sizeof hint));
     free(names);
     ask_deinit(&a);
 }

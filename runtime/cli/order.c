@@ -1,5 +1,6 @@
-/* stop, start, restart: tell the running holdfast what a connection shall be, and wait until it is. Waits on
- * the stream of states, so that nothing is asked twice a second; it subscribes before it orders. */
+/* stop, start, restart: tell the running holdfast what a connection shall be, and wait until it is.
+ * Waits on the stream of states, so that nothing is asked twice a second; it subscribes before it
+ * orders. */
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -14,22 +15,23 @@
 #include "cli/ask.h"
 #include "cli/words.h"
 
-#define WAIT_DEFAULT "15s"
+#define WAIT_DEFAULT   "15s"
 #define LINE_BYTES_MAX ((size_t)128 << 20)
 
 struct order {
     const char *path, *name, *verb; /* borrowed */
     uint64_t wait_ms, began_ms;     /* monotonic */
     bool json;
-    double generation;              /* a restart wants a newer one than this */
-    int fd;                         /* states; -1: none */
-    struct buffer in;               /* owned */
+    double generation; /* a restart wants a newer one than this */
+    int fd;            /* states; -1: none */
+    struct buffer in;  /* owned */
 };
 
 static enum cli_exit run(struct cli *cli);
 
 static const struct cli_option options[] = {
-    { "--wait", NULL, "TIME", "how long to wait for the new state (" WAIT_DEFAULT "; 0: not at all)", false },
+    { "--wait", NULL, "TIME",
+      "how long to wait for the new state (" WAIT_DEFAULT "; 0: not at all)", false },
     { "--json", NULL, NULL, "the connection's JSON once it is done", false },
     CLIENT_OPTIONS,
     { 0 },
@@ -40,7 +42,8 @@ const struct cli_command cli_stop = {
     .usage = "stop NAME [--wait TIME] [--json] [--socket PATH | -c FILE]",
     .about = "Close a connection for good and keep it closed until `holdfast start`",
     .text = "  holdfast stop support-bot\n\n"
-            "The close is final: the platform ends the session, a later start makes a new one. The exit code is\n"
+            "The close is final: the platform ends the session, a later start makes a new one. The "
+            "exit code is\n"
             "0 once the connection is stopped, 1 when it is not within --wait.\n",
     .options = options,
     .words_max = 1,
@@ -53,7 +56,8 @@ const struct cli_command cli_start = {
     .about = "Start a connection that is stopped, or let one that waits dial at once",
     .text = "  holdfast start support-bot\n"
             "  holdfast start support-bot --wait 2m    for a budget that has no permit now\n\n"
-            "Forgets the failures so far; budgets are kept all the same. The exit code is 0 once the connection\n"
+            "Forgets the failures so far; budgets are kept all the same. The exit code is 0 once "
+            "the connection\n"
             "is up, 1 when it is stopped again or not up within --wait; then it goes on trying.\n",
     .options = options,
     .words_max = 1,
@@ -78,7 +82,7 @@ static uint64_t mono_ms(void)
     return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-/* --- the stream of states ---------------------------------------------------------------------------------- */
+/* --- the stream of states --------------------------------------------------------------------- */
 
 static bool states_open(struct order *o)
 {
@@ -88,13 +92,15 @@ static bool states_open(struct order *o)
         cli_complain("%s", why);
         return false;
     }
-    int n = snprintf(line, sizeof line, "{\"attach\":{\"connections\":[\"%s\"],\"from\":\"now\"}}\n", o->name);
+    int n = snprintf(line, sizeof line,
+                     "{\"attach\":{\"connections\":[\"%s\"],\"from\":\"now\"}}\n", o->name);
     if (client_write(o->fd, line, (size_t)n)) return true;
     cli_complain("the holdfast at %s hung up", o->path);
     return false;
 }
 
-/* The next line of the kind `begin`; others are dropped. False with *why when there is none in time. */
+/* The next line of the kind `begin`; others are dropped. False with *why when there is none in
+ * time. */
 static bool states_next(struct order *o, const char *begin, const char **why)
 {
     for (;;) {
@@ -120,7 +126,7 @@ static bool states_next(struct order *o, const char *begin, const char **why)
     }
 }
 
-/* --- what is true, and what was wanted ---------------------------------------------------------------------- */
+/* --- what is true, and what was wanted -------------------------------------------------------- */
 
 enum outcome { GOES_ON, DONE, FAILED };
 
@@ -129,7 +135,8 @@ static enum outcome judge(const struct order *o, const cJSON *view)
     const char *state = words_text(view, "state");
     bool stopped = strcmp(state, "stopped") == 0;
     if (strcmp(o->verb, "stop") == 0) return stopped ? DONE : GOES_ON;
-    if (stopped && cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(view, "stop_is_fatal"))) return FAILED;
+    if (stopped && cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(view, "stop_is_fatal")))
+        return FAILED;
     if (strcmp(state, "up") != 0) return GOES_ON;
     return words_number(view, "generation") > o->generation ? DONE : GOES_ON;
 }
@@ -223,14 +230,20 @@ static enum cli_exit give(struct order *o)
     }
     /* The answer tells what was true before the order took effect. */
     state = words_text(a.json, "state");
-    bool open = strcmp(state, "up") == 0 || strcmp(state, "linking") == 0 || strcmp(state, "closing") == 0;
+    bool open =
+        strcmp(state, "up") == 0 || strcmp(state, "linking") == 0 || strcmp(state, "closing") == 0;
     if (restart && open) o->generation = words_number(a.json, "generation");
     enum cli_exit result = CLI_OK;
-    bool done = !(restart && open) && strcmp(state, strcmp(o->verb, "stop") == 0 ? "stopped" : "up") == 0;
-    if (done) tell(o, &a, " already");
-    else if (!o->wait_ms && o->json) ask_print(&a.body);
-    else if (!o->wait_ms) printf("%s: %s was asked for\n", o->name, o->verb);
-    else result = follow(o);
+    bool done =
+        !(restart && open) && strcmp(state, strcmp(o->verb, "stop") == 0 ? "stopped" : "up") == 0;
+    if (done)
+        tell(o, &a, " already");
+    else if (!o->wait_ms && o->json)
+        ask_print(&a.body);
+    else if (!o->wait_ms)
+        printf("%s: %s was asked for\n", o->name, o->verb);
+    else
+        result = follow(o);
     ask_deinit(&a);
     return result;
 }
@@ -239,8 +252,11 @@ static enum cli_exit run(struct cli *cli)
 {
     char path[CLIENT_PATH_MAX], why[512];
     const char *wait = cli_get(cli, "--wait");
-    struct order o = { .path = path, .verb = cli->command->name, .json = cli_get(cli, "--json") != NULL,
-                       .generation = -1, .fd = -1 };
+    struct order o = { .path = path,
+                       .verb = cli->command->name,
+                       .json = cli_get(cli, "--json") != NULL,
+                       .generation = -1,
+                       .fd = -1 };
     if (cli->word_count == 0) return cli_misuse(cli, "%s needs a connection's name", o.verb);
     if (!wait) wait = WAIT_DEFAULT;
     if (strcmp(wait, "0") != 0 && !duration_parse(wait, strlen(wait), &o.wait_ms)) {

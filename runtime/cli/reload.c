@@ -19,9 +19,11 @@ const struct cli_command cli_reload = {
     .usage = "reload [POLICY] [--json] [--socket PATH | -c FILE]",
     .about = "Read configuration and policies again, or the configuration and one policy",
     .text = "  holdfast check && holdfast reload   everything\n"
-            "  holdfast reload discord             the configuration and this policy; others stay as they are\n\n"
+            "  holdfast reload discord             the configuration and this policy; others stay "
+            "as they are\n\n"
             "Links stay open. When anything is wrong nothing changes: the problems are printed as\n"
-            "FILE:LINE: KEY: TEXT, and the exit code is 1. SIGHUP does the same; its answer is in the log.\n",
+            "FILE:LINE: KEY: TEXT, and the exit code is 1. SIGHUP does the same; its answer is in "
+            "the log.\n",
     .options = options,
     .words_max = 1,
     .run = run,
@@ -44,14 +46,16 @@ static enum cli_exit run(struct cli *cli)
     const char *policy = cli->word_count ? cli->words[0] : NULL;
     if (policy && (!policy[0] || strlen(policy) > 63 ||
                    strspn(policy, "abcdefghijklmnopqrstuvwxyz0123456789._-") != strlen(policy))) {
-        return cli_misuse(cli, "`%s` cannot be a policy's name: give it as in the configuration, such as discord",
-                          policy);
+        return cli_misuse(
+            cli, "`%s` cannot be a policy's name: give it as in the configuration, such as discord",
+            policy);
     }
     if (!client_find(cli, path, why, sizeof why)) {
         cli_complain("%s", why);
         return CLI_FAILED;
     }
-    snprintf(target, sizeof target, "/v1/reload%s%s", policy ? "?policy=" : "", policy ? policy : "");
+    snprintf(target, sizeof target, "/v1/reload%s%s", policy ? "?policy=" : "",
+             policy ? policy : "");
     if (!ask(path, "POST", target, NULL, NULL, 0, &a)) return CLI_FAILED;
     const cJSON *problems = cJSON_GetObjectItemCaseSensitive(a.json, "problems");
     bool done = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(a.json, "reloaded"));
@@ -65,8 +69,10 @@ static enum cli_exit run(struct cli *cli)
         {
             if (cJSON_IsString(problem)) print_problem(stderr, problem->valuestring);
         }
-        if (done) printf("reloaded%s%s\n", policy ? " " : "", policy ? policy : "");
-        else cli_complain("nothing was changed: what ran goes on as it was");
+        if (done)
+            printf("reloaded%s%s\n", policy ? " " : "", policy ? policy : "");
+        else
+            cli_complain("nothing was changed: what ran goes on as it was");
     }
     ask_deinit(&a);
     return done ? CLI_OK : CLI_FAILED;

@@ -24,8 +24,10 @@ const struct cli_command cli_send = {
     .about = "Send one frame to the platform; FRAME - reads it from standard input",
     .text = "  holdfast send support-bot '{\"op\":3,\"d\":{\"status\":\"online\",\"afk\":false}}'\n"
             "  ./make-frame | holdfast send support-bot -\n\n"
-            "The policy's `frames.accept` says what may be sent, its budget how much. Prints `sent`, or why it\n"
-            "was refused and whether trying again makes sense; then the exit code is 1. A frame that waits for\n"
+            "The policy's `frames.accept` says what may be sent, its budget how much. Prints "
+            "`sent`, or why it\n"
+            "was refused and whether trying again makes sense; then the exit code is 1. A frame "
+            "that waits for\n"
             "its budget for more than 10 s is taken back.\n",
     .options = options,
     .words_max = 2,
@@ -62,7 +64,8 @@ static enum cli_exit tell(const char *path, const struct ask_answer *a, bool jso
     } else if (refused) {
         cli_complain("refused: %s (%s)", words_text(refused, "why"),
                      cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(refused, "retry"))
-                         ? "trying again later makes sense" : "trying again would not help");
+                         ? "trying again later makes sense"
+                         : "trying again would not help");
     } else {
         ask_complain(path, a);
     }

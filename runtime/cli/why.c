@@ -1,5 +1,5 @@
-/* why: what a connection is doing and how that came about, in words, newest first. Facts come from the API;
- * why_words.c and why_advice.c put them into sentences. */
+/* why: what a connection is doing and how that came about, in words, newest first. Facts come from
+ * the API; why_words.c and why_advice.c put them into sentences. */
 #include <stdio.h>
 #include <string.h>
 
@@ -10,12 +10,13 @@
 #include "cli/why.h"
 
 #define JOURNAL_ENTRIES "64" /* all that is kept */
-#define LABEL_COLUMNS 12
+#define LABEL_COLUMNS   12
 
 static enum cli_exit run(struct cli *cli);
 
 static const struct cli_option options[] = {
-    { "--all", NULL, NULL, "every journal entry by itself, nothing left out or put together", false },
+    { "--all", NULL, NULL, "every journal entry by itself, nothing left out or put together",
+      false },
     { "--json", NULL, NULL, "summary, connection and journal as JSON", false },
     CLIENT_OPTIONS,
     { 0 },
@@ -27,17 +28,19 @@ const struct cli_command cli_why = {
     .about = "Tell why a connection is as it is: what happened, what comes next, what helps",
     .text = "  holdfast why support-bot\n"
             "  holdfast why support-bot --json | jq -r '.summary.do[]'\n\n"
-            "First what is true now and what can be done; then the story, newest first: each ending with its\n"
+            "First what is true now and what can be done; then the story, newest first: each "
+            "ending with its\n"
             "cause, what was decided, and the line of the policy that decided it.\n",
     .options = options,
     .words_max = 1,
     .run = run,
 };
 
-/* --- lines that fit the terminal ------------------------------------------------------------------------------ */
+/* --- lines that fit the terminal -------------------------------------------------------------- */
 
 /* `text` printable and broken at blanks; lines after the first begin with `indent` blanks. */
-static void wrap(struct buffer *out, const struct term *t, uint32_t column, uint32_t indent, const char *text)
+static void wrap(struct buffer *out, const struct term *t, uint32_t column, uint32_t indent,
+                 const char *text)
 {
     struct buffer clean;
     buffer_init(&clean, 0);
@@ -69,7 +72,8 @@ static void wrap(struct buffer *out, const struct term *t, uint32_t column, uint
 static void line(struct buffer *out, const struct term *t, const char *label, const char *text)
 {
     if (!text[0]) return;
-    buffer_printf(out, "  %s%-*s%s", term_on(t, TERM_DIM), LABEL_COLUMNS - 2, label, term_off(t, TERM_DIM));
+    buffer_printf(out, "  %s%-*s%s", term_on(t, TERM_DIM), LABEL_COLUMNS - 2, label,
+                  term_off(t, TERM_DIM));
     wrap(out, t, LABEL_COLUMNS, LABEL_COLUMNS, text);
 }
 
@@ -88,12 +92,14 @@ static void print_summary(struct buffer *out, const struct term *t, const cJSON 
     line(out, t, "budget", s->budget);
     line(out, t, "next", s->next);
     line(out, t, "recovers", s->recovers);
-    line(out, t, "warning", words_text(view, "warning")[0] && strcmp(words_text(view, "warning"), s->note) != 0
-                                ? words_text(view, "warning") : "");
+    line(out, t, "warning",
+         words_text(view, "warning")[0] && strcmp(words_text(view, "warning"), s->note) != 0
+             ? words_text(view, "warning")
+             : "");
     for (uint32_t i = 0; i < s->step_count; i++) line(out, t, i ? "" : "do", s->steps[i]);
 }
 
-/* --- the story ------------------------------------------------------------------------------------------------- */
+/* --- the story -------------------------------------------------------------------------------- */
 
 static bool kind_is(const cJSON *e, const char *kind)
 {
@@ -104,7 +110,8 @@ static bool kind_is(const cJSON *e, const char *kind)
 static bool same_ending(const cJSON *a, const cJSON *b)
 {
     static const char *const keys[] = { "kind", "name", "stage", "reason" };
-    const cJSON *x = cJSON_GetObjectItemCaseSensitive(a, "cause"), *y = cJSON_GetObjectItemCaseSensitive(b, "cause");
+    const cJSON *x = cJSON_GetObjectItemCaseSensitive(a, "cause"),
+                *y = cJSON_GetObjectItemCaseSensitive(b, "cause");
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         if (strcmp(words_text(x, keys[i]), words_text(y, keys[i])) != 0) return false;
     }
@@ -115,7 +122,8 @@ static bool same_ending(const cJSON *a, const cJSON *b)
            strcmp(words_text(a, "drop"), words_text(b, "drop")) == 0;
 }
 
-/* What the story leaves out: states between an ending and coming up, and the alarm that repeats its stop. */
+/* What the story leaves out: states between an ending and coming up, and the alarm that repeats its
+ * stop. */
 static bool tells(const cJSON *e, const cJSON *newer)
 {
     if (kind_is(e, "decision")) return true;
@@ -128,7 +136,8 @@ static bool tells(const cJSON *e, const cJSON *newer)
     return true;
 }
 
-static void begin(struct buffer *out, const struct term *t, const cJSON *e, uint64_t now_ms, uint32_t *column)
+static void begin(struct buffer *out, const struct term *t, const cJSON *e, uint64_t now_ms,
+                  uint32_t *column)
 {
     char clock[WORDS_MAX];
     uint64_t at_ms = words_time(words_text(e, "at"));
@@ -150,13 +159,16 @@ static void print_entry(struct buffer *out, const struct term *t, const cJSON *e
         return;
     }
     if (!kind_is(e, "decision")) {
-        enum term_colour colour = kind_is(e, "alarm") ? TERM_RED : kind_is(e, "hook") ? TERM_YELLOW : TERM_PLAIN;
+        enum term_colour colour = kind_is(e, "alarm")  ? TERM_RED
+                                  : kind_is(e, "hook") ? TERM_YELLOW
+                                                       : TERM_PLAIN;
         buffer_append_text(out, term_on(t, colour));
         wrap(out, t, column, column, words_text(e, "text"));
         buffer_append_text(out, term_off(t, colour));
         return;
     }
-    bool stop = strcmp(words_text(e, "pace"), "stop") == 0 && strcmp(words_text(e, "by"), "operator") != 0;
+    bool stop =
+        strcmp(words_text(e, "pace"), "stop") == 0 && strcmp(words_text(e, "by"), "operator") != 0;
     buffer_append_text(out, term_on(t, stop ? TERM_RED : TERM_YELLOW));
     wrap(out, t, column, column, why_cause(cJSON_GetObjectItemCaseSensitive(e, "cause"), a));
     buffer_append_text(out, term_off(t, stop ? TERM_RED : TERM_YELLOW));
@@ -165,7 +177,8 @@ static void print_entry(struct buffer *out, const struct term *t, const cJSON *e
     wrap(out, t, column + 3, column + 3, text);
 }
 
-static void print_all(struct buffer *out, const struct term *t, const cJSON *journal, uint64_t now_ms)
+static void print_all(struct buffer *out, const struct term *t, const cJSON *journal,
+                      uint64_t now_ms)
 {
     const cJSON *e;
     uint32_t column;
@@ -176,7 +189,8 @@ static void print_all(struct buffer *out, const struct term *t, const cJSON *jou
     }
 }
 
-static void print_story(struct buffer *out, const struct term *t, const cJSON *journal, uint64_t now_ms)
+static void print_story(struct buffer *out, const struct term *t, const cJSON *journal,
+                        uint64_t now_ms)
 {
     const cJSON *newest = NULL, *e; /* of a run of endings that are the same */
     const cJSON *oldest = NULL;
@@ -203,7 +217,7 @@ static void print_story(struct buffer *out, const struct term *t, const cJSON *j
     if (!told) buffer_append_text(out, "  nothing happened yet\n");
 }
 
-/* --- JSON ------------------------------------------------------------------------------------------------------ */
+/* --- JSON ------------------------------------------------------------------------------------- */
 
 static void print_json(struct buffer *out, const struct ask_answer *view, const cJSON *journal,
                        const struct why_summary *s)
@@ -211,14 +225,16 @@ static void print_json(struct buffer *out, const struct ask_answer *view, const 
     cJSON *root = cJSON_CreateObject(), *sum = cJSON_AddObjectToObject(root, "summary");
     const struct {
         const char *key, *text;
-    } texts[] = { { "headline", s->headline }, { "since", s->since },   { "because", s->because },
-                  { "decided", s->decided },   { "note", s->note },     { "budget", s->budget },
+    } texts[] = { { "headline", s->headline }, { "since", s->since },
+                  { "because", s->because },   { "decided", s->decided },
+                  { "note", s->note },         { "budget", s->budget },
                   { "next", s->next },         { "recovers", s->recovers } };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         if (texts[i].text[0]) cJSON_AddStringToObject(sum, texts[i].key, texts[i].text);
     }
     cJSON *steps = cJSON_AddArrayToObject(sum, "do");
-    for (uint32_t i = 0; i < s->step_count; i++) cJSON_AddItemToArray(steps, cJSON_CreateString(s->steps[i]));
+    for (uint32_t i = 0; i < s->step_count; i++)
+        cJSON_AddItemToArray(steps, cJSON_CreateString(s->steps[i]));
     cJSON_AddItemReferenceToObject(root, "connection", view->json);
     if (journal) cJSON_AddItemReferenceToObject(root, "journal", (cJSON *)journal);
     char *text = cJSON_Print(root);
@@ -257,8 +273,10 @@ static enum cli_exit run(struct cli *cli)
     } else {
         print_summary(&out, &term, view.json, &s);
         buffer_append_char(&out, '\n');
-        if (cli_get(cli, "--all")) print_all(&out, &term, journal, now_ms);
-        else print_story(&out, &term, journal, now_ms);
+        if (cli_get(cli, "--all"))
+            print_all(&out, &term, journal, now_ms);
+        else
+            print_story(&out, &term, journal, now_ms);
     }
     ask_print(&out);
     buffer_deinit(&out);

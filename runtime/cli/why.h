@@ -1,5 +1,5 @@
-/* Why: a connection's state and its causes as an operator needs them told. Pure: reads the API's JSON, writes
- * sentences; whoever prints them makes them printable. */
+/* Why: a connection's state and its causes as an operator needs them told. Pure: reads the API's
+ * JSON, writes sentences; whoever prints them makes them printable. */
 #ifndef HOLDFAST_CLI_WHY_H
 #define HOLDFAST_CLI_WHY_H
 
@@ -7,16 +7,16 @@
 
 #include "cli/words.h"
 
-#define WHY_TEXT_MAX 700
+#define WHY_TEXT_MAX  700
 #define WHY_STEPS_MAX 5
 
 struct why_summary {
     char headline[WHY_TEXT_MAX]; /* "support-bot is stopped, and stays so" */
     char since[WHY_TEXT_MAX];
-    char because[WHY_TEXT_MAX];  /* "": nothing happened yet */
-    char decided[WHY_TEXT_MAX];  /* "": nothing was */
-    char note[WHY_TEXT_MAX];     /* what the rule says to people; "" */
-    char budget[WHY_TEXT_MAX];   /* ""; while one holds it up */
+    char because[WHY_TEXT_MAX]; /* "": nothing happened yet */
+    char decided[WHY_TEXT_MAX]; /* "": nothing was */
+    char note[WHY_TEXT_MAX];    /* what the rule says to people; "" */
+    char budget[WHY_TEXT_MAX];  /* ""; while one holds it up */
     char next[WHY_TEXT_MAX];
     char recovers[WHY_TEXT_MAX];
     char steps[WHY_STEPS_MAX][WHY_TEXT_MAX]; /* what an operator can do */
@@ -24,7 +24,8 @@ struct why_summary {
 };
 
 /* `view`: GET /v1/connections/NAME; `journal`: its array, newest first, or NULL. */
-void why_summarise(const cJSON *view, const cJSON *journal, uint64_t now_ms, struct why_summary *out);
+void why_summarise(const cJSON *view, const cJSON *journal, uint64_t now_ms,
+                   struct why_summary *out);
 
 /* "closed with 4004: Authentication failed. (by the platform, while greeting)"; "" for no cause. */
 const char *why_cause(const cJSON *cause, char out[WHY_TEXT_MAX]);

@@ -6,7 +6,8 @@
 
 #include "cli/why.h"
 
-static void say(char out[WHY_TEXT_MAX], const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void say(char out[WHY_TEXT_MAX], const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /* Appends. */
 static void say(char out[WHY_TEXT_MAX], const char *format, ...)
@@ -77,7 +78,8 @@ const char *why_outcome(const cJSON *decision, char out[WHY_TEXT_MAX])
     const cJSON *wish = get(decision, "wish_ms");
     double low = cJSON_GetNumberValue(cJSON_GetArrayItem(wish, 0));
     double high = cJSON_GetNumberValue(cJSON_GetArrayItem(wish, 1));
-    double backoff = words_number(decision, "backoff_ms"), delay = words_number(decision, "delay_ms");
+    double backoff = words_number(decision, "backoff_ms"),
+           delay = words_number(decision, "delay_ms");
     out[0] = 0;
     if (!cJSON_IsObject(decision)) return out;
     if (is(pace, "stop")) {
@@ -90,11 +92,16 @@ const char *why_outcome(const cJSON *decision, char out[WHY_TEXT_MAX])
     if (is(drop, "renew")) say(out, ", with a new session and newly fetched values");
     if (cJSON_IsTrue(get(decision, "planned"))) say(out, ", as planned");
     if (!(high > 0)) return out;
-    if (low == high) say(out, " (asked for: %s", words_span((uint64_t)high, a));
-    else say(out, " (asked for: %s to %s", words_span((uint64_t)low, a), words_span((uint64_t)high, b));
+    if (low == high)
+        say(out, " (asked for: %s", words_span((uint64_t)high, a));
+    else
+        say(out, " (asked for: %s to %s", words_span((uint64_t)low, a),
+            words_span((uint64_t)high, b));
     if (cJSON_IsTrue(get(decision, "clamped"))) {
-        if (backoff > 0) say(out, "; held to the backoff, which drew %s", words_span((uint64_t)backoff, a));
-        else say(out, "; held to the floor");
+        if (backoff > 0)
+            say(out, "; held to the backoff, which drew %s", words_span((uint64_t)backoff, a));
+        else
+            say(out, "; held to the floor");
     }
     say(out, ")");
     return out;
@@ -109,14 +116,19 @@ const char *why_by(const cJSON *decision, const char *file, char out[WHY_TEXT_MA
         say(out, "by an operator");
         return out;
     }
-    if (is(by, "engine")) say(out, "by holdfast itself");
-    else say(out, "by %s", is(by, "hook") ? "on_ended" : is(by, "climb") ? "the climb rule" : "the rule");
+    if (is(by, "engine"))
+        say(out, "by holdfast itself");
+    else
+        say(out, "by %s",
+            is(by, "hook")    ? "on_ended"
+            : is(by, "climb") ? "the climb rule"
+                              : "the rule");
     if (line > 0) say(out, " %s:%.0f", file, line);
     if (note[0]) say(out, ": \"%s\"", note);
     return out;
 }
 
-/* --- the summary -------------------------------------------------------------------------------------------- */
+/* --- the summary ------------------------------------------------------------------------------ */
 
 static void say_headline(const cJSON *view, struct why_summary *s)
 {
@@ -125,12 +137,15 @@ static void say_headline(const cJSON *view, struct why_summary *s)
     double failed = words_number(view, "attempt");
     say(s->headline, "%s ", name);
     if (is(state, "up")) {
-        say(s->headline, "is up%s", cJSON_IsFalse(get(link, "settled")) ? ", but not for long yet" : "");
+        say(s->headline, "is up%s",
+            cJSON_IsFalse(get(link, "settled")) ? ", but not for long yet" : "");
     } else if (is(state, "stopped")) {
         bool fatal = cJSON_IsTrue(get(view, "stop_is_fatal"));
         bool never = words_number(view, "attempts_total") == 0 && !get(view, "cause");
-        if (fatal) say(s->headline, "is stopped and does not try again by itself");
-        else say(s->headline, never ? "was never started" : "is stopped, as an operator wanted");
+        if (fatal)
+            say(s->headline, "is stopped and does not try again by itself");
+        else
+            say(s->headline, never ? "was never started" : "is stopped, as an operator wanted");
     } else if (is(state, "waiting")) {
         say(s->headline, "is down and waits for its next attempt");
     } else if (is(state, "queued")) {
@@ -179,14 +194,21 @@ static void say_next(const cJSON *view, uint64_t now_ms, struct why_summary *s)
     for (size_t i = 0; i < sizeof nexts / sizeof *nexts; i++) {
         if (is(nexts[i].what, what)) words = nexts[i].words;
     }
-    if (words) say(s->next, "%s", words);
-    else if (len > 6 && is(what + len - 6, " limit")) say(s->next, "the limit for `%.*s` is over", (int)len - 6, what);
-    else say(s->next, "%s", what);
-    if (at_ms <= now_ms) say(s->next, " now");
-    else say(s->next, " at %s, in %s", why_clock(at_ms, now_ms, clock), words_span(at_ms - now_ms, span));
+    if (words)
+        say(s->next, "%s", words);
+    else if (len > 6 && is(what + len - 6, " limit"))
+        say(s->next, "the limit for `%.*s` is over", (int)len - 6, what);
+    else
+        say(s->next, "%s", what);
+    if (at_ms <= now_ms)
+        say(s->next, " now");
+    else
+        say(s->next, " at %s, in %s", why_clock(at_ms, now_ms, clock),
+            words_span(at_ms - now_ms, span));
 }
 
-/* While it is queued: which budget holds it up, and whether that is used up or only keeps its distance. */
+/* While it is queued: which budget holds it up, and whether that is used up or only keeps its
+ * distance. */
 static void say_budget(const cJSON *view, uint64_t now_ms, struct why_summary *s)
 {
     const cJSON *b;
@@ -196,9 +218,12 @@ static void say_budget(const cJSON *view, uint64_t now_ms, struct why_summary *s
         double left = words_number(b, "left"), used = words_number(b, "used");
         if (is(b->string, "send") || words_time(words_text(b, "next")) <= now_ms) continue;
         say(s->budget, "%s%s: ", s->budget[0] ? "; " : "", b->string);
-        if (has_left && left == 0) say(s->budget, "used up, %.0f in its window", used);
-        else if (has_left) say(s->budget, "%.0f used, %.0f left; the gap between two holds it up", used, left);
-        else say(s->budget, "%.0f used", used);
+        if (has_left && left == 0)
+            say(s->budget, "used up, %.0f in its window", used);
+        else if (has_left)
+            say(s->budget, "%.0f used, %.0f left; the gap between two holds it up", used, left);
+        else
+            say(s->budget, "%.0f used", used);
     }
 }
 

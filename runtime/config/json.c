@@ -22,7 +22,8 @@ struct json_read {
 
 static struct value item_read(struct json_read *r, const cJSON *item);
 
-static void error(struct json_read *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void error(struct json_read *r, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 static void error(struct json_read *r, const char *format, ...)
 {
@@ -38,8 +39,10 @@ static void error(struct json_read *r, const char *format, ...)
 static size_t path_enter(struct json_read *r, const char *key, uint32_t index)
 {
     size_t len = strlen(r->path), left = sizeof r->path - len;
-    if (key) snprintf(r->path + len, left, "%s%.60s", len ? "." : "", key);
-    else snprintf(r->path + len, left, "[%u]", index);
+    if (key)
+        snprintf(r->path + len, left, "%s%.60s", len ? "." : "", key);
+    else
+        snprintf(r->path + len, left, "[%u]", index);
     return len;
 }
 
@@ -50,8 +53,10 @@ static struct value credential_read(struct json_read *r, const cJSON *name)
     struct value place = value_table(), result = value_nil();
     value_set(&place, "credential", value_string(name->valuestring));
     struct secret *s = config_secret_read(&place, "", &open, why, sizeof why);
-    if (s) result = value_secret(s);
-    else error(r, "%s", why);
+    if (s)
+        result = value_secret(s);
+    else
+        error(r, "%s", why);
     secret_unref(s);
     value_clear(&place);
     return result;
@@ -62,7 +67,8 @@ static struct value object_read(struct json_read *r, const cJSON *object)
     struct value table = value_table();
     uint32_t count = 0;
     const cJSON *first = object->child, *item;
-    if (first && !first->next && strcmp(first->string, "credential") == 0 && cJSON_IsString(first)) {
+    if (first && !first->next && strcmp(first->string, "credential") == 0 &&
+        cJSON_IsString(first)) {
         value_clear(&table);
         return credential_read(r, first);
     }
@@ -134,10 +140,14 @@ bool config_json_read(const void *json, size_t len, struct value *out, struct pr
     cJSON *root = good ? cJSON_ParseWithLength((const char *)copy.data, copy.len) : NULL;
     buffer_deinit(&copy);
     /* cJSON would end the text there, in silence. */
-    if (memmem(json, len, "\\u0000", 6)) error(&r, "a text with a NUL in it is not possible");
-    else if (!root) error(&r, "expected one JSON object, got something that is no JSON");
-    else if (!cJSON_IsObject(root)) error(&r, "expected one JSON object, got another value");
-    else *out = object_read(&r, root);
+    if (memmem(json, len, "\\u0000", 6))
+        error(&r, "a text with a NUL in it is not possible");
+    else if (!root)
+        error(&r, "expected one JSON object, got something that is no JSON");
+    else if (!cJSON_IsObject(root))
+        error(&r, "expected one JSON object, got another value");
+    else
+        *out = object_read(&r, root);
     cJSON_Delete(root);
     if (problems->errors == errors_before && out->kind != VALUE_TABLE) {
         error(&r, "expected one JSON object, got a credential alone");

@@ -1,5 +1,5 @@
-/* Connections that were put over the API. Checked as those of the configuration are, kept in memory, and
- * second to the file: a name or an identity that the file owns is not taken from it. */
+/* Connections that were put over the API. Checked as those of the configuration are, kept in
+ * memory, and second to the file: a name or an identity that the file owns is not taken from it. */
 #include "ops/daemon_internal.h"
 
 #include <stdio.h>
@@ -53,8 +53,10 @@ static struct added *added_new(struct daemon *d, struct config_connection *confi
 
 static void added_wait(struct daemon *d, struct added *a, struct policy_build *build)
 {
-    if (a->build) policy_build_destroy(a->build);
-    else d->added_waiting++;
+    if (a->build)
+        policy_build_destroy(a->build);
+    else
+        d->added_waiting++;
     a->build = build;
 }
 
@@ -87,7 +89,7 @@ void daemon__added_pending(struct daemon *d)
     }
 }
 
-/* --- what is wrong, in the API's words ------------------------------------------------------------------------ */
+/* --- what is wrong, in the API's words -------------------------------------------------------- */
 
 /* A problem says "unknown key; did you mean `x`?" or "expected a text, got a number". */
 static void problem_tell(struct ops_problems *out, const struct problem *p, const char *name)
@@ -110,10 +112,15 @@ static void problem_tell(struct ops_problems *out, const struct problem *p, cons
         what = at + 2;
         what_len = (int)strlen(what);
     }
-    ops_problem_add(out, where[0] ? where : p->key[0] ? name : "body", expected, "%.*s", what_len, what);
+    ops_problem_add(out,
+                    where[0]    ? where
+                    : p->key[0] ? name
+                                : "body",
+                    expected, "%.*s", what_len, what);
 }
 
-static void problems_tell(struct ops_problems *out, const struct problems *problems, const char *name)
+static void problems_tell(struct ops_problems *out, const struct problems *problems,
+                          const char *name)
 {
     for (uint32_t i = 0; i < problems->count; i++) {
         if (!problems->items[i].warning) problem_tell(out, &problems->items[i], name);
@@ -121,7 +128,8 @@ static void problems_tell(struct ops_problems *out, const struct problems *probl
 }
 
 /* The name of who has the identity already, or will as soon as its namesake is gone. */
-static const char *identity_owner(struct daemon *d, const char *name, uint64_t identity, char out[64])
+static const char *identity_owner(struct daemon *d, const char *name, uint64_t identity,
+                                  char out[64])
 {
     struct handle h;
     struct connection_view view;
@@ -138,13 +146,14 @@ static const char *identity_owner(struct daemon *d, const char *name, uint64_t i
     }
     for (uint32_t i = 0; i < d->added_count; i++) {
         const struct added *a = &d->added[i];
-        if (!a->build || a->build->identity != identity || strcmp(a->config.name, name) == 0) continue;
+        if (!a->build || a->build->identity != identity || strcmp(a->config.name, name) == 0)
+            continue;
         return a->config.name;
     }
     return NULL;
 }
 
-/* --- PUT ------------------------------------------------------------------------------------------------------- */
+/* --- PUT -------------------------------------------------------------------------------------- */
 
 /* The version that runs already, wherever, else the file. Owned reference. */
 static struct policy_version *version_for(struct daemon *d, const struct config_connection *c,
@@ -158,15 +167,16 @@ static struct policy_version *version_for(struct daemon *d, const struct config_
     }
     if (v) return policy_ref(v);
     v = roster_policy_load(&d->roster.config, c->policy, NULL, d->seed, problems, &known);
-    if (!v && !known && !roster_policy_find(&d->roster.config, c->policy, path, sizeof path, why, sizeof why)) {
+    if (!v && !known &&
+        !roster_policy_find(&d->roster.config, c->policy, path, sizeof path, why, sizeof why)) {
         problems_add(problems, false, "", 0, "policy", "%s", why);
     }
     return v;
 }
 
 /* What was asked for is good: adds, changes or replaces. Takes config and build. */
-static int put_carry_out(struct daemon *d, struct config_connection *config, struct policy_build *build,
-                         struct ops_problems *problems)
+static int put_carry_out(struct daemon *d, struct config_connection *config,
+                         struct policy_build *build, struct ops_problems *problems)
 {
     struct added *a = added_find(d, config->name);
     struct handle h = runtime_find(d->rt, config->name);
@@ -184,9 +194,9 @@ static int put_carry_out(struct daemon *d, struct config_connection *config, str
         return 409;
     }
     bool runs = !a->build && !handle_is_none(h) && runtime_view(d->rt, h, &view);
-    bool replace = runs && (view.engine.identity != build->identity ||
-                            view.engine.account != build->account ||
-                            !daemon__dials_the_same(&a->config, config));
+    bool replace =
+        runs && (view.engine.identity != build->identity || view.engine.account != build->account ||
+                 !daemon__dials_the_same(&a->config, config));
     bool same = runs && !replace && a->version == build->version &&
                 value_equal(&a->config.settings, &config->settings);
     struct policy_version *old = a->version;
@@ -210,7 +220,8 @@ static int put_carry_out(struct daemon *d, struct config_connection *config, str
     return 202;
 }
 
-int daemon__put(void *self, const char *name, const void *json, size_t len, struct ops_problems *out)
+int daemon__put(void *self, const char *name, const void *json, size_t len,
+                struct ops_problems *out)
 {
     struct daemon *d = self;
     struct problems problems;
@@ -254,7 +265,7 @@ int daemon__put(void *self, const char *name, const void *json, size_t len, stru
     return status;
 }
 
-/* --- DELETE ---------------------------------------------------------------------------------------------------- */
+/* --- DELETE ----------------------------------------------------------------------------------- */
 
 int daemon__remove(void *self, const char *name, struct ops_problems *out)
 {
@@ -278,10 +289,11 @@ int daemon__remove(void *self, const char *name, struct ops_problems *out)
     return 202; /* without an entry it is on its way out already */
 }
 
-/* --- a reload -------------------------------------------------------------------------------------------------- */
+/* --- a reload --------------------------------------------------------------------------------- */
 
-static struct policy_version *version_next(struct daemon *d, const struct roster *next, const char *only,
-                                           const struct added *a, struct problems *problems)
+static struct policy_version *version_next(struct daemon *d, const struct roster *next,
+                                           const char *only, const struct added *a,
+                                           struct problems *problems)
 {
     const char *name = policy_name(a->version);
     struct policy_version *v = roster_policy(next, name);
@@ -300,7 +312,8 @@ static struct policy_version *version_next(struct daemon *d, const struct roster
 static const char *file_owner(const struct roster *next, uint64_t identity)
 {
     for (uint32_t i = 0; identity && i < next->config.connection_count; i++) {
-        if (next->builds[i] && next->builds[i]->identity == identity) return next->config.connections[i].name;
+        if (next->builds[i] && next->builds[i]->identity == identity)
+            return next->config.connections[i].name;
     }
     return NULL;
 }
@@ -321,7 +334,8 @@ bool daemon__added_prepare(struct daemon *d, const struct roster *next, const ch
         const char *owner = list[i] ? file_owner(next, list[i]->identity) : NULL;
         if (!owner) continue;
         problems_add(problems, false, "", 0, a->config.name,
-                     "was added over the API and has the same identity as %s: delete it first", owner);
+                     "was added over the API and has the same identity as %s: delete it first",
+                     owner);
     }
     *builds = list;
     if (problems->errors == errors_before) return true;
@@ -357,9 +371,12 @@ void daemon__added_commit(struct daemon *d, const struct roster *next, struct po
             policy_unref(a->version);
             a->version = policy_ref(build->version);
         }
-        if (a->build) added_wait(d, a, build);
-        else if (changed && !handle_is_none(h)) runtime_swap(d->rt, h, build);
-        else policy_build_destroy(build);
+        if (a->build)
+            added_wait(d, a, build);
+        else if (changed && !handle_is_none(h))
+            runtime_swap(d->rt, h, build);
+        else
+            policy_build_destroy(build);
     }
     free(builds);
 }

@@ -8,7 +8,8 @@
 #include "base/text.h"
 #include "ops/ops_internal.h"
 
-static int answer(struct client *c, int status, const char *name, const struct ops_problems *problems);
+static int answer(struct client *c, int status, const char *name,
+                  const struct ops_problems *problems);
 
 void ops_problem_add(struct ops_problems *p, const char *where, const char *expected,
                      const char *format, ...)
@@ -43,17 +44,22 @@ int manage__delete(struct client *c, const char *name)
 
 static bool problem_json(struct buffer *out, const struct ops_problem *p)
 {
-    return buffer_append_text(out, "\"what\":") && text_json_string(out, p->what, strlen(p->what)) &&
-           buffer_append_text(out, ",\"where\":") && text_json_string(out, p->where, strlen(p->where)) &&
+    return buffer_append_text(out, "\"what\":") &&
+           text_json_string(out, p->what, strlen(p->what)) &&
+           buffer_append_text(out, ",\"where\":") &&
+           text_json_string(out, p->where, strlen(p->where)) &&
            buffer_append_text(out, ",\"expected\":") &&
            text_json_string(out, p->expected, strlen(p->expected));
 }
 
-static int answer(struct client *c, int status, const char *name, const struct ops_problems *problems)
+static int answer(struct client *c, int status, const char *name,
+                  const struct ops_problems *problems)
 {
     if (status < 300) {
         ops__log(c->ops, LOG_INFO, "%s: %s, asked for over the local API", name,
-                 strcmp(c->method, "DELETE") == 0 ? "removed" : status == 200 ? "changed" : "added");
+                 strcmp(c->method, "DELETE") == 0 ? "removed"
+                 : status == 200                  ? "changed"
+                                                  : "added");
         return api__answer_view(c, status, runtime_find(c->ops->rt, name), "memory");
     }
     ASSERT(problems->count > 0);
