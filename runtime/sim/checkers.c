@@ -139,6 +139,17 @@ void checkers_step(struct checkers *k, const char *name, const struct event *ev,
         c->asked_to_stop = true;
         c->operator_spoke = true;
         break;
+    case EV_POLICY_SWAPPED: {
+        /* A backoff that the new numbers do not allow any more is cut to their longest. */
+        const struct plan *p = ev->policy_swapped.plan;
+        uint64_t most = p->backoff.most_ms > p->backoff.first_ms ? p->backoff.most_ms
+                                                                  : p->backoff.first_ms;
+        if (most < PLAN_FLOOR_MS_MIN) most = PLAN_FLOOR_MS_MIN;
+        if (c->decided && c->decided_ms && c->not_before_ms > c->decided_ms + most) {
+            c->not_before_ms = c->decided_ms + most;
+        }
+        break;
+    }
     default: break;
     }
     for (uint32_t i = 0; i < effects->count; i++) {
@@ -255,6 +266,10 @@ static void on_effect(struct checkers *k, struct checked *c, const struct event 
         if (fx->journal.planned) c->counts.planned_endings++;
         c->decided = true;
         c->not_before_ms = ev->at.mono_ms + fx->journal.delay_ms;
+        c->decided_ms = fx->journal.pace == PACE_NORMAL &&
+                                fx->journal.delay_ms == fx->journal.backoff_ms
+                            ? ev->at.mono_ms
+                            : 0;
         checkers__on_ending(k, c, fx);
         break;
     case FX_REMOVED:
