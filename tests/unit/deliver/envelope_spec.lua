@@ -31,7 +31,7 @@ describe("an NDJSON line", function ()
       line_of(frame, { take = { { "op", "op" }, { "kind", "t" }, { "gone", "x.y" } } }))
   end)
 
-  it("keeps every kind of taken value as JSON", function ()
+  it("keeps every kind of taken scalar as JSON, and leaves objects and lists to the frame", function ()
     local line = line_of('{"a":1.0,"b":1.5e3,"c":"q\\"\\u00e9","d":null,"e":true,"f":{"x":[1,\n2]}}',
       { take = { { "a", "a" }, { "b", "b" }, { "c", "c" }, { "d", "d" }, { "e", "e" }, { "f", "f" } } })
     assert.truthy(line:find('"take":{"a":1,"b":', 1, true))
@@ -39,7 +39,7 @@ describe("an NDJSON line", function ()
     assert.equal('q"\195\169', event.take.c)
     assert.equal(1500, event.take.b)
     assert.is_true(event.take.e)
-    assert.same({ x = { 1, 2 } }, event.take.f)
+    assert.is_nil(event.take.f)
     assert.equal(require "dkjson".null, event.take.d)
   end)
 
