@@ -140,7 +140,7 @@ bool config_json_read(const void *json, size_t len, struct value *out, struct pr
     cJSON *root = good ? cJSON_ParseWithLength((const char *)copy.data, copy.len) : NULL;
     buffer_deinit(&copy);
     /* cJSON would end the text there, in silence. */
-    if (memmem(json, len, "\\u0000", 6))
+    if (len && memmem(json, len, "\\u0000", 6))
         error(&r, "a text with a NUL in it is not possible");
     else if (!root)
         error(&r, "expected one JSON object, got something that is no JSON");
