@@ -75,7 +75,7 @@ bool rt_http_begin(struct runtime *rt, struct rt_task *t, struct call_http *http
             .timeout_ms = http->timeout_ms && http->timeout_ms < limit ? http->timeout_ms : limit,
             .body_bytes_max = HTTP_BODY_BYTES_MAX,
             .ca_file = c->ca_file,
-            .proxy = { c->proxy.host, c->proxy.port, c->proxy.authorization },
+            .proxy = rt_conn_proxy(rt, c, u.tls, u.host, u.port),
         };
         if (rt->options.host.ops->http_start(rt->options.host.self, handle_pack(h), &request)) {
             t->call = h;

@@ -142,6 +142,7 @@ struct handle runtime_add(struct runtime *rt, const struct connection_spec *spec
     c->proxy.host = copy_or_null(spec->proxy.host);
     c->proxy.port = spec->proxy.port;
     c->proxy.authorization = copy_or_null(spec->proxy.authorization);
+    c->proxy.of_environment = spec->proxy_of_environment && !spec->proxy.host;
     c->session = session ? value_copy(spec->session) : value_table();
     c->keep = spec->keep && spec->keep->kind == VALUE_TABLE ? value_copy(spec->keep)
                                                             : value_table();
@@ -199,6 +200,16 @@ void rt_conn_free(struct runtime *rt, struct rt_conn *c)
     rt->conn_count--;
     rt_build_unref(c->build);
     free(c);
+}
+
+struct host_proxy rt_conn_proxy(const struct runtime *rt, const struct rt_conn *c, bool tls,
+                                const char *host, uint16_t port)
+{
+    if (!c->proxy.of_environment) {
+        return (struct host_proxy){ c->proxy.host, c->proxy.port, c->proxy.authorization };
+    }
+    const struct proxy *p = proxy_choose(rt->options.proxies, tls, host, port);
+    return p ? (struct host_proxy){ p->host, p->port, p->authorization } : (struct host_proxy){ 0 };
 }
 
 struct rt_conn *rt_conn_get(const struct runtime *rt, struct handle conn)

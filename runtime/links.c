@@ -76,8 +76,8 @@ void rt_link_dial(struct runtime *rt, struct rt_conn *c, uint32_t generation)
                                       .port = c->address->port,
                                       .tls = c->address->tls,
                                       .ca_file = c->ca_file,
-                                      .proxy = { c->proxy.host, c->proxy.port,
-                                                 c->proxy.authorization } };
+                                      .proxy = rt_conn_proxy(rt, c, c->address->tls, c->address->host,
+                                                             c->address->port) };
         opened = rt->options.host.ops->link_open(rt->options.host.self, handle_pack(h), &target);
     }
     if (opened) return;

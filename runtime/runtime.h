@@ -6,6 +6,7 @@
 #ifndef HOLDFAST_RUNTIME_H
 #define HOLDFAST_RUNTIME_H
 
+#include "base/proxy.h"
 #include "deliver/deliver.h"
 #include "engine/engine.h"
 #include "host.h"
@@ -33,6 +34,7 @@ struct runtime_options {
     struct host host;
     struct store store;
     struct deliver *deliver;       /* borrowed */
+    const struct proxy_env *proxies; /* the environment's; borrowed; NULL: none */
     struct runtime_observer observer;
     uint32_t connections_max;      /* 0: 16384 */
     uint32_t journal_entries;      /* kept per connection; 0: 64 */
@@ -47,7 +49,8 @@ struct connection_spec {
     struct policy_build *build;    /* moved, also on failure */
     const char *ca_file;           /* or NULL */
     bool plain;                    /* allows http/ws to other than loopback */
-    struct host_proxy proxy;
+    struct host_proxy proxy;       /* for all that it dials and calls, loopback too */
+    bool proxy_of_environment;     /* `proxy` names none: options.proxies decide, target by target */
     bool stopped;                  /* add without starting */
     const struct value *session;   /* a stored session and keep, or NULL; copied */
     uint64_t session_saved_wall_ms;

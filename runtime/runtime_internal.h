@@ -101,6 +101,7 @@ struct rt_conn {
         char *host;                  /* owned or NULL */
         uint16_t port;
         char *authorization;         /* owned or NULL; wiped */
+        bool of_environment;         /* no `host`: by target, as options.proxies have it */
     } proxy;
     struct value session, keep;
     uint32_t session_epoch;          /* counts drops: a link of an older epoch may not remember */
@@ -263,6 +264,10 @@ void rt_consumers_init(struct runtime *rt);
 
 /* dispatch.c */
 void rt_dispatch(struct runtime *rt, const struct effect *fx);
+
+/* connections.c: the proxy on the way to a target. Borrowed while the connection is. */
+struct host_proxy rt_conn_proxy(const struct runtime *rt, const struct rt_conn *c, bool tls,
+                                const char *host, uint16_t port);
 
 /* links.c */
 void rt_link_dial(struct runtime *rt, struct rt_conn *c, uint32_t generation);

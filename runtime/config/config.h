@@ -43,6 +43,7 @@ struct config_connection {
     char owner[CONFIG_NAME_MAX]; /* consumer whose acknowledgements count for `through`; "" none */
     char *ca_file;               /* owned; NULL: the system's */
     char *proxy;                 /* owned: "http://host:port"; NULL: the environment's; "": none */
+    char *proxy_authorization;   /* owned, wiped at the end: "Basic ..."; NULL: none; secret */
 };
 
 struct config {

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/proxy.h"
 #include "base/text.h"
 #include "base/url.h"
 #include "config/config_internal.h"
@@ -71,6 +72,8 @@ void config_connection_deinit(struct config_connection *c)
     free(c->file);
     free(c->ca_file);
     free(c->proxy);
+    if (c->proxy_authorization) explicit_bzero(c->proxy_authorization, strlen(c->proxy_authorization));
+    free(c->proxy_authorization);
     value_clear(&c->settings);
     *c = (struct config_connection){ 0 };
 }
@@ -90,17 +93,11 @@ static bool boolean_read(const struct config_place *p, const struct value *table
     return false;
 }
 
-static void proxy_read(const struct config_place *p, const struct value *table,
-                       struct config_connection *out)
+static void proxy_url_read(const struct config_place *p, const struct value *v, const char *key,
+                           struct config_connection *out)
 {
-    const struct value *v = value_get(table, "proxy");
     struct url u;
-    const char *why = "must be a text such as \"http://host:port\", or false for none";
-    if (!v) return;
-    if (v->kind == VALUE_BOOL && !v->boolean) {
-        out->proxy = config__copy("");
-        return;
-    }
+    const char *why = "must be a text such as \"http://host:port\"";
     if (v->kind == VALUE_STRING && url_parse(v->string.bytes, v->string.len, &u, &why)) {
         bool bare = u.target_len == 0 || (u.target_len == 1 && u.target[0] == '/');
         if (!u.tls && !u.websocket && bare) {
@@ -109,7 +106,64 @@ static void proxy_read(const struct config_place *p, const struct value *table,
         }
         why = "must be http://host:port without a path";
     }
-    config__error(p, v, "proxy", "the address %s", why);
+    if (strstr(why, "user name")) {
+        why = "has a user name or password in it; say { url = ..., user = ..., password = secret { ... } }";
+    }
+    config__error(p, v, key, "the address %s", why);
+}
+
+/* proxy = { url =, user =, password = }: a password in a configuration is a secret. */
+static void proxy_table_read(const struct config_place *p, const struct value *table,
+                             struct config_connection *out)
+{
+    static const char *const names[] = { "url", "user", "password" };
+    const struct value *url = value_get(table, "url"), *user = value_get(table, "user");
+    const struct value *password = value_get(table, "password");
+    char name[160];
+    snprintf(name, sizeof name, "%s.proxy", p->name);
+    struct config_place place = *p;
+    place.name = name;
+    const char *user_text = NULL, *password_text = "", *why;
+    size_t user_len = 0, password_len = 0;
+    config__keys(&place, table, names, 3);
+    if (url) proxy_url_read(&place, url, "url", out);
+    else config__error(&place, table, "url", "is missing: which proxy, such as \"http://host:port\"?");
+    if (user && user->kind == VALUE_SECRET) {
+        user_text = secret_bytes(user->secret, &user_len);
+    } else if (user && user->kind == VALUE_STRING) {
+        user_text = user->string.bytes;
+        user_len = user->string.len;
+    } else if (user) {
+        config__error(&place, user, "user", "expected a text or secret { ... }, got %s", config__kind(user));
+    } else if (password) {
+        config__error(&place, password, "user", "is missing beside a password");
+    }
+    if (password && password->kind == VALUE_SECRET) {
+        password_text = secret_bytes(password->secret, &password_len);
+    } else if (password) {
+        config__error(&place, password, "password", "expected secret { ... }, got %s", config__kind(password));
+    }
+    if (!user_text) return;
+    out->proxy_authorization = proxy_basic(user_text, user_len, password_text, password_len, &why);
+    if (!out->proxy_authorization) config__error(p, table, "proxy", "%s", why);
+}
+
+static void proxy_read(const struct config_place *p, const struct value *table,
+                       struct config_connection *out)
+{
+    const struct value *v = value_get(table, "proxy");
+    if (!v) return;
+    if (v->kind == VALUE_BOOL && !v->boolean) {
+        out->proxy = config__copy("");
+    } else if (v->kind == VALUE_TABLE) {
+        proxy_table_read(p, v, out);
+    } else if (v->kind == VALUE_STRING) {
+        proxy_url_read(p, v, "proxy", out);
+    } else {
+        config__error(p, v, "proxy",
+                      "expected a text such as \"http://host:port\", { url = ..., user = ..., password = "
+                      "secret { ... } }, or false for none, got %s", config__kind(v));
+    }
 }
 
 /* --- shared -------------------------------------------------------------------------------------

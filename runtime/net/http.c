@@ -207,7 +207,8 @@ static void on_call_resolved(struct wait *wait)
 static void resolved(struct http_call *call, enum resolve_result result, int status)
 {
     if (result == RESOLVE_FAILED) {
-        fail(call, net__cause(STAGE_RESOLVING, CAUSE_RESOLVE, status, "cannot resolve %s: %s",
+        fail(call, net__cause(STAGE_RESOLVING, call->proxied ? CAUSE_PROXY : CAUSE_RESOLVE, status,
+                              "cannot resolve %s%s: %s", call->proxied ? "the proxy's name " : "",
                               call->lookup_host, uv_strerror(status)));
         return;
     }
@@ -231,6 +232,10 @@ static void on_call_timer(uv_timer_t *timer)
     struct http_call *call = timer->data;
     if (!call || call->net->closing || call->over) return;
     enum stage stage = http_call__stage(call);
+    if (stage >= STAGE_CONNECTING && http_call__at_proxy(call)) {
+        fail(call, http_call__proxy_cause(call, ETIMEDOUT, "gave no answer in time"));
+        return;
+    }
     fail(call, net__cause(stage, CAUSE_TIMEOUT, 0, "no answer in time"));
 }
 
@@ -307,8 +312,11 @@ static void reap(struct http *http, struct http_call *call, CURLcode code)
         long status = 0;
         curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
         call->status = (int)status;
+        /* Without a tunnel the answers come by the same road; this one is a proxy's alone. */
+        bool refused = call->proxied && !call->tls && status == 407;
         call->cause = (struct cause){ .kind = CAUSE_NONE, .close_code = CLOSE_CODE_NONE,
                                       .retry_after_ms = RETRY_AFTER_NONE };
+        if (refused) call->cause = http_call__proxy_cause(call, status, "refused the request: HTTP 407");
     } else {
         call->cause = http_call__cause(call, code, http->alert);
     }

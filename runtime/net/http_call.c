@@ -137,6 +137,49 @@ static struct cause connect_cause(struct http_call *call, long error)
                       call->lookup_host, (unsigned)call->port, uv_strerror(-(int)error));
 }
 
+bool http_call__at_proxy(struct http_call *call)
+{
+    long tunnel = 0, connections = 0;
+    if (!call->proxied) return false;
+    if (!call->added && !call->over) return true;
+    curl_easy_getinfo(call->easy, CURLINFO_HTTP_CONNECTCODE, &tunnel);
+    curl_easy_getinfo(call->easy, CURLINFO_NUM_CONNECTS, &connections);
+    /* A connection that is used again has its tunnel. */
+    if (call->tls) return tunnel / 100 != 2 && (connections > 0 || http_call__stage(call) < STAGE_SECURING);
+    return http_call__stage(call) == STAGE_CONNECTING;
+}
+
+struct cause http_call__proxy_cause(struct http_call *call, int64_t code, const char *words)
+{
+    char shown[PROXY_SHOWN_BYTES];
+    return net__cause(STAGE_CONNECTING, CAUSE_PROXY, code, "the proxy at %.80s %s",
+                      proxy__shown(call->lookup_host, call->port, shown), words);
+}
+
+/* What libcurl says of a proxy that did not make the tunnel. */
+static struct cause proxy_cause(struct http_call *call, CURLcode code, long error)
+{
+    char shown[PROXY_SHOWN_BYTES];
+    long status = 0;
+    curl_easy_getinfo(call->easy, CURLINFO_HTTP_CONNECTCODE, &status);
+    proxy__shown(call->lookup_host, call->port, shown);
+    if (status && status / 100 != 2) return proxy__refused(shown, (int)status, NULL, 0);
+    switch (code) {
+    case CURLE_COULDNT_RESOLVE_HOST:
+    case CURLE_COULDNT_RESOLVE_PROXY:
+        return net__cause(STAGE_RESOLVING, CAUSE_PROXY, 0, "cannot resolve the proxy's name %s",
+                          call->lookup_host);
+    case CURLE_COULDNT_CONNECT:
+        if (error == 0) error = ECONNREFUSED;
+        return net__cause(STAGE_CONNECTING, CAUSE_PROXY, error, "cannot reach the proxy: %.60s: %s", shown,
+                          uv_strerror(-(int)error));
+    case CURLE_OPERATION_TIMEDOUT: return http_call__proxy_cause(call, ETIMEDOUT, "gave no answer in time");
+    case CURLE_UNSUPPORTED_PROTOCOL:
+    case CURLE_WEIRD_SERVER_REPLY: return http_call__proxy_cause(call, 0, "does not speak HTTP");
+    default: return http_call__proxy_cause(call, error, "closed the connection during CONNECT");
+    }
+}
+
 struct cause http_call__cause(struct http_call *call, CURLcode code, int alert)
 {
     long error = 0;
@@ -151,12 +194,12 @@ struct cause http_call__cause(struct http_call *call, CURLcode code, int alert)
         cause.by = BY_PEER;
         return cause;
     }
+    if (http_call__at_proxy(call)) return proxy_cause(call, code, error);
     switch (code) {
     case CURLE_COULDNT_RESOLVE_HOST:
     case CURLE_COULDNT_RESOLVE_PROXY:
         return net__cause(STAGE_RESOLVING, CAUSE_RESOLVE, 0, "cannot resolve %s", call->lookup_host);
     case CURLE_COULDNT_CONNECT: return connect_cause(call, error);
-    case CURLE_PROXY: return net__cause(STAGE_CONNECTING, CAUSE_PROXY, 0, "%s", text);
     case CURLE_PEER_FAILED_VERIFICATION: return certificate_cause(call, STAGE_SECURING);
     case CURLE_SSL_CONNECT_ERROR:
         if (alert) {
@@ -276,6 +319,7 @@ static bool set_proxy(struct http_call *call, const struct http_request *request
     call->lookup_host = strdup(proxy->host);
     call->port = proxy->port;
     if (!call->lookup_host) return false;
+    call->proxied = true;
     union address literal;
     bool v6 = address__parse(proxy->host, &literal) && literal.any.sa_family == AF_INET6;
     char text[NET_HOST_BYTES_MAX + 32];
@@ -287,6 +331,9 @@ static bool set_proxy(struct http_call *call, const struct http_request *request
     if (proxy->authorization && !strpbrk(proxy->authorization, "\r\n")) {
         if (!append(&call->proxy_headers, "Proxy-Authorization", proxy->authorization)) return false;
         curl_easy_setopt(call->easy, CURLOPT_PROXYHEADER, call->proxy_headers);
+        /* libcurl would lend this one's tunnel to a call with other credentials, or none. */
+        curl_easy_setopt(call->easy, CURLOPT_FRESH_CONNECT, 1L);
+        curl_easy_setopt(call->easy, CURLOPT_FORBID_REUSE, 1L);
     }
     return curl_easy_setopt(call->easy, CURLOPT_PROXY, text) == CURLE_OK;
 }

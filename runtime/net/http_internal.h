@@ -39,6 +39,7 @@ struct http_call {
     bool added;               /* libcurl has it */
     bool over;                /* `cause` is final; to be told */
     bool tls;
+    bool proxied;             /* lookup_host and port are the proxy's */
     bool too_big;
     CURL *easy;               /* owned */
     struct curl_slist *headers, *proxy_headers, *addresses_text; /* owned */
@@ -61,5 +62,9 @@ bool http_call__set_addresses(struct http_call *call);
 void http_call__free(struct http_call *call);
 enum stage http_call__stage(struct http_call *call);
 struct cause http_call__cause(struct http_call *call, CURLcode code, int alert);
+/* Through a proxy, and not yet (or never) with the target: what goes wrong now is the proxy's doing. */
+bool http_call__at_proxy(struct http_call *call);
+/* "the proxy at H:P " and the words; kind PROXY. */
+struct cause http_call__proxy_cause(struct http_call *call, int64_t code, const char *words);
 
 #endif

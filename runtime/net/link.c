@@ -263,9 +263,10 @@ static void on_resolved(struct wait *wait)
 static void resolved(struct net_link *link, enum resolve_result result, int status)
 {
     if (result == RESOLVE_FAILED) {
-        struct cause cause = net__cause(STAGE_RESOLVING, CAUSE_RESOLVE, status, "cannot resolve %s: %s",
-                                        link->proxy_host ? link->proxy_host : link->host,
-                                        uv_strerror(status));
+        bool proxy = link->proxy_host != NULL;
+        struct cause cause = net__cause(STAGE_RESOLVING, proxy ? CAUSE_PROXY : CAUSE_RESOLVE, status,
+                                        "cannot resolve %s%s: %s", proxy ? "the proxy's name " : "",
+                                        proxy ? link->proxy_host : link->host, uv_strerror(status));
         link__end(link, &cause);
         return;
     }
@@ -351,7 +352,7 @@ static void address_failed(struct net_link *link, int error)
                                     (unsigned)(link->proxy_host ? link->proxy_port : link->port),
                                     uv_strerror(-error), more);
     if (link->proxy_host) {
-        cause = net__cause(STAGE_CONNECTING, CAUSE_PROXY, error, "proxy %s", cause.reason);
+        cause = net__cause(STAGE_CONNECTING, CAUSE_PROXY, error, "cannot reach the proxy: %s", cause.reason);
     }
     if (link->dial_failed == 0 || telling(cause.kind) >= telling(link->dial_cause.kind)) {
         link->dial_cause = cause;

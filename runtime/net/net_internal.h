@@ -247,6 +247,12 @@ void link__connected(struct net_link *link);
 void link__poll(struct net_link *link); /* asks the poll for what the state needs */
 void link__attempts_due(struct net *net);
 
+/* "proxy.example:3128", "[::1]:3128" */
+#define PROXY_SHOWN_BYTES (NET_HOST_BYTES_MAX + 16)
+const char *proxy__shown(const char *host, uint16_t port, char out[PROXY_SHOWN_BYTES]);
+/* "the proxy at H:P refused the tunnel: HTTP 407 Proxy Authentication Required". `line`: what follows
+ * the status, from the proxy; borrowed, may be NULL. */
+struct cause proxy__refused(const char *shown, int status, const char *line, size_t len);
 void proxy__start(struct net_link *link);
 void proxy__on_poll(struct net_link *link);
 

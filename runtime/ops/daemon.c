@@ -23,7 +23,7 @@
 #define TELL_STATUS_MS 5000
 
 static uint64_t deadline_of(struct runtime *rt);
-static void proxy_warn(struct daemon *d);
+static void proxies_start(struct daemon *d);
 static void limits_raise(struct daemon *d);
 static bool ops_start(struct daemon *d, char *why, size_t why_bytes);
 static struct secret *token_generate(char *why, size_t why_bytes);
@@ -46,7 +46,7 @@ struct daemon *daemon_create(struct roster *roster, const struct daemon_options 
     memset(roster, 0, sizeof *roster);
     signal(SIGPIPE, SIG_IGN);
     limits_raise(d);
-    proxy_warn(d);
+    proxies_start(d);
     if (getrandom(&d->seed, sizeof d->seed, 0) != sizeof d->seed) d->seed = (uint64_t)time(NULL);
 
     int failed = uv_loop_init(&d->loop);
@@ -67,6 +67,7 @@ struct daemon *daemon_create(struct roster *roster, const struct daemon_options 
                                   .host = host,
                                   .store = store_memory_store(d->store),
                                   .deliver = d->deliver,
+                                  .proxies = &d->proxies,
                                   .observer = { .self = d, .log = on_runtime_log },
                                   .connections_max = d->roster.config.connection_count * 2 + 1024 };
     d->rt = runtime_create(&ro);
@@ -118,6 +119,7 @@ fail_parts:
     if (d->deliver) deliver_destroy(d->deliver);
     if (d->store) store_memory_destroy(d->store);
     roster_deinit(&d->roster);
+    proxy_env_deinit(&d->proxies);
     free(d);
     return NULL;
 }
@@ -156,21 +158,36 @@ void daemon_destroy(struct daemon *d)
     roster_deinit(&d->roster);
     free(d->to_add);
     daemon__added_deinit(d);
+    proxy_env_deinit(&d->proxies);
     free(d);
 }
 
 /* --- parts ------------------------------------------------------------------------------------------------- */
 
-/* It would be a silent surprise: other programs take it. */
-static void proxy_warn(struct daemon *d)
+static void proxy_tell(struct daemon *d, const char *what, const struct proxy *p)
 {
-    const char *set = getenv("HTTPS_PROXY") ? "HTTPS_PROXY" : getenv("https_proxy") ? "https_proxy" : NULL;
+    const struct proxy_env *e = &d->proxies;
+    bool v6 = strchr(p->host, ':') != NULL;
+    char except[96] = "";
+    if (!p->host[0]) return;
+    if (e->rule_count) {
+        snprintf(except, sizeof except, " and what %s names (%u entr%s)", e->rules_from, e->rule_count,
+                 e->rule_count == 1 ? "y" : "ies");
+    }
+    log_printf(d->options.log, LOG_INFO, NULL,
+               "connections without `proxy` go to %s through the proxy at %s%s%s:%u (%s), except to loopback%s",
+               what, v6 ? "[" : "", p->host, v6 ? "]" : "", p->port, p->variable, except);
+}
+
+/* Said aloud: whoever did not know that the variable is set must be able to find out. */
+static void proxies_start(struct daemon *d)
+{
     const struct config *c = &d->roster.config;
-    for (uint32_t i = 0; set && i < c->connection_count; i++) {
+    roster_proxies_read(&d->proxies, d->proxies_wrong, sizeof d->proxies_wrong);
+    for (uint32_t i = 0; i < c->connection_count; i++) {
         if (c->connections[i].proxy) continue;
-        log_printf(d->options.log, LOG_WARNING, NULL,
-                   "%s is set and not used: connection %s needs `proxy = \"http://host:port\"`, or "
-                   "`proxy = false` to end this warning", set, c->connections[i].name);
+        proxy_tell(d, "https and wss", &d->proxies.https);
+        proxy_tell(d, "http and ws", &d->proxies.http);
         return;
     }
 }
@@ -209,7 +226,9 @@ bool daemon__add_connection(struct daemon *d, const struct config_connection *c,
     if (c->proxy && c->proxy[0] && url_parse(c->proxy, strlen(c->proxy), &proxy, &bad)) {
         spec.proxy.host = proxy.host;
         spec.proxy.port = proxy.port;
+        spec.proxy.authorization = c->proxy_authorization;
     }
+    spec.proxy_of_environment = c->proxy == NULL;
     return !handle_is_none(runtime_add(d->rt, &spec, why, why_bytes));
 }
 

@@ -247,6 +247,11 @@ int daemon__put(void *self, const char *name, const void *json, size_t len,
         (version = version_for(d, &config, &problems))) {
         build = policy_build_create(version, &config.settings, "", &problems);
     }
+    if (build && !config.proxy && d->proxies_wrong[0]) {
+        policy_build_destroy(build);
+        build = NULL;
+        ops_problem_add(out, "proxy", "an address, or false for none", "%s", d->proxies_wrong);
+    }
     if (!build) {
         problems_tell(out, &problems, name);
         if (!out->count) ops_problem_add(out, name, "", "cannot be built");

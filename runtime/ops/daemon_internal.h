@@ -38,6 +38,8 @@ struct daemon {
     uint32_t to_add_count;
     struct added *added;    /* owned */
     uint32_t added_count, added_waiting;
+    struct proxy_env proxies;         /* of the environment, read once at the start */
+    char proxies_wrong[256];          /* why there is none, although a variable is set; "" */
     char token_path[512];   /* of the token made at start; "": none */
     uint64_t seed;
     bool stopping, down, in_order;

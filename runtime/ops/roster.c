@@ -20,6 +20,7 @@
 static struct policy_version *version_get(const struct roster_load *load, struct roster *r,
                                           const char *name, struct problems *problems, bool *known);
 static void identities_check(const struct roster *r, struct problems *problems);
+static void proxies_check(const struct config *config, struct problems *problems);
 static void connection_key(const struct config_connection *c, char out[96]);
 
 /* Names whose load failed: each is told once, however many connections name it. */
@@ -73,6 +74,7 @@ bool roster_load(const struct roster_load *load, struct roster *out, struct prob
         }
     }
     free(failed.names);
+    proxies_check(&out->config, problems);
     if (problems->errors == errors_before) identities_check(out, problems);
     if (problems->errors == errors_before) return true;
     roster_deinit(out);
@@ -97,6 +99,29 @@ struct policy_build *roster_take(struct roster *r, uint32_t index)
     struct policy_build *b = r->builds[index];
     r->builds[index] = NULL;
     return b;
+}
+
+static const char *variable_get(void *self, const char *name)
+{
+    (void)self;
+    return getenv(name);
+}
+
+bool roster_proxies_read(struct proxy_env *out, char *why, size_t why_bytes)
+{
+    return proxy_env_read(out, variable_get, NULL, why, why_bytes);
+}
+
+/* What nobody uses may be as broken as it likes. */
+static void proxies_check(const struct config *config, struct problems *problems)
+{
+    struct proxy_env env;
+    char why[256];
+    uint32_t i = 0;
+    while (i < config->connection_count && config->connections[i].proxy) i++;
+    if (i == config->connection_count) return;
+    if (!roster_proxies_read(&env, why, sizeof why)) problems_add(problems, false, "", 0, "", "%s", why);
+    proxy_env_deinit(&env);
 }
 
 static void connection_key(const struct config_connection *c, char out[96])

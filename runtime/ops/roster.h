@@ -3,6 +3,7 @@
 #ifndef HOLDFAST_OPS_ROSTER_H
 #define HOLDFAST_OPS_ROSTER_H
 
+#include "base/proxy.h"
 #include "config/config.h"
 #include "policy/policy.h"
 
@@ -33,6 +34,10 @@ struct policy_version *roster_policy_load(const struct config *config, const cha
                                           struct problems *problems, bool *known);
 /* Borrowed from the roster; NULL when none of its connections uses the policy. */
 struct policy_version *roster_policy(const struct roster *r, const char *name);
+
+/* The proxies that this process's environment names: for connections without `proxy`. False with a sentence
+ * that names the variable; `*out` is empty then. For proxy_env_deinit(). */
+bool roster_proxies_read(struct proxy_env *out, char *why, size_t why_bytes);
 
 /* The file of the policy called `name`: in the configuration's folders, then among the shipped ones. False
  * with a sentence that says where it was looked for. */

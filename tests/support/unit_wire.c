@@ -13,6 +13,7 @@
 #include "net_far_end.h"
 #pragma GCC diagnostic pop
 
+#include "base/proxy.h"
 #include "base/rng.h"
 #include "base/text.h"
 #include "net/net.h"
@@ -67,6 +68,7 @@ struct wire {
     struct net *net;
     struct store_memory *store;
     struct deliver *deliver;
+    struct proxy_env proxies;
     struct runtime *rt;
     uint64_t seed;
     struct policy_version *policies[MANY];
@@ -260,6 +262,16 @@ static void on_message(void *self, struct handle conn, uint32_t generation, bool
     if (len) memcpy(m->data, data, len);
 }
 
+/* The table of variables at the top of the stack. */
+static const char *variable_get(void *self, const char *name)
+{
+    lua_State *L = self;
+    lua_getfield(L, -1, name);
+    const char *value = lua_tostring(L, -1);
+    lua_pop(L, 1); /* the table keeps it */
+    return value;
+}
+
 /* ---- opening and closing --------------------------------------------------------------------------------- */
 
 static int l_new(lua_State *L)
@@ -275,6 +287,12 @@ static int l_new(lua_State *L)
     ASSERT(w != NULL);
     *box = w;
     w->seed = (uint64_t)seed;
+    char why[256];
+    lua_getfield(L, 1, "environment");
+    if (lua_istable(L, -1) && !proxy_env_read(&w->proxies, variable_get, L, why, sizeof why)) {
+        return luaL_error(L, "%s", why);
+    }
+    lua_pop(L, 1);
     buffer_init(&w->log, 0);
     uv_loop_init(&w->loop);
     uv_timer_init(&w->loop, &w->bound);
@@ -291,6 +309,7 @@ static int l_new(lua_State *L)
                                        .host = net_host(w->net),
                                        .store = store_memory_store(w->store),
                                        .deliver = w->deliver,
+                                       .proxies = &w->proxies,
                                        .connections_max = MANY,
                                        .observer = { .self = w, .step = on_step, .log = on_log,
                                                      .message = on_message } };
@@ -366,6 +385,7 @@ static int l_close(lua_State *L)
     free(w->notes);
     for (int i = 0; i < MESSAGES_MAX; i++) free(w->messages[i].data);
     buffer_deinit(&w->log);
+    proxy_env_deinit(&w->proxies);
     uv_close((uv_handle_t *)&w->bound, NULL);
     uv_close((uv_handle_t *)&w->prepare, NULL);
     uv_close((uv_handle_t *)&w->busy, NULL);
@@ -458,13 +478,14 @@ static int l_control(lua_State *L)
     return 1;
 }
 
-/* w:relay(port): number, port */
+/* w:relay(port, listen at or nil): number, port */
 static int l_relay(lua_State *L)
 {
     struct wire *w = check_wire(L);
     uint16_t target = (uint16_t)luaL_checknumber(L, 2);
     if (w->relay_count == MANY) return luaL_error(L, "too many relays");
-    w->relays[w->relay_count++] = relay_create(&w->loop, target);
+    uint16_t at = (uint16_t)luaL_optnumber(L, 3, 0);
+    w->relays[w->relay_count++] = relay_create(&w->loop, target, at);
     lua_pushnumber(L, w->relay_count);
     lua_pushnumber(L, w->relays[w->relay_count - 1]->port);
     return 2;
@@ -522,7 +543,34 @@ static int l_relay_stats(lua_State *L)
     set_number(L, "open_most", r->open_most);
     set_number(L, "up", (double)r->bytes[RELAY_UP]);
     set_number(L, "down", (double)r->bytes[RELAY_DOWN]);
+    set_number(L, "asked", r->proxy.asked);
+    set_number(L, "tunnels", r->proxy.tunnels);
+    set_text(L, "targets", r->proxy.targets);
+    set_text(L, "said", r->proxy.said);
     return 1;
+}
+
+/* w:relay_proxy(number, { authorization=, answer= }): it is an HTTP proxy from now on. */
+static int l_relay_proxy(lua_State *L)
+{
+    struct wire *w = check_wire(L);
+    struct relay_proxy *p = &w->relays[check_index(L, 2, w->relay_count)]->proxy;
+    luaL_checktype(L, 3, LUA_TTABLE);
+    lua_getfield(L, 3, "authorization");
+    lua_getfield(L, 3, "answer");
+    snprintf(p->authorization, sizeof p->authorization, "%s", luaL_optstring(L, -2, ""));
+    snprintf(p->answer, sizeof p->answer, "%s", luaL_optstring(L, -1, ""));
+    p->on = true;
+    return 0;
+}
+
+/* w:pretend(name, address): the resolver's answer from now on. */
+static int l_pretend(lua_State *L)
+{
+    struct wire *w = check_wire(L);
+    const char *address = luaL_checkstring(L, 3);
+    net_pretend_addresses(w->net, luaL_checkstring(L, 2), &address, 1);
+    return 0;
 }
 
 static SSL_CTX *raw_context(const struct certs *certs)
@@ -686,7 +734,8 @@ static struct policy_version *policy_of(lua_State *L, struct wire *w, const char
     return v;
 }
 
-/* w:add(name, policy path, settings, ca_file or nil, stopped) */
+/* w:add(name, policy path, settings, ca_file or nil, stopped, proxy). proxy: { host=, port=,
+ * authorization= }, true: the environment's, nil: none */
 static int l_add(lua_State *L)
 {
     struct wire *w = check_wire(L);
@@ -703,6 +752,14 @@ static int l_add(lua_State *L)
     if (!build) return raise_problems(L, &problems);
     problems_deinit(&problems);
     struct connection_spec spec = { .name = name, .build = build, .ca_file = ca_file };
+    spec.proxy_of_environment = lua_isboolean(L, 7) && lua_toboolean(L, 7);
+    if (lua_istable(L, 7)) {
+        lua_getfield(L, 7, "host"); /* the table keeps the texts */
+        lua_getfield(L, 7, "authorization");
+        spec.proxy = (struct host_proxy){ lua_tostring(L, -2), (uint16_t)field_number(L, 7, "port", 0),
+                                          lua_tostring(L, -1) };
+        lua_pop(L, 2);
+    }
     char why[512] = "";
     struct handle h = runtime_add(w->rt, &spec, why, sizeof why);
     if (handle_is_none(h)) {
@@ -983,6 +1040,7 @@ int luaopen_unit_wire(lua_State *L)
         { "shutdown", l_shutdown }, { "peer", l_peer },
         { "control", l_control }, { "relay", l_relay }, { "relay_set", l_relay_set },
         { "relay_target", l_relay_target },
+        { "relay_proxy", l_relay_proxy }, { "pretend", l_pretend },
         { "relay_end", l_relay_end }, { "relay_stats", l_relay_stats }, { "raw", l_raw },
         { "raw_saw", l_raw_saw }, { "silent_port", l_silent_port }, { "free_port", l_free_port },
         { "watch", l_watch }, { "sockets_most", l_sockets_most }, { "add", l_add },

@@ -11,12 +11,16 @@
  *   black_hole   both vanish, and the ends of streams as well
  *   trickle      one byte per turn of the loop goes down
  *   delay=ms     each piece waits so long, both ways
- *   times=N      for so many accepted connections, then none of it */
+ *   times=N      for so many accepted connections, then none of it
+ *
+ * As an HTTP proxy it first reads a CONNECT, and forwards to that port of this machine, whatever the
+ * name; faults are counted from the tunnel on. With `answer` it says that instead, and hangs up. */
 #ifndef HOLDFAST_TESTS_WIRE_RELAY_H
 #define HOLDFAST_TESTS_WIRE_RELAY_H
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <uv.h>
@@ -56,7 +60,18 @@ struct relay_conn {
     size_t dripped;
     bool drip_on;
     struct relay_faults faults;
+    bool asking;               /* a proxy's: the CONNECT is not read yet */
+    struct buffer asked;       /* owned */
     int handles;
+};
+
+struct relay_proxy {
+    bool on;
+    char authorization[256];   /* asked for; "": none */
+    char answer[1024];         /* instead of a tunnel; "": none */
+    uint32_t asked, tunnels;
+    char targets[1024];        /* "host:port " of each CONNECT, in order */
+    char said[256];            /* Proxy-Authorization of the last one */
 };
 
 struct relay {
@@ -67,6 +82,7 @@ struct relay {
     struct relay_conn *conns;
     int pending;               /* handles and requests that are not over */
     uint32_t accepted, open, open_most;
+    struct relay_proxy proxy;
     uint64_t bytes[2];
     bool closed;
 };
@@ -101,6 +117,7 @@ static void relay_conn_done(struct relay_conn *c)
     while (*at != c) at = &(*at)->next;
     *at = c->next;
     buffer_deinit(&c->dripping);
+    buffer_deinit(&c->asked);
     free(c);
 }
 
@@ -268,12 +285,65 @@ static void relay_forward(struct relay_side *from, const char *bytes, size_t len
     }
 }
 
+static void relay_on_connect(uv_connect_t *req, int status);
+
+static bool relay_connect(struct relay_conn *c, uint16_t port)
+{
+    struct sockaddr_in to;
+    uv_ip4_addr("127.0.0.1", port, &to);
+    c->connect.data = c;
+    c->relay->pending++;
+    if (uv_tcp_connect(&c->connect, &c->side[RELAY_DOWN].tcp, (struct sockaddr *)&to,
+                       relay_on_connect) == 0) {
+        return true;
+    }
+    c->relay->pending--;
+    relay_conn_close(c, true);
+    return false;
+}
+
+/* The bytes of a CONNECT, as they come. */
+static void relay_asked(struct relay_conn *c, const char *bytes, size_t len)
+{
+    static const char unauthorized[] = "HTTP/1.1 407 Proxy Authentication Required\r\n"
+                                       "Proxy-Authenticate: Basic realm=\"p\"\r\nContent-Length: 0\r\n\r\n";
+    struct relay_proxy *p = &c->relay->proxy;
+    struct relay_side *client = &c->side[RELAY_UP];
+    char target[300] = "", *said, *port;
+    if (!buffer_append(&c->asked, bytes, len) || !buffer_append_char(&c->asked, 0)) abort();
+    c->asked.len--;
+    char *head = (char *)c->asked.data;
+    if (!strstr(head, "\r\n\r\n")) return;
+    c->asking = false;
+    p->asked++;
+    sscanf(head, "CONNECT %255s", target);
+    size_t used = strlen(p->targets);
+    snprintf(p->targets + used, sizeof p->targets - used, "%s%s", used ? " " : "", target);
+    p->said[0] = 0;
+    if ((said = strstr(head, "\r\nProxy-Authorization: ")) != NULL) {
+        sscanf(said + 23, "%255[^\r]", p->said);
+    }
+    port = strrchr(target, ':');
+    const char *answer = p->answer[0] ? p->answer : NULL;
+    if (!answer && p->authorization[0] && strcmp(p->said, p->authorization) != 0) answer = unauthorized;
+    if (answer || !port) {
+        if (answer) relay_write(relay_piece(client, answer, strlen(answer)));
+        relay_fin(client);
+        return;
+    }
+    relay_connect(c, (uint16_t)atoi(port + 1));
+}
+
 static void relay_bytes(struct relay_side *from, const char *bytes, size_t len)
 {
     struct relay_conn *c = from->conn;
     enum relay_way way = from->way;
     struct relay_faults *f = &c->faults;
     c->relay->bytes[way] += len;
+    if (c->asking) {
+        relay_asked(c, bytes, len);
+        return;
+    }
     if (f->black_hole || f->drop[way]) return;
     if (f->reset_after[way] != RELAY_NEVER) {
         bool over = len >= (size_t)f->reset_after[way];
@@ -354,6 +424,11 @@ static void relay_on_connect(uv_connect_t *req, int status)
     if (c->side[RELAY_UP].closing || c->side[RELAY_DOWN].closing) return;
     c->side[RELAY_DOWN].open = true;
     uv_tcp_nodelay(&c->side[RELAY_DOWN].tcp, 1);
+    if (c->relay->proxy.on) {
+        static const char yes[] = "HTTP/1.1 200 Connection established\r\n\r\n";
+        c->relay->proxy.tunnels++;
+        relay_write(relay_piece(&c->side[RELAY_UP], yes, sizeof yes - 1));
+    }
     relay_read_on(&c->side[RELAY_UP]);
     relay_read_on(&c->side[RELAY_DOWN]);
 }
@@ -369,6 +444,7 @@ static void relay_on_accept(uv_stream_t *listener, int status)
     r->conns = c;
     c->faults = r->faults;
     buffer_init(&c->dripping, 0);
+    buffer_init(&c->asked, 0);
     for (int i = 0; i < 2; i++) {
         struct relay_side *s = &c->side[i];
         s->conn = c;
@@ -394,15 +470,9 @@ static void relay_on_accept(uv_stream_t *listener, int status)
         return;
     }
     if (c->faults.mute) return;
-    struct sockaddr_in to;
-    uv_ip4_addr("127.0.0.1", r->target, &to);
-    c->connect.data = c;
-    r->pending++;
-    if (uv_tcp_connect(&c->connect, &c->side[RELAY_DOWN].tcp, (struct sockaddr *)&to,
-                       relay_on_connect) != 0) {
-        r->pending--;
-        relay_conn_close(c, true);
-    }
+    c->asking = r->proxy.on;
+    if (c->asking) relay_read_on(&c->side[RELAY_UP]);
+    else relay_connect(c, r->target);
 }
 
 static bool relay_listen(struct relay *r)
@@ -436,12 +506,13 @@ static void relay_refuse(struct relay *r)
     r->listener = NULL;
 }
 
-static struct relay *relay_create(uv_loop_t *loop, uint16_t target)
+static struct relay *relay_create(uv_loop_t *loop, uint16_t target, uint16_t port)
 {
     struct relay *r = calloc(1, sizeof *r);
     ASSERT(r != NULL);
     r->loop = loop;
     r->target = target;
+    r->port = port;
     r->faults = relay_no_faults();
     if (!relay_listen(r)) abort();
     return r;

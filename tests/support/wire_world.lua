@@ -240,6 +240,18 @@ function Relay:to(peer)
   M.lead(peer, self.ws)
 end
 
+-- An HTTP proxy on loopback. options: authorization (what it asks for), answer (instead of a tunnel), port. Its
+-- faults are a relay's, stats() has asked, tunnels, targets, said.
+function S:proxy(options)
+  local r = setmetatable({ s = self, host = "127.0.0.1" }, Relay)
+  r.number, r.port = self.w:relay(1, options and options.port)
+  self.w:relay_proxy(r.number, options or {})
+  return r
+end
+
+-- How a connection names it.
+function Relay:named(authorization) return { host = self.host, port = self.port, authorization = authorization } end
+
 -- The gateway address that Discord's peer hands out.
 function M.lead(peer, ws)
   peer:fault { http = { status = 200, body = ('{"url":"%s","shards":1,"session_start_limit":' ..
@@ -257,6 +269,7 @@ function S:raw(steps)
   return raw
 end
 
+function S:pretend(name, address) self.w:pretend(name, address or "127.0.0.1") end
 function S:silent_port() return self.w:silent_port() end
 function S:free_port() return self.w:free_port() end
 function S:watch(port) self.w:watch(port) end
@@ -276,11 +289,13 @@ end
 local texts = {}
 
 -- options: `policy` (a name, or a policy's text), `tune`, `ca` (false: none; or PEM; default: of all far
--- ends so far), `stopped`; all others are the policy's.
+-- ends so far), `stopped`, `proxy` (a proxy:named(), or "environment"); all others are the policy's.
 function S:connection(name, options)
   options = copy(options)
   local policy, ca, stopped = options.policy or M.PROBE, options.ca, options.stopped
-  options.policy, options.ca, options.stopped = nil, nil, nil
+  local proxy = options.proxy
+  if proxy == "environment" then proxy = true end
+  options.policy, options.ca, options.stopped, options.proxy = nil, nil, nil, nil
   options.tune = merge(copy(M.SHORT), options.tune or {})
   local path = ("policies/%s.lua"):format(policy)
   if policy:find "\n" then
@@ -289,7 +304,7 @@ function S:connection(name, options)
   end
   if ca == nil then ca = table.concat(self.cas) end
   local ca_file = ca and #ca > 0 and write("ca.pem", ca) or nil
-  local ok, why = self.w:add(name, path, options, ca_file, stopped)
+  local ok, why = self.w:add(name, path, options, ca_file, stopped, proxy)
   if not ok then error(why, 2) end
   return name
 end

@@ -103,6 +103,50 @@ connection "b" { policy = "generic", proxy = false }
     assert.equal("", c.connections[2].proxy)
   end)
 
+  it("keeps a proxy's user and password apart from its address", function()
+    write("password", "hunter2\n")
+    local c = load [[
+connection "a" { policy = "x", proxy = { url = "http://proxy.example:3128", user = "u", password = secret { file = "password" } } }
+connection "b" { policy = "x", proxy = { url = "http://proxy.example:3128", user = "u" } }
+connection "c" { policy = "x", proxy = { url = "http://proxy.example:3128" } }
+connection "d" { policy = "x", proxy = { url = "http://proxy.example:3128", user = secret { env = "HOLDFAST_SPEC_TOKEN" }, password = secret { file = "password" } } }
+]]
+    local seen = {}
+    for i, k in ipairs(c.connections) do
+      assert.equal("http://proxy.example:3128", k.proxy)
+      assert.same({}, k.settings)
+      seen[i] = k.proxy_authorization or "none"
+    end
+    assert.same({ "Basic dTpodW50ZXIy", "Basic dTo=", "none", "Basic ZnJvbS1lbnY6aHVudGVyMg==" }, seen)
+  end)
+
+  it("names every mistake about a proxy, and shows no password", function()
+    write("password", "hunter2\n")
+    write("bad", "hunter2\nhunter2\n")
+    for line, expected in pairs {
+      ['proxy = { user = "u", password = secret { file = "password" } }'] = { 'a.proxy.url: is missing: which proxy, such as "http://host:port"?' },
+      ['proxy = { url = "http://p:1", password = secret { file = "password" } }'] = { "a.proxy.user: is missing beside a password" },
+      ['proxy = { url = "http://p:1", user = "u", password = "hunter2" }'] = { "a.proxy.password: expected secret { ... }, got a text that does not fit" },
+      ['proxy = { url = "http://p:1", user = 7 }'] = { "a.proxy.user: expected a text or secret { ... }, got a number" },
+      ['proxy = { url = "http://p:1", usr = "u" }'] = { "a.proxy.usr: unknown key; did you mean `user`?" },
+      ['proxy = { url = "http://p:1", user = "u:v" }'] = { "a.proxy: has a colon in the user name" },
+      ['proxy = { url = "http://p:1", user = "u", password = secret { file = "bad" } }'] = { "a.proxy: has a control byte in the user name or password" },
+      ['proxy = { url = "https://p:1" }'] = { "a.proxy.url: the address must be http://host:port without a path" },
+      ['proxy = { url = "http://u:hunter2@p:1" }'] = { "a.proxy.url: the address has a user name or password in it; say { url = ..., user = ..., password = secret { ... } }" },
+      ['proxy = "http://u:hunter2@p:1"'] = { "a.proxy: the address has a user name or password in it; say { url = ..., user = ..., password = secret { ... } }" },
+      ['proxy = "http://p:1/x"'] = { "a.proxy: the address must be http://host:port without a path" },
+      ['proxy = { url = 7 }'] = { 'a.proxy.url: the address must be a text such as "http://host:port"' },
+      ['proxy = true'] = { 'a.proxy: expected a text such as "http://host:port", { url = ..., user = ..., password = secret { ... } }, or false for none, got true' },
+    } do
+      local problems = refused('connection "a" { policy = "x",\n' .. line .. " }\n")
+      for i, p in ipairs(problems) do
+        assert.is_nil(p:find("hunter2", 1, true), p)
+        problems[i] = p:gsub("^holdfast.lua:%d+: connection ", "")
+      end
+      assert.same(expected, problems, line)
+    end
+  end)
+
   it("names every mistake of a section at once, and the assignment that ended the run", function()
     assert.same({
       "holdfast.lua:1: listen.unx: unknown key; did you mean `unix`?",

@@ -251,6 +251,33 @@ describe("http", function ()
     assert.matches("\r\nProxy%-Authorization: Basic abc\r\n", request)
   end)
 
+  it("takes a 407 without a tunnel as the proxy's, and one inside a tunnel as the target's", function ()
+    local p = world.server { { "request" }, { "write", answer("407 Proxy Authentication Required", "no") } }
+    local w = world.open()
+    w:http(1, { url = "http://name.invalid/x", proxy_host = "127.0.0.1", proxy_port = p:port() })
+    local r = world.await_what(w, "http", 1)
+    assert.is_false(r.answered)
+    assert.equal("proxy", r.cause.kind)
+    assert.matches("^the proxy at 127.0.0.1:%d+ refused the request: HTTP 407$", r.cause.reason)
+    local t = world.server { authority = ca, { "request" }, { "write", "HTTP/1.1 200 OK\r\n\r\n" }, { "tls" },
+      { "request" }, { "write", answer("407 Odd", "no") } }
+    w:http(2, { url = "https://localhost/", ca_file = ca_file, proxy_host = "127.0.0.1", proxy_port = t:port() })
+    r = world.await_what(w, "http", 2)
+    assert.is_true(r.answered)
+    assert.equal(407, r.status)
+  end)
+
+  it("lends no tunnel with credentials to a call with others", function ()
+    local p = world.server { { "request" }, { "write", answer("200 OK", "x") }, { "end" } }
+    local w = world.open()
+    for id, authorization in ipairs { "Basic abc", "Basic def" } do
+      w:http(id, { url = "http://name.invalid/", proxy_host = "127.0.0.1", proxy_port = p:port(),
+        proxy_authorization = authorization })
+      assert.equal("x", world.await_what(w, "http", id).body)
+      assert.matches("Proxy%-Authorization: " .. authorization, (select(2, p:saw(id))))
+    end
+  end)
+
   it("lets go of calls in every stage when the net is closed", function ()
     local s = world.server { { "request" }, { "quiet" } }
     local w = world.open()

@@ -411,7 +411,10 @@ describe("link", function ()
     end)
 
     for what, case in pairs {
-      ["refuses"] = { "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", 407, "407 Proxy Authentication" },
+      ["refuses"] = { "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", 407, "refused the tunnel: HTTP 407 Proxy Authentication" },
+      ["refuses without a word"] = { "HTTP/1.1 503\r\n\r\n", 503, "refused the tunnel: HTTP 503$" },
+      ["has a status that is none"] = { "HTTP/1.1 -20 OK\r\n\r\n", 0, "does not speak HTTP" },
+      ["has next to no answer"] = { "HTTP/1.1\r\n\r\n", 0, "does not speak HTTP" },
       ["speaks no HTTP"] = { "SSH-2.0-whatever\r\n\r\n", 0, "does not speak HTTP" },
       ["just ends"] = { "HTTP/1.1 2", 0, "closed the connection" },
       ["never ends its answer"] = { "HTTP/1.1 200 OK\r\n" .. ("X: y\r\n"):rep(4000), 0, "too long" },
@@ -423,7 +426,8 @@ describe("link", function ()
         local _, seen = world.await_what(w, "closed")
         local cause = ending(seen)
         assert.equal("proxy", cause.kind)
-        assert.equal(case[2], cause.http_status)
+        assert.equal(case[2], cause.code)
+        assert.equal(0, cause.http_status) -- that is the target's
         assert.matches(case[3], cause.reason)
       end)
     end
@@ -433,7 +437,16 @@ describe("link", function ()
       link(w, 1, nil, { host = "x.example", port = 80, proxy_host = "127.0.0.1", proxy_port = net.free_port() })
       local _, seen = world.await_what(w, "closed")
       assert.equal("proxy", ending(seen).kind)
-      assert.matches("refused", ending(seen).reason)
+      assert.matches("^cannot reach the proxy: 127.0.0.1 port %d+: connection refused", ending(seen).reason)
+    end)
+
+    it("names a proxy whose name does not resolve", function ()
+      local w = world.open()
+      link(w, 1, nil, { host = "x.example", port = 80, proxy_host = "proxy.invalid", proxy_port = 1 })
+      local _, seen = world.await_what(w, "closed")
+      assert.equal("proxy", ending(seen).kind)
+      assert.equal("resolving", ending(seen).stage)
+      assert.matches("^cannot resolve the proxy's name proxy.invalid: ", ending(seen).reason)
     end)
   end)
 
