@@ -27,7 +27,9 @@ connection "support-bot" {
   --   holdfast peer discord --port 9443 --ca-out ca.pem
   -- api     = "https://127.0.0.1:9443/api/v10",
   -- ca_file = "ca.pem",
+  -- Without it HTTPS_PROXY, ALL_PROXY and NO_PROXY count; `proxy = false` is none, whatever they say.
   -- proxy   = "http://proxy.example:3128",
+  -- proxy   = { url = "http://proxy.example:3128", user = "bots", password = secret { file = "proxy-password" } },
 }
 
 -- More shards of one bot are more connections; their session starts share one budget.

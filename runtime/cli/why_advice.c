@@ -57,8 +57,9 @@ static const struct {
       "correct the address, or allow its host in the policy's `hosts`; then `holdfast reload`",
       NULL },
     { "proxy",
-      "look at `proxy` of the connection: is it there, and does it let CONNECT pass to this host?",
-      NULL },
+      "look at the proxy of the connection (`proxy`, or HTTPS_PROXY of the daemon): is it there, are "
+      "user and password right, does it let CONNECT pass to this host?",
+      "`proxy = false` on the connection goes there without it" },
     { "tls",
       "what answers there speaks no TLS that holdfast takes (1.2 at least): look at address and "
       "proxy",

@@ -17,7 +17,7 @@ static const struct {
     { "refused", "connection refused" },
     { "unreachable", "no way to the host" },
     { "connect", "could not connect" },
-    { "proxy", "the proxy refused" },
+    { "proxy", "the proxy was no help" },
     { "tls", "no TLS with the peer" },
     { "certificate", "the certificate is not good" },
     { "upgrade_refused", "the upgrade was refused" },

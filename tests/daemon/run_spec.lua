@@ -150,18 +150,6 @@ describe("the daemon", function ()
     assert.is_nil(daemon.err:find("level=alarm", 1, true))
   end)
 
-  it("warns that HTTPS_PROXY is not read, unless each connection says what it wants", function ()
-    local peer = w:peer()
-    w:config(peer.port)
-    local daemon = w:daemon({ env = { HTTPS_PROXY = "http://127.0.0.1:1" } })
-    daemon:says "HTTPS_PROXY is set and not used: connection bot needs"
-    w:up()
-    daemon:stop()
-    w:write("holdfast.lua", (w:read("holdfast.lua"):gsub("intents = 513,", "intents = 513, proxy = false,")))
-    local quiet = w:daemon({ env = { HTTPS_PROXY = "http://127.0.0.1:1" } })
-    assert.is_nil(quiet.err:find("HTTPS_PROXY", 1, true))
-  end)
-
   it("keeps to alarms and warnings with HOLDFAST_LOG=warning", function ()
     local peer = w:peer()
     w:config(peer.port)
