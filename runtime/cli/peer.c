@@ -12,6 +12,7 @@
 
 #include "base/text.h"
 #include "cli/cli.h"
+#include "cli/files.h"
 #include "cli/json_value.h"
 #include "ops/peer_port.h"
 
@@ -29,6 +30,7 @@ struct peer_run {
 
 static enum cli_exit run(struct cli *cli);
 static bool options_read(struct cli *cli, struct value *out);
+static void complain(const char *name, const char *why);
 static bool ca_write(const char *path, const struct buffer *pem);
 static void controls_open(struct peer_run *r);
 
@@ -52,7 +54,9 @@ const struct cli_command cli_peer = {
             "  holdfast peer discord --port 9443 --faults 'silent_hello=2,no_ack=true'\n\n"
             "The head of lua/peers/discord.lua lists its options, faults and controls. While it runs, a line\n"
             "on standard input steers it: {\"verb\":\"kick\",\"code\":4000} or {\"verb\":\"stats\"}; each is\n"
-            "answered with a line.\n",
+            "answered with a line.\n\n"
+            "PLATFORM is a file peers/PLATFORM.lua of the folder that HOLDFAST_LUA names (otherwise of lua/ beside\n"
+            "this program). One of your own: examples/chirp shows the folder.\n",
     .options = options,
     .words_max = 1,
     .run = run,
@@ -105,7 +109,7 @@ static enum cli_exit run(struct cli *cli)
     const char *ca_out = cli_get(cli, "--ca-out");
     r.server = peer_server_create(&r.loop, &o, why, sizeof why);
     if (!r.server) {
-        cli_complain("peer %s: %s", cli->words[0], why);
+        complain(cli->words[0], why);
     } else if (!ca_out || ca_write(ca_out, peer_server_ca(r.server))) {
         for (int i = 0; i < 2; i++) {
             uv_signal_init(&r.loop, &r.signals[i]);
@@ -134,6 +138,21 @@ static enum cli_exit run(struct cli *cli)
     buffer_deinit(&r.line);
     value_clear(&settings);
     return result;
+}
+
+/* A script's own error tells the peer's name already. */
+static void complain(const char *name, const char *why)
+{
+    char path[4096], prefix[80];
+    snprintf(path, sizeof path, "%s/peers/%s.lua", files_lua(), name);
+    snprintf(prefix, sizeof prefix, "peer %s: ", name);
+    if (!strchr(name, '/') && access(path, F_OK) != 0) {
+        cli_complain("peer %s: there is no %s; HOLDFAST_LUA names another folder than %s", name, path, files_lua());
+    } else if (strncmp(why, prefix, strlen(prefix)) == 0) {
+        cli_complain("%s", why);
+    } else {
+        cli_complain("%s%s", prefix, why);
+    }
 }
 
 /* --- options ------------------------------------------------------------------------------------------------ */

@@ -75,6 +75,20 @@ describe("peer", function ()
       assert.is_truthy(run.err:match "^holdfast: [^\n]+\n", run.err)
     end
   end)
+
+  it("says where it looked for a peer that is not there, and what is wrong with one that is, once", function ()
+    local _, absent = w:run { "peer", "icq", "--port", "0" }
+    assert.is_truthy(absent.err:match "^holdfast: peer icq: there is no /%S+/lua/peers/icq%.lua; HOLDFAST_LUA names",
+                     absent.err)
+    w:write("lua/peers/icq.lua", "return { start = function () error 'no power' end }")
+    local code, broken = w:run({ "peer", "icq", "--port", "0" }, { env = { HOLDFAST_LUA = "lua" } })
+    assert.equal(1, code)
+    assert.is_truthy(broken.err:find("no power", 1, true), broken.err)
+    w:write("lua/peers/icq.lua", "return {")
+    local _, unread = w:run({ "peer", "icq", "--port", "0" }, { env = { HOLDFAST_LUA = "lua" } })
+    assert.is_truthy(unread.err:match "^holdfast: peer icq: [^\n]*lua/peers/icq%.lua:1:", unread.err)
+    assert.is_nil(unread.err:find("peer icq: peer icq", 1, true), unread.err)
+  end)
 end)
 
 describe("test", function ()
