@@ -175,6 +175,8 @@ void judge_more(struct step *s, const struct cause *cause, uint32_t generation)
         if (delay > d->delay_ms) d->delay_ms = delay;
         c->attempt_at_ms = c->decided_ms + d->delay_ms;
         c->planned_next = false;
+        /* A successor that waits for a budget would begin with the budget, not after the delay. */
+        attempt_unqueue(s);
     }
     d->pace = v.pace;
     carry_out_drop(s, &v, drop_before);

@@ -56,6 +56,29 @@ describe("a handover", function ()
     assert.same({ 10, 2 }, { host:last("send").send_id, host:last("send").generation })
   end)
 
+  -- The place in the queue once outlived the verdict: the successor began as soon as the budget allowed.
+  it("whose successor waits for a budget keeps to the slow pace that the old link's close code asks for", function ()
+    local host = Host.new { plan = with { budgets = { start = { windows = { { 1, 15000 } } } }, slow = { first = 60000, most = 60000 },
+      classify = { { cause = "reconnect", planned = true, delay = { 0, 500 } }, { close = 4002, pace = "slow" } } } }
+    local bot = host:add()
+    host.on.greet = function (h, f)
+      h:event("send requested", f.conn, f.generation, { send_id = 1, by = "greeting", starts = true })
+      return false
+    end
+    host:start(bot)
+    host:run(11000)
+    announce(host, bot, 1)
+    host:run(1000)
+    assert.equal(1, #host.conns[bot].prepares) -- it is queued
+    host:event("peer closed", bot, 1, { cause = { kind = "closed", close = 4002 } })
+    local from = host.now
+    assert.equal("slow", host:last("journal").decision.pace)
+    host:run(120000)
+    assert.is_true(host.conns[bot].prepares[2] - from >= 30000, host.conns[bot].prepares[2] - from)
+    assert.equal("up", host:view(bot).state)
+    assert.same({}, host.violations)
+  end)
+
   it("does not happen where the policy allows no overlap: close, then dial", function ()
     local host = Host.new { plan = with { overlap = 0 } }
     local bot = settled(host)
