@@ -63,7 +63,7 @@ sim.wall_time = wall_time
 ---@field wall? string|number  wall clock at the beginning
 ---@field latency? string|number  one way, default 20 ms
 ---@field plant? string  a bug in the engine, "I1" to "I8": its checker must catch it
----@field policy_instructions? number  budget of one call, default 10 million
+---@field policy_instructions? number  budget of one call, default 1.5 million
 ---@field lua? string  folder of lua/
 ---@field policies? string  folder of the policies
 ---@field trace? boolean  keep every line, not only the newest

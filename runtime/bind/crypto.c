@@ -11,7 +11,7 @@ static const char *check_text(lua_State *L, int index, size_t *len, bool *secret
 {
     const char *text = bind__text(L, index, len, secret);
     if (!text) luaL_typerror(L, index, "string or secret");
-    sandbox_spend(L, (uint32_t)(*len / 4) + 50);
+    sandbox_spend(L, (uint32_t)(*len / 4) + 150);
     return text;
 }
 

@@ -22,7 +22,7 @@ static int l_encode(lua_State *L)
         s->exempt = false;
     }
     buffer_deinit(&out);
-    sandbox_spend(L, 10);
+    sandbox_spend(L, 4 * COST_CALL);
     return ok ? 1 : luaL_error(L, "%s", error);
 }
 

@@ -16,6 +16,8 @@
 #include "policy/sandbox.h"
 
 #define CONFIG_MEMORY_MAX ((size_t)64 << 20)
+/* The operator's own, and thousands of connections may be made in a loop. */
+#define CONFIG_INSTRUCTIONS_MAX ((uint64_t)20 * 1000 * 1000)
 
 /* One run of the file. */
 struct reader {
@@ -124,7 +126,7 @@ static bool load(const char *path, const char *lua_path, struct config *out,
         .name = "configuration",
         .lua_path = lua_path,
         .beside = out->folder,
-        .limits = { .memory_bytes_max = CONFIG_MEMORY_MAX },
+        .limits = { CONFIG_INSTRUCTIONS_MAX, CONFIG_MEMORY_MAX },
     };
     sandbox = sandbox_create(&options);
     if (!sandbox) {

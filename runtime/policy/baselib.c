@@ -3,8 +3,11 @@
 #include "policy/sandbox_internal.h"
 
 #include <lauxlib.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
+
+#define UNPACK_RESULTS_MAX 7000
 
 void sandbox__push_shown(lua_State *L, int index)
 {
@@ -28,6 +31,7 @@ void sandbox__push_shown(lua_State *L, int index)
 int sandbox__l_tostring(lua_State *L)
 {
     luaL_checkany(L, 1);
+    sandbox_spend(L, 2 * COST_CALL);
     if (luaL_callmeta(L, 1, "__tostring")) {
         if (!lua_isstring(L, -1)) return luaL_error(L, "`__tostring` must return a string");
         return 1;
@@ -59,6 +63,7 @@ static int l_step(lua_State *L)
 {
     int keys = lua_upvalueindex(2);
     lua_Integer at = lua_tointeger(L, lua_upvalueindex(3));
+    sandbox_spend(L, 2 * COST_CALL);
     for (;;) {
         at++;
         lua_pushinteger(L, at);
@@ -89,13 +94,13 @@ int sandbox__l_pairs(lua_State *L)
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
     uint32_t count = sandbox__keys_count(L, 1, &sequence, &odd);
-    sandbox_spend(L, count);
+    sandbox_spend(L, 4 * COST_CALL + 4 * count);
     if (odd) return luaL_error(L, "pairs: keys that are tables or functions have no order");
     lua_pushvalue(L, 1);
     if (sequence) {
         lua_pushnil(L);
     } else {
-        sandbox_spend(L, count * 8);
+        sandbox_spend(L, count * COST_CALL);
         struct key *order = lua_newuserdata(L, (count + 1) * sizeof *order);
         sandbox__keys(L, 1, order, count);
         lua_createtable(L, (int)count, 0);
@@ -118,7 +123,7 @@ static int l_next(lua_State *L)
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 2);
     uint32_t count = sandbox__keys_count(L, 1, &sequence, &odd);
-    sandbox_spend(L, count);
+    sandbox_spend(L, 4 * COST_CALL + 4 * count);
     if (odd) return luaL_error(L, "next: keys that are tables or functions have no order");
     uint32_t at = 0;
     if (sequence) {
@@ -126,7 +131,7 @@ static int l_next(lua_State *L)
         if (at >= count) return 0;
         lua_pushinteger(L, (lua_Integer)at + 1);
     } else {
-        sandbox_spend(L, count * 8);
+        sandbox_spend(L, count * COST_CALL);
         struct key *order = lua_newuserdata(L, (count + 1) * sizeof *order);
         sandbox__keys(L, 1, order, count);
         if (!lua_isnil(L, 2)) {
@@ -150,6 +155,7 @@ static int l_next(lua_State *L)
 static int l_setmetatable(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
+    sandbox_spend(L, 4 * COST_CALL);
     if (!lua_isnil(L, 2)) luaL_checktype(L, 2, LUA_TTABLE);
     if (luaL_getmetafield(L, 1, "__metatable")) {
         return luaL_error(L, "the metatable of this table is locked");
@@ -172,6 +178,7 @@ static int l_setmetatable(lua_State *L)
 static int l_getmetatable(lua_State *L)
 {
     luaL_checkany(L, 1);
+    sandbox_spend(L, 2 * COST_CALL);
     if (!lua_istable(L, 1) || !lua_getmetatable(L, 1)) return 0;
     lua_getfield(L, -1, "__metatable");
     if (lua_isnil(L, -1)) lua_pop(L, 1);
@@ -181,6 +188,7 @@ static int l_getmetatable(lua_State *L)
 static int l_rawget(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
+    sandbox_spend(L, 2 * COST_CALL);
     lua_settop(L, 2);
     sandbox__rawget(L, 1);
     return 1;
@@ -190,9 +198,39 @@ static int l_rawset(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
     luaL_checkany(L, 3);
+    sandbox_spend(L, 2 * COST_CALL);
     if (sandbox__is_frozen(L, 1)) return luaL_error(L, "rawset: this table is read only");
     lua_settop(L, 3);
     lua_rawset(L, 1);
+    return 1;
+}
+
+static int l_unpack(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_Number first = luaL_optnumber(L, 2, 1);
+    lua_Number last = luaL_optnumber(L, 3, (lua_Number)lua_objlen(L, 1));
+    if (!(first <= last)) return 0;
+    double count = floor(last) - floor(first) + 1;
+    if (count > UNPACK_RESULTS_MAX || !(first > -0x1p31 && last < 0x1p31)) {
+        return luaL_error(L, "too many results to unpack");
+    }
+    luaL_checkstack(L, (int)count, "unpack");
+    sandbox_spend(L, COST_CALL + 2 * (uint32_t)count);
+    for (int i = 0; i < (int)count; i++) lua_rawgeti(L, 1, (int)floor(first) + i);
+    return (int)count;
+}
+
+/* Upvalue 1: LuaJIT's own, which reads a megabyte of digits as one instruction. */
+static int l_tonumber(lua_State *L)
+{
+    size_t len = 0;
+    if (lua_type(L, 1) == LUA_TSTRING) lua_tolstring(L, 1, &len);
+    sandbox_spend(L, COST_CALL + (uint32_t)(len / 2));
+    int count = lua_gettop(L);
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    lua_call(L, count, 1);
     return 1;
 }
 
@@ -201,6 +239,7 @@ static const luaL_Reg functions[] = {
     { "print", l_print },
     { "pairs", sandbox__l_pairs },
     { "next", l_next },
+    { "unpack", l_unpack },
     { "setmetatable", l_setmetatable },
     { "getmetatable", l_getmetatable },
     { "rawget", l_rawget },
@@ -211,6 +250,8 @@ static const luaL_Reg functions[] = {
 
 void sandbox__open_base(lua_State *L)
 {
+    lua_pushcclosure(L, l_tonumber, 1);
+    lua_setfield(L, -2, "tonumber");
     luaL_setfuncs(L, functions, 0);
 }
 
@@ -219,6 +260,7 @@ static int l_math_random(lua_State *L)
 {
     int count = lua_gettop(L);
     double low = 1, high;
+    sandbox_spend(L, COST_CALL);
     if (count == 0) {
         lua_pushnumber(L, rng_unit(sandbox_random(L)));
         return 1;
@@ -234,8 +276,40 @@ static int l_math_random(lua_State *L)
     return 1;
 }
 
+/* The C library's takes one step for each bit between the two. */
+static int l_math_fmod(lua_State *L)
+{
+    double a = luaL_checknumber(L, 1), b = luaL_checknumber(L, 2);
+    sandbox_spend(L, COST_CALL);
+    if (isfinite(a) && isfinite(b) && b != 0 && fabs(a) > fabs(b)) {
+        sandbox_spend(L, (uint32_t)(ilogb(a) - ilogb(b)) / 4);
+    }
+    lua_pushnumber(L, fmod(a, b));
+    return 1;
+}
+
+/* Upvalue 1: the C library's. */
+static int l_math_slow(lua_State *L)
+{
+    int count = lua_gettop(L);
+    sandbox_spend(L, 2 * COST_CALL);
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    lua_call(L, count, 1);
+    return 1;
+}
+
 void sandbox__open_math(lua_State *L)
 {
+    static const char *const slow[] = { "sin",  "cos",  "tan",  "asin", "acos", "atan",  "atan2",
+                                        "sinh", "cosh", "tanh", "exp",  "log",  "log10", "pow" };
+    for (size_t i = 0; i < sizeof slow / sizeof *slow; i++) {
+        lua_getfield(L, -1, slow[i]);
+        lua_pushcclosure(L, l_math_slow, 1);
+        lua_setfield(L, -2, slow[i]);
+    }
+    lua_pushcfunction(L, l_math_fmod);
+    lua_setfield(L, -2, "fmod");
     lua_pushcfunction(L, l_math_random);
     lua_setfield(L, -2, "random");
 }

@@ -68,6 +68,7 @@ static void begin(struct policy_task *task, const struct policy_call *call,
     task->version = policy_ref(call->version);
     task->thread_ref = LUA_NOREF;
     task->call = call;
+    task->fed_bytes = call->frame_len;
     task->answer = answer;
     task->context = (struct call_context){
         .port = call->port,
@@ -105,6 +106,7 @@ enum call_result policy_call(const struct policy_call *call, struct call_answer 
     enum call_result result = task__enter(task, l_begin);
     if (result == CALL_OK && task->thread) {
         task->call = NULL;
+        call->version->sandbox->carry = true;
         result = task__resume(task, lua_gettop(task->thread) - 1);
     }
     result = task__after(task, result);
@@ -122,6 +124,7 @@ enum call_result task__enter(struct policy_task *task, lua_CFunction function)
     lua_State *L = sandbox_lua(s);
     ASSERT(lua_gettop(L) == 0);
     bind_set_call(L, &task->context);
+    s->fed_bytes = task->fed_bytes;
     lua_pushcfunction(L, function);
     lua_pushlightuserdata(L, task);
     enum call_result result =
@@ -135,6 +138,7 @@ enum call_result task__resume(struct policy_task *task, int nargs)
 {
     struct sandbox *s = task->version->sandbox;
     bind_set_call(sandbox_lua(s), &task->context);
+    s->fed_bytes = task->fed_bytes;
     enum call_result result = lua_enter(s, task->thread, nargs, LUA_MULTRET, true,
                                         task->answer->error, sizeof task->answer->error);
     bind_set_call(sandbox_lua(s), NULL);
@@ -144,6 +148,7 @@ enum call_result task__resume(struct policy_task *task, int nargs)
         call_wait_init(&task->context.wait);
         task->context.waiting = false;
     } else if (result == CALL_OK) {
+        s->carry = true; /* one budget for all of a call */
         result = task__enter(task, l_finish);
     }
     return result;

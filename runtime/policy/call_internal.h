@@ -41,6 +41,7 @@ struct policy_task {
     uint32_t line;
     lua_State *thread; /* borrowed from thread_ref; NULL: the hook may not wait */
     int thread_ref;
+    size_t fed_bytes; /* of the largest frame or HTTP body that it was handed */
     /* Borrowed while Lua runs: */
     const struct policy_call *call;
     const struct resume_with *with;

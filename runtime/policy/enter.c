@@ -37,11 +37,14 @@ enum call_result lua_enter(struct sandbox *s, lua_State *L, int nargs, int nresu
     s->entered = true;
     s->running = L;
     s->exempt = false;
-    s->spent = 0;
-    s->cpu_start_ns = 0;
+    if (!s->carry) s->spent = s->start_ns = s->cpu_start_ns = 0;
+    s->carry = false;
+    size_t fed = s->fed_bytes < SANDBOX_FED_BYTES_MAX ? s->fed_bytes : SANDBOX_FED_BYTES_MAX;
+    s->budget = s->limits.call_instructions + fed * SANDBOX_UNITS_PER_BYTE;
     s->trip = TRIP_NONE;
     s->trip_text[0] = s->error_text[0] = error[0] = 0;
-    lua_sethook(L, on_count, LUA_MASKCOUNT, SANDBOX_HOOK_EVERY);
+    s->look_every = s->big_blocks ? SANDBOX_HOOK_EVERY_BIG : SANDBOX_HOOK_EVERY;
+    lua_sethook(L, on_count, LUA_MASKCOUNT, s->look_every);
     if (resume) {
         status = lua_resume(L, nargs);
     } else {
@@ -93,10 +96,17 @@ void sandbox__trip(struct sandbox *s, lua_State *L, enum trip why, const char *t
     lua_sethook(s->L, on_count, LUA_MASKCOUNT, 1);
 }
 
+void sandbox__look_often(struct sandbox *s)
+{
+    if (s->trip != TRIP_NONE || s->look_every == SANDBOX_HOOK_EVERY_BIG) return;
+    s->look_every = SANDBOX_HOOK_EVERY_BIG;
+    lua_sethook(s->L, on_count, LUA_MASKCOUNT, s->look_every);
+}
+
 bool sandbox__charge(struct sandbox *s, lua_State *L, uint64_t steps)
 {
     s->spent += steps;
-    if (s->entered && s->spent > s->limits.call_instructions) {
+    if (s->entered && s->spent > s->budget) {
         sandbox__trip(s, L, TRIP_INSTRUCTIONS, "over its instruction budget");
     }
     return s->trip == TRIP_NONE;
@@ -131,21 +141,34 @@ size_t sandbox__where(lua_State *L, char *out, size_t out_bytes)
     return 0;
 }
 
+static uint64_t clock_ns(clockid_t clock)
+{
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
+}
+
+/* The thread's own time counts, as the machine may be busy; it costs a system call, and is asked
+ * only when more than that has passed for everybody. */
+static bool over_time(struct sandbox *s)
+{
+    uint64_t most_ns = SANDBOX_CPU_NS_BASE + s->budget * SANDBOX_CPU_NS_PER_UNIT;
+    uint64_t now_ns = clock_ns(CLOCK_MONOTONIC);
+    if (s->start_ns == 0) {
+        s->start_ns = now_ns;
+        s->cpu_start_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+    }
+    return now_ns - s->start_ns > most_ns &&
+           clock_ns(CLOCK_THREAD_CPUTIME_ID) - s->cpu_start_ns > most_ns;
+}
+
 static void on_count(lua_State *L, lua_Debug *ar)
 {
     struct sandbox *s = sandbox_of(L);
-    struct timespec t;
     (void)ar;
-    if (s->trip != TRIP_NONE) {
-        sandbox__raise_trip(L);
-    }
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    uint64_t now_ns = (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
-    if (s->cpu_start_ns == 0) s->cpu_start_ns = now_ns;
-    if (now_ns - s->cpu_start_ns > SANDBOX_CPU_NS_MAX) {
-        sandbox__trip(s, L, TRIP_INSTRUCTIONS, "over its time budget");
-    }
-    if (!sandbox__charge(s, L, SANDBOX_HOOK_EVERY)) sandbox__raise_trip(L);
+    if (s->trip != TRIP_NONE) sandbox__raise_trip(L);
+    if (over_time(s)) sandbox__trip(s, L, TRIP_INSTRUCTIONS, "over its time budget");
+    if (!sandbox__charge(s, L, (uint64_t)s->look_every)) sandbox__raise_trip(L);
 }
 
 /* Runs where the error was raised, with the stack still there. Allocates nothing in Lua. */

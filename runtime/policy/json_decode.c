@@ -9,6 +9,7 @@
 #include "policy/sandbox_internal.h"
 
 #define NUMBER_BYTES_MAX 64
+#define COST_VALUE       10 /* beside its bytes and what it allocates */
 
 static char array_key; /* its address is the key of the arrays' metatable in the registry */
 
@@ -28,7 +29,7 @@ bool sandbox_json_decode(lua_State *L, const void *text, size_t len, char *error
     struct decoder d = { L, &s->scratch, text, text, (const char *)text + len, NULL };
     int top = lua_gettop(L);
     luaL_checkstack(L, 4 * SANDBOX_DEPTH_MAX + LUA_MINSTACK, "JSON");
-    sandbox_spend(L, (uint32_t)(len / 4));
+    sandbox_spend(L, (uint32_t)(2 * COST_CALL + len / 4));
     bool ok = decode(&d, 0);
     while (ok && d.at < d.end && strchr(" \t\r\n", *d.at) && *d.at) d.at++;
     if (ok && d.at < d.end) {
@@ -230,6 +231,7 @@ static bool decode_number(struct decoder *d)
     if (len >= sizeof text) return fault(d, "a number too long");
     memcpy(text, from, len);
     text[len] = 0;
+    if (!whole) sandbox_spend(d->L, 2 * (uint32_t)len);
     double n = strtod(text, NULL);
     if (!isfinite(n)) return fault(d, "a number too large");
     lua_pushnumber(d->L, n);
@@ -242,6 +244,7 @@ static bool decode_array(struct decoder *d, int depth)
     skip_space(d);
     if (d->at < d->end && *d->at == ']') {
         d->at++;
+        sandbox_spend(d->L, 2 * COST_CALL);
         sandbox__mark_array(d->L, -1); /* or it would come back as {} */
         return true;
     }
@@ -272,6 +275,7 @@ static bool decode_object(struct decoder *d, int depth)
         skip_space(d);
         if (d->at >= d->end || *d->at != '"') return fault(d, "no key");
         d->at++;
+        sandbox_spend(d->L, COST_VALUE);
         if (!decode_string(d)) return false;
         skip_space(d);
         if (d->at >= d->end || *d->at != ':') return fault(d, "no colon after a key");
@@ -301,6 +305,7 @@ static bool decode(struct decoder *d, int depth)
     if (depth >= SANDBOX_DEPTH_MAX) return fault(d, "nested too deeply");
     skip_space(d);
     if (d->at >= d->end) return fault(d, "the end");
+    sandbox_spend(d->L, COST_VALUE);
     switch (*d->at) {
     case '{': d->at++; return decode_object(d, depth);
     case '[': d->at++; return decode_array(d, depth);

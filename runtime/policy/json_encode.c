@@ -9,6 +9,9 @@
 #include "base/text.h"
 #include "policy/sandbox_internal.h"
 
+#define COST_WHOLE    20 /* a number written, read back and compared */
+#define COST_FRACTION 200
+
 struct encoder {
     lua_State *L;
     struct sandbox *s;
@@ -48,16 +51,26 @@ static bool put(struct encoder *e, bool ok)
 
 static bool encode_string(struct encoder *e, const char *text, size_t len)
 {
-    if (!sandbox__charge(e->s, e->L, len / 8)) return fail(e, "over its instruction budget");
+    if (!sandbox__charge(e->s, e->L, COST_CALL + len / 4))
+        return fail(e, "over its instruction budget");
     if (!text_is_utf8(text, len)) return fail(e, "JSON: a string that is not UTF-8");
-    return put(e, text_json_string(e->out, text, len));
+    size_t before = e->out->len;
+    bool ok = put(e, text_json_string(e->out, text, len));
+    sandbox__charge(e->s, e->L, (e->out->len - before) / 4); /* a control byte becomes six */
+    return ok;
 }
 
 static bool encode_number(struct encoder *e, double n)
 {
     char text[40];
     if (!isfinite(n)) return fail(e, "JSON: a number that is not finite");
-    if (n == floor(n) && fabs(n) < 1e21) {
+    bool whole = n == floor(n) && fabs(n) < 1e21;
+    if (!sandbox__charge(e->s, e->L, whole ? COST_WHOLE : COST_FRACTION)) {
+        return fail(e, "over its instruction budget");
+    }
+    if (whole && fabs(n) <= 0x1p53) {
+        snprintf(text, sizeof text, "%lld", (long long)n);
+    } else if (whole) {
         snprintf(text, sizeof text, "%.0f", n == 0 ? 0.0 : n);
     } else {
         for (int digits = 15; digits <= 17; digits++) {
@@ -112,7 +125,7 @@ static bool encode_table(struct encoder *e, int index, int depth)
     bool sequence, odd;
     if (depth >= SANDBOX_DEPTH_MAX) return fail(e, "JSON: nested too deeply, or in a circle");
     uint32_t count = sandbox__keys_count(e->L, index, &sequence, &odd);
-    if (!sandbox__charge(e->s, e->L, 4 + (uint64_t)count * 4)) {
+    if (!sandbox__charge(e->s, e->L, 2 * COST_CALL + (uint64_t)count * 16)) {
         return fail(e, "over its instruction budget");
     }
     if (odd) return fail(e, "JSON: a key that is no text and no number");

@@ -73,6 +73,11 @@ void sandbox__keys(lua_State *L, int index, struct key *out, uint32_t count)
         n = fill(L, lua_gettop(L), out, n, count);
         lua_pop(L, 1);
     }
+    size_t bytes = 0;
+    for (uint32_t i = 0; i < n; i++) bytes += out[i].len;
+    uint64_t rounds = 1;
+    while (n >> rounds) rounds++;
+    if (!sandbox__charge(sandbox_of(L), L, rounds * (4 * n + bytes / COST_BYTES))) return;
     qsort(out, n, sizeof *out, compare);
 }
 

@@ -9,7 +9,9 @@
 
 #define CAPTURE_OPEN     (-1)
 #define CAPTURE_POSITION (-2)
-#define STEPS_PER_LOOK   512
+#define UNITS_PER_LOOK   1024
+#define COST_STEP        2 /* one character, one item */
+#define COST_MATCH       3 /* and its call */
 
 void pattern_init(struct pattern_match *m, lua_State *L, const char *source, size_t source_len,
                   const char *pattern, size_t pattern_len)
@@ -21,11 +23,23 @@ void pattern_init(struct pattern_match *m, lua_State *L, const char *source, siz
     m->pattern_end = pattern + pattern_len;
 }
 
-static void step(struct pattern_match *m)
+void pattern_settle(struct pattern_match *m)
 {
-    if (++m->steps < STEPS_PER_LOOK) return;
-    m->steps = 0;
-    sandbox_spend(m->L, STEPS_PER_LOOK);
+    uint32_t units = m->units < UINT32_MAX ? (uint32_t)m->units : UINT32_MAX;
+    m->units = 0;
+    sandbox_spend(m->L, units);
+}
+
+static void step(struct pattern_match *m, size_t units)
+{
+    m->units += units;
+    if (m->units >= UNITS_PER_LOOK) pattern_settle(m);
+}
+
+/* A set is walked for each character. */
+static size_t step_cost(const char *p, const char *end)
+{
+    return COST_STEP + (size_t)(end - p) / 4;
 }
 
 /* The end of the single-character class that begins at p. */
@@ -103,7 +117,7 @@ static const char *match_balance(struct pattern_match *m, const char *s, const c
     if (s >= m->source_end || *s != *p) return NULL;
     int open = *p, close = p[1], nesting = 1;
     while (++s < m->source_end) {
-        step(m);
+        step(m, COST_STEP / 2);
         if (*s == close) {
             if (--nesting == 0) return s + 1;
         } else if (*s == open) {
@@ -117,8 +131,9 @@ static const char *expand_most(struct pattern_match *m, const char *s, const cha
                                const char *end)
 {
     ptrdiff_t i = 0;
+    size_t cost = step_cost(p, end);
     while (s + i < m->source_end && in_single((unsigned char)s[i], p, end)) {
-        step(m);
+        step(m, cost);
         i++;
     }
     for (; i >= 0; i--) {
@@ -131,11 +146,12 @@ static const char *expand_most(struct pattern_match *m, const char *s, const cha
 static const char *expand_least(struct pattern_match *m, const char *s, const char *p,
                                 const char *end)
 {
+    size_t cost = step_cost(p, end);
     for (;;) {
         const char *found = pattern_match(m, s, end + 1);
         if (found) return found;
         if (s >= m->source_end || !in_single((unsigned char)*s, p, end)) return NULL;
-        step(m);
+        step(m, cost);
         s++;
     }
 }
@@ -185,8 +201,9 @@ static int at_frontier(struct pattern_match *m, const char *s, const char *p, co
 const char *pattern_match(struct pattern_match *m, const char *s, const char *p)
 {
     if (++m->depth > PATTERN_DEPTH_MAX) luaL_error(m->L, "pattern too complex");
+    step(m, COST_MATCH);
     for (;;) { /* a tail call of the manual's definition is one turn */
-        step(m);
+        step(m, COST_STEP);
         if (p >= m->pattern_end) break;
         if (*p == '(') {
             s = p + 1 < m->pattern_end && p[1] == ')' ? capture_open(m, s, p + 2, CAPTURE_POSITION)
@@ -214,6 +231,7 @@ const char *pattern_match(struct pattern_match *m, const char *s, const char *p)
                     luaL_error(m->L, "missing '[' after '%%f' in pattern");
                 }
                 const char *end = class_end(m, p);
+                step(m, (size_t)(end - p) / 2);
                 if (!at_frontier(m, s, p, end)) {
                     s = NULL;
                     break;
@@ -229,6 +247,7 @@ const char *pattern_match(struct pattern_match *m, const char *s, const char *p)
             }
         }
         const char *end = class_end(m, p);
+        step(m, (size_t)(end - p) / 2);
         int here = s < m->source_end && in_single((unsigned char)*s, p, end);
         char suffix = end < m->pattern_end ? *end : 0;
         if (suffix == '?') {

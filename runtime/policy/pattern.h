@@ -14,7 +14,7 @@ struct pattern_match {
     const char *source, *source_end; /* borrowed */
     const char *pattern_end;
     int depth;
-    unsigned steps; /* since the last look at the budget */
+    size_t units; /* since the last look at the budget */
     int captures;
     struct {
         const char *start;
@@ -26,6 +26,8 @@ void pattern_init(struct pattern_match *m, lua_State *L, const char *source, siz
                   const char *pattern, size_t pattern_len);
 /* The end of the match at `s`, or NULL. May raise: malformed patterns, budget. */
 const char *pattern_match(struct pattern_match *m, const char *s, const char *p);
+/* Counts the steps since the last look. May raise. */
+void pattern_settle(struct pattern_match *m);
 /* Pushes capture `i`, or the whole match when there are none and `i` is 0. May raise. */
 void pattern_push(struct pattern_match *m, int i, const char *start, const char *end);
 /* Pushes all captures (the whole match when there are none and `start` is not NULL). */

@@ -21,10 +21,18 @@ static bool is_plain(const char *p, size_t len)
     return true;
 }
 
+/* Before a match of its own: the call, and whatever it answers. */
+static void begin(struct pattern_match *m, lua_State *L, const char *s, size_t len, const char *p,
+                  size_t p_len)
+{
+    sandbox_spend(L, 3 * COST_CALL);
+    pattern_init(m, L, s, len, p, p_len);
+}
+
 static int find_plain(lua_State *L, const char *s, size_t len, const char *p, size_t p_len,
                       size_t init)
 {
-    sandbox_spend(L, (uint32_t)((len - init + p_len) / 8));
+    sandbox_spend(L, 2 * COST_CALL + (uint32_t)((len - init + p_len) / 8));
     const char *at = p_len ? memmem(s + init, len - init, p, p_len) : s + init;
     if (!at) {
         lua_pushnil(L);
@@ -47,11 +55,12 @@ static int find_or_match(lua_State *L, bool find)
         return find_plain(L, s, len, p, p_len, init);
     }
     bool anchored = p_len > 0 && *p == '^';
-    pattern_init(&m, L, s, len, p, p_len);
+    begin(&m, L, s, len, p, p_len);
     for (const char *at = s + init;; at++) {
         m.captures = m.depth = 0;
         const char *end = pattern_match(&m, at, p + anchored);
         if (end) {
+            pattern_settle(&m);
             if (!find) return pattern_push_all(&m, at, end);
             lua_pushinteger(L, at - s + 1);
             lua_pushinteger(L, end - s);
@@ -59,6 +68,7 @@ static int find_or_match(lua_State *L, bool find)
         }
         if (anchored || at >= m.source_end) break;
     }
+    pattern_settle(&m);
     lua_pushnil(L);
     return 1;
 }
@@ -81,15 +91,17 @@ static int l_gmatch_step(lua_State *L)
     const char *p = lua_tolstring(L, lua_upvalueindex(2), &p_len);
     size_t from = (size_t)lua_tointeger(L, lua_upvalueindex(3));
     struct pattern_match m;
-    pattern_init(&m, L, s, len, p, p_len);
+    begin(&m, L, s, len, p, p_len);
     for (; from <= len; from++) {
         m.captures = m.depth = 0;
         const char *end = pattern_match(&m, s + from, p);
         if (!end) continue;
+        pattern_settle(&m);
         lua_pushinteger(L, end - s + (end == s + from)); /* an empty match moves on */
         lua_replace(L, lua_upvalueindex(3));
         return pattern_push_all(&m, s + from, end);
     }
+    pattern_settle(&m);
     return 0;
 }
 
@@ -118,7 +130,7 @@ static void add_text(struct pattern_match *m, luaL_Buffer *b, const char *start,
             pattern_push(m, with[i] - '1', start, end);
             luaL_addvalue(b);
         }
-        if (i % 64 == 0) sandbox_spend(m->L, 16);
+        if (i % 64 == 0) sandbox_spend(m->L, 64);
     }
 }
 
@@ -162,14 +174,15 @@ static int l_gsub(lua_State *L)
         lua_tostring(L, 3);
     }
     lua_settop(L, 4);
+    sandbox_spend(L, (uint32_t)(len / 4));
     luaL_buffinit(L, &b);
-    pattern_init(&m, L, s, len, p, p_len);
+    begin(&m, L, s, len, p, p_len);
     while (count < most) {
         m.captures = m.depth = 0;
         const char *end = pattern_match(&m, s, p + anchored);
         if (end) {
             count++;
-            sandbox_spend(L, 4);
+            sandbox_spend(L, 3 * COST_CALL);
             add_value(&m, &b, s, end);
         }
         if (end && end > s) {
@@ -181,6 +194,7 @@ static int l_gsub(lua_State *L)
         }
         if (anchored) break;
     }
+    pattern_settle(&m);
     luaL_addlstring(&b, s, (size_t)(m.source_end - s));
     luaL_pushresult(&b);
     lua_pushinteger(L, count);

@@ -49,7 +49,10 @@ const char *problem_format(const struct problem *p, char *out, size_t out_bytes)
 struct policy_version; /* opaque */
 
 struct policy_limits {
-    uint64_t call_instructions; /* per call or resume; default 10 million */
+    /* Per call or resume, in units of about 5 ns: an instruction is one, what C does for a hook
+     * costs what it takes. Default 1.5 million (5 to 15 ms); a frame or HTTP body that is handed in
+     * adds 6 per byte (of 4 MiB at most), so that big honest ones can be read. */
+    uint64_t call_instructions;
     size_t memory_bytes_max;    /* per state; default 16 MiB */
 };
 

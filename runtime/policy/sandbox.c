@@ -181,9 +181,9 @@ bool sandbox_read_file(const char *path, struct buffer *out, char *error, size_t
     return ok;
 }
 
-/* Counts bytes against the cap while Lua runs, and bulk allocation against the instruction budget:
- * joining megabytes in a loop is few instructions and much work. Outside lua_enter() nobody could
- * catch a refusal, so there is none. */
+/* Counts bytes against the cap while Lua runs, and what allocation costs against the budget: a loop
+ * of small tables is few instructions and much work. Outside lua_enter() nobody could catch a
+ * refusal, so there is none. */
 static void *allocate(void *self, void *memory, size_t old_bytes, size_t new_bytes)
 {
     struct sandbox *s = self;
@@ -191,36 +191,56 @@ static void *allocate(void *self, void *memory, size_t old_bytes, size_t new_byt
     if (new_bytes == 0) {
         free(memory);
         s->used_bytes -= old_bytes;
+        s->big_blocks -= old_bytes >= SANDBOX_BIG_BYTES;
         return NULL;
     }
-    if (s->entered && !s->exempt && new_bytes > old_bytes) {
+    if (s->entered && new_bytes > old_bytes) {
         size_t more = new_bytes - old_bytes;
-        if (s->used_bytes + more > s->limits.memory_bytes_max) {
+        if (!s->exempt && s->used_bytes + more > s->limits.memory_bytes_max) {
             sandbox__trip(s, s->running, TRIP_MEMORY, "over its memory cap");
             return NULL;
         }
-        if (more >= 256) sandbox__charge(s, s->running, more / 64);
+        uint64_t cost = COST_BLOCK + more / COST_BYTES;
+        /* A table or a stack that grows is copied, and walked by the collector. */
+        if (memory && new_bytes >= SANDBOX_BIG_BYTES) cost += new_bytes / 4;
+        sandbox__charge(s, s->running, cost);
     }
     void *moved = realloc(memory, new_bytes);
-    if (moved) s->used_bytes += new_bytes - old_bytes;
+    if (!moved) return NULL;
+    s->used_bytes += new_bytes - old_bytes;
+    s->big_blocks -= old_bytes >= SANDBOX_BIG_BYTES;
+    s->big_blocks += new_bytes >= SANDBOX_BIG_BYTES;
+    if (s->big_blocks && s->entered) sandbox__look_often(s);
     return moved;
 }
 
-/* xpcall whose handler runs after the unwinding. LuaJIT runs handlers where the error was raised;
- * when that is the budget's own hook, hooks are off meanwhile, and a handler could loop for ever.
- * In Lua, so that the protected function may wait. */
-static const char xpcall_source[] =
-    "local pcall = pcall\n"
-    "local function finish(handler, ok, ...)\n"
+/* pcall, where a failure costs what unwinding takes; and xpcall whose handler runs after that.
+ * LuaJIT runs handlers where the error was raised; when that is the budget's own hook, hooks are
+ * off meanwhile, and a handler could loop for ever. In Lua, so that the protected function may
+ * wait. */
+static const char pcall_source[] =
+    "local pcall, failed = pcall, ...\n"
+    "local function finish(ok, ...)\n"
+    "  if not ok then failed() end\n"
+    "  return ok, ...\n"
+    "end\n"
+    "local function handle(handler, ok, ...)\n"
     "  if ok then return ok, ... end\n"
-    "  local _, shown = pcall(handler, ...)\n"
+    "  local _, shown = finish(pcall(handler, ...))\n"
     "  return false, shown\n"
     "end\n"
-    "return function (f, handler, ...) return finish(handler, pcall(f, ...)) end";
+    "return function (f, ...) return finish(pcall(f, ...)) end,\n"
+    "  function (f, handler, ...) return handle(handler, finish(pcall(f, ...))) end";
+
+static int l_failed(lua_State *L)
+{
+    sandbox_spend(L, COST_FAILURE);
+    return 0;
+}
 
 /* What stays of LuaJIT's own base library; the rest is ours or gone. */
-static const char *const base_kept[] = { "assert", "error",    "ipairs", "pcall",  "rawequal",
-                                         "select", "tonumber", "type",   "unpack", "_VERSION" };
+static const char *const base_kept[] = { "assert", "error", "ipairs",  "rawequal",
+                                         "select", "type",  "_VERSION" };
 static const char *const math_gone[] = { "random", "randomseed", "mod" };
 
 static void open_library(lua_State *L, lua_CFunction open, const char *name)
@@ -241,9 +261,12 @@ static int l_open(lua_State *L)
         lua_getglobal(L, base_kept[i]);
         lua_setfield(L, 1, base_kept[i]);
     }
-    if (luaL_loadbufferx(L, xpcall_source, sizeof xpcall_source - 1, "=xpcall", "t")) lua_error(L);
-    lua_call(L, 0, 1);
+    if (luaL_loadbufferx(L, pcall_source, sizeof pcall_source - 1, "=pcall", "t")) lua_error(L);
+    lua_pushcfunction(L, l_failed);
+    lua_call(L, 1, 2);
     lua_setfield(L, 1, "xpcall");
+    lua_setfield(L, 1, "pcall");
+    lua_getglobal(L, "tonumber"); /* 2 */
     lua_getglobal(L, "math");
     for (size_t i = 0; i < sizeof math_gone / sizeof *math_gone; i++) {
         lua_pushnil(L);
@@ -269,6 +292,7 @@ static int l_open(lua_State *L)
         lua_insert(L, -2);
         lua_rawset(L, -4);
     }
+    lua_pushvalue(L, 2);
     sandbox__open_base(L);
     lua_pushvalue(L, -1);
     lua_setfield(L, -2, "_G");

@@ -16,15 +16,30 @@
 #include "policy/context.h"
 #include "policy/sandbox.h"
 
-#define SANDBOX_INSTRUCTIONS_DEFAULT 10000000u
+#define SANDBOX_INSTRUCTIONS_DEFAULT 1500000u
 #define SANDBOX_MEMORY_DEFAULT       ((size_t)16 << 20)
 #define SANDBOX_FILE_BYTES_MAX       ((size_t)1 << 20)
-#define SANDBOX_HOOK_EVERY           1000 /* instructions between two looks at the budget */
-/* Bulk work that the instruction count misses (comparing megabytes, say) ends here. A backstop:
- * what a policy decides never depends on it unless it would have hung the loop. */
-#define SANDBOX_CPU_NS_MAX       2000000000ull
+#define SANDBOX_HOOK_EVERY           250 /* instructions between two looks at the budget */
+#define SANDBOX_HOOK_EVERY_BIG       50  /* while a block of BIG bytes is held: one may take long */
+#define SANDBOX_BIG_BYTES            ((size_t)32 << 10)
+/* Bulk work that the count misses (comparing megabytes, say) ends here. A backstop, many times what
+ * the budget takes when it is counted right: what a policy decides never depends on it unless it
+ * would have hung the loop. */
+#define SANDBOX_CPU_NS_BASE     50000000ull
+#define SANDBOX_CPU_NS_PER_UNIT 40
+/* A hook that is handed a frame or an HTTP body may read all of it. */
+#define SANDBOX_UNITS_PER_BYTE   6
+#define SANDBOX_FED_BYTES_MAX    ((size_t)4 << 20)
 #define SANDBOX_DEPTH_MAX        64
 #define SANDBOX_SECRET_BYTES_MAX ((size_t)64 << 10) /* of one made by joining */
+
+/* The budget's units. One is an instruction of the interpreter, 3 to 8 ns; what C does costs as
+ * many as take the same time, so that no way to spend a budget holds the loop much longer than
+ * another. */
+#define COST_CALL    8   /* of a function of ours, its arguments looked at */
+#define COST_BLOCK   24  /* malloc, its free, and the collector's share */
+#define COST_BYTES   16  /* bytes copied, or allocated, for one unit */
+#define COST_FAILURE 450 /* an error raised and caught: the C stack is unwound */
 
 enum trip {
     TRIP_NONE,
@@ -41,8 +56,14 @@ struct sandbox {
     char *beside;   /* owned; NULL: none */
     struct policy_limits limits;
     size_t used_bytes;
-    uint64_t spent;        /* instructions since lua_enter() */
-    uint64_t cpu_start_ns; /* 0 until the first look */
+    size_t big_blocks; /* of SANDBOX_BIG_BYTES or more */
+    size_t fed_bytes;  /* handed to the hook that runs: the budget grows with it */
+    bool carry;        /* the next lua_enter() belongs to the same call: count on */
+    uint64_t budget;   /* units, of this call */
+    uint64_t spent;    /* of it */
+    int look_every;    /* instructions */
+    uint64_t start_ns; /* monotonic time and this thread's CPU time; 0 until the first look */
+    uint64_t cpu_start_ns;
     enum trip trip;
     char trip_text[256];  /* of the first trip of this entry */
     char error_text[512]; /* filled by the message handler */
@@ -61,6 +82,8 @@ struct sandbox {
 /* --- enter.c --- */
 void sandbox__watch(struct sandbox *s); /* the message handler's reference */
 void sandbox__trip(struct sandbox *s, lua_State *L, enum trip why, const char *text);
+/* A big block came while Lua runs: looks are closer from here on. */
+void sandbox__look_often(struct sandbox *s);
 /* Counts `steps`; false once the budget is used up: hand back soon, then raise. */
 bool sandbox__charge(struct sandbox *s, lua_State *L, uint64_t steps);
 /* Raises the error of the trip. */
@@ -86,12 +109,13 @@ struct key {
 };
 /* `*sequence`: exactly the items 1..n. `*odd`: a key that is a table, function or userdata. */
 uint32_t sandbox__keys_count(lua_State *L, int index, bool *sequence, bool *odd);
-/* `out`: as many as counted. Sorted: numbers ascending, strings in byte order, false, true. */
+/* `out`: as many as counted. Sorted: numbers ascending, strings in byte order, false, true; in any
+ * order once the sorting, which is counted, has used up the budget. */
 void sandbox__keys(lua_State *L, int index, struct key *out, uint32_t count);
 void sandbox__push_key(lua_State *L, const struct key *k); /* strings: may raise */
 
 /* --- the libraries, each leaving its functions in the table on top of the stack --- */
-void sandbox__open_base(lua_State *L);
+void sandbox__open_base(lua_State *L); /* takes LuaJIT's tonumber from the top */
 void sandbox__open_string(lua_State *L);
 void sandbox__open_pattern(lua_State *L);
 void sandbox__open_table(lua_State *L);

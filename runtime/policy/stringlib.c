@@ -14,7 +14,7 @@ void sandbox__expect_bytes(lua_State *L, size_t len)
 {
     struct sandbox *s = sandbox_of(L);
     if (len < 65536) {
-        sandbox_spend(L, (uint32_t)(len / 32));
+        sandbox_spend(L, (uint32_t)(COST_CALL + len / COST_BYTES));
         return;
     }
     /* Two copies: the buffer and the string. Garbage goes first. */
@@ -23,7 +23,7 @@ void sandbox__expect_bytes(lua_State *L, size_t len)
         sandbox__trip(s, L, TRIP_MEMORY, "over its memory cap");
         sandbox__raise_trip(L);
     }
-    sandbox_spend(L, (uint32_t)(len / 32));
+    sandbox_spend(L, (uint32_t)(COST_CALL + len / COST_BYTES));
 }
 
 /* The scratch buffer as a string: one copy instead of the doublings of a luaL_Buffer. May raise. */
@@ -48,6 +48,7 @@ static int l_len(lua_State *L)
 {
     size_t len;
     luaL_checklstring(L, 1, &len);
+    sandbox_spend(L, COST_CALL);
     lua_pushnumber(L, (double)len);
     return 1;
 }
@@ -66,6 +67,7 @@ static int l_sub(lua_State *L)
     size_t to = place((lua_Number)luaL_optinteger(L, 3, -1), len);
     if (from < 1) from = 1;
     if (to > len) to = len;
+    sandbox_spend(L, COST_CALL);
     if (from > to) {
         lua_pushliteral(L, "");
     } else {
@@ -84,10 +86,12 @@ static int l_byte(lua_State *L)
     size_t to = place((lua_Number)luaL_optinteger(L, 3, (lua_Integer)from), len);
     if (from < 1) from = 1;
     if (to > len) to = len;
+    sandbox_spend(L, COST_CALL);
     if (from > to) return 0;
     size_t count = to - from + 1;
     if (count > BYTE_RESULTS_MAX) return luaL_error(L, "string slice too long");
     luaL_checkstack(L, (int)count, "string slice too long");
+    sandbox_spend(L, (uint32_t)count);
     for (size_t i = 0; i < count; i++) lua_pushinteger(L, (unsigned char)s[from - 1 + i]);
     return (int)count;
 }
@@ -96,6 +100,7 @@ static int l_char(lua_State *L)
 {
     int count = lua_gettop(L);
     luaL_Buffer b;
+    sandbox_spend(L, COST_CALL + 2 * (uint32_t)count);
     luaL_buffinit(L, &b);
     for (int i = 1; i <= count; i++) {
         lua_Integer c = luaL_checkinteger(L, i);
@@ -106,32 +111,35 @@ static int l_char(lua_State *L)
     return 1;
 }
 
-static int each_byte(lua_State *L, char (*change)(const char *s, size_t len, size_t i))
+static int each_byte(lua_State *L, void (*change)(const char *s, size_t len, uint8_t *out))
 {
     size_t len;
     const char *s = luaL_checklstring(L, 1, &len);
     sandbox_spend(L, (uint32_t)(len / 4));
     struct buffer *out = begin(L, len);
-    for (size_t i = 0; i < len; i++) buffer_append_char(out, change(s, len, i));
+    change(s, len, out->data);
+    out->len = len;
     sandbox__push_scratch(L);
     return 1;
 }
 
-static char lower(const char *s, size_t len, size_t i)
+static void lower(const char *s, size_t len, uint8_t *out)
 {
-    (void)len;
-    return s[i] >= 'A' && s[i] <= 'Z' ? (char)(s[i] | 0x20) : s[i];
+    for (size_t i = 0; i < len; i++) {
+        out[i] = (uint8_t)(s[i] >= 'A' && s[i] <= 'Z' ? s[i] | 0x20 : s[i]);
+    }
 }
 
-static char upper(const char *s, size_t len, size_t i)
+static void upper(const char *s, size_t len, uint8_t *out)
 {
-    (void)len;
-    return s[i] >= 'a' && s[i] <= 'z' ? (char)(s[i] & ~0x20) : s[i];
+    for (size_t i = 0; i < len; i++) {
+        out[i] = (uint8_t)(s[i] >= 'a' && s[i] <= 'z' ? s[i] & ~0x20 : s[i]);
+    }
 }
 
-static char backwards(const char *s, size_t len, size_t i)
+static void backwards(const char *s, size_t len, uint8_t *out)
 {
-    return s[len - 1 - i];
+    for (size_t i = 0; i < len; i++) out[i] = (uint8_t)s[len - 1 - i];
 }
 
 static int l_lower(lua_State *L)
@@ -155,6 +163,7 @@ static int l_rep(lua_State *L)
     const char *s = luaL_checklstring(L, 1, &len);
     lua_Number count = luaL_checknumber(L, 2);
     const char *gap = luaL_optlstring(L, 3, "", &gap_len);
+    sandbox_spend(L, COST_CALL);
     if (!(count >= 1) || len + gap_len == 0) {
         lua_pushliteral(L, "");
         return 1;
@@ -178,7 +187,7 @@ static void add_quoted(lua_State *L, luaL_Buffer *b, int index)
 {
     size_t len;
     const char *s = luaL_checklstring(L, index, &len);
-    sandbox_spend(L, (uint32_t)(len / 4));
+    sandbox_spend(L, (uint32_t)len);
     luaL_addchar(b, '"');
     for (size_t i = 0; i < len; i++) {
         if (s[i] == '"' || s[i] == '\\' || s[i] == '\n') {
@@ -224,6 +233,7 @@ static void add_text(lua_State *L, luaL_Buffer *b, int index, const char *spec)
     lua_pushvalue(L, index);
     lua_call(L, 1, 1);
     const char *s = lua_tolstring(L, -1, &len);
+    sandbox_spend(L, COST_CALL);
     if (!spec[1] || (!strchr(spec, '.') && len >= 100)) {
         sandbox__expect_bytes(L, len);
         luaL_addvalue(b);
@@ -231,6 +241,7 @@ static void add_text(lua_State *L, luaL_Buffer *b, int index, const char *spec)
     }
     char whole[28];
     snprintf(whole, sizeof whole, "%ss", spec);
+    sandbox_spend(L, 4 * COST_CALL);
     int n = snprintf(out, sizeof out, whole, s);
     lua_pop(L, 1);
     luaL_addlstring(b, out, (size_t)n < sizeof out ? (size_t)n : sizeof out - 1);
@@ -250,6 +261,8 @@ static void add_number(lua_State *L, luaL_Buffer *b, int index, const char *spec
         snprintf(whole, sizeof whole, "%s%c", spec, kind);
         len = snprintf(out, sizeof out, whole, n);
     }
+    /* Hundreds of digits are a long division each. */
+    sandbox_spend(L, len > 24 ? 4 * (uint32_t)len : strchr("diouxX", kind) ? 24 : 40);
     luaL_addlstring(b, out, (size_t)len < sizeof out ? (size_t)len : sizeof out - 1);
 }
 
@@ -260,6 +273,7 @@ static int l_format(lua_State *L)
     char spec[24];
     int index = 1;
     luaL_Buffer b;
+    sandbox_spend(L, (uint32_t)(2 * COST_CALL + len / 4));
     luaL_buffinit(L, &b);
     while (p < end) {
         if (*p != '%') {
@@ -271,7 +285,7 @@ static int l_format(lua_State *L)
             continue;
         }
         p = read_spec(L, p, end, spec);
-        sandbox_spend(L, 8);
+        sandbox_spend(L, 2 * COST_CALL);
         char kind = *p++;
         index++;
         if (kind == 'c') {

@@ -16,12 +16,13 @@ static int l_insert(lua_State *L)
 {
     size_t n = writable(L, 1) + 1, at = n;
     int count = lua_gettop(L);
+    sandbox_spend(L, 3 * COST_CALL);
     if (count == 3) {
         lua_Number wanted = luaL_checknumber(L, 2);
         if (!(wanted >= 1 && wanted <= (lua_Number)n))
             luaL_argerror(L, 2, "position out of bounds");
         at = (size_t)wanted;
-        sandbox_spend(L, (uint32_t)(n - at));
+        sandbox_spend(L, (uint32_t)(4 * (n - at)));
         for (size_t i = n; i > at; i--) {
             lua_rawgeti(L, 1, (int)i - 1);
             lua_rawseti(L, 1, (int)i);
@@ -37,10 +38,11 @@ static int l_remove(lua_State *L)
 {
     size_t n = writable(L, 1);
     lua_Number wanted = luaL_optnumber(L, 2, (lua_Number)n);
+    sandbox_spend(L, 3 * COST_CALL);
     if (n == 0 || !(wanted >= 1 && wanted <= (lua_Number)n)) return 0;
     size_t at = (size_t)wanted;
     lua_rawgeti(L, 1, (int)at);
-    sandbox_spend(L, (uint32_t)(n - at));
+    sandbox_spend(L, (uint32_t)(4 * (n - at)));
     for (; at < n; at++) {
         lua_rawgeti(L, 1, (int)at + 1);
         lua_rawseti(L, 1, (int)at);
@@ -55,12 +57,13 @@ static int l_remove(lua_State *L)
 static const char *item(lua_State *L, int i, size_t *len, char number[40], struct secret **secret)
 {
     lua_rawgeti(L, 1, i);
-    sandbox_spend(L, 2);
+    sandbox_spend(L, COST_CALL);
     *secret = sandbox_get_secret(L, -1);
     const char *text = NULL;
     if (*secret) {
         text = secret_bytes(*secret, len);
     } else if (lua_type(L, -1) == LUA_TNUMBER) {
+        sandbox_spend(L, 3 * COST_CALL);
         lua_tostring(L, -1);
         text = lua_tolstring(L, -1, len);
         if (*len < 40) text = memcpy(number, text, *len + 1);
@@ -79,6 +82,7 @@ static int l_concat(lua_State *L)
     size_t gap_len, len, total = 0;
     char number[40];
     luaL_checktype(L, 1, LUA_TTABLE);
+    sandbox_spend(L, 3 * COST_CALL);
     const char *gap = luaL_optlstring(L, 2, "", &gap_len);
     lua_Number first = luaL_optnumber(L, 3, 1);
     lua_Number last = luaL_optnumber(L, 4, (lua_Number)lua_objlen(L, 1));
@@ -112,8 +116,12 @@ static int l_concat(lua_State *L)
 static bool before(lua_State *L)
 {
     bool yes;
-    sandbox_spend(L, 4);
+    sandbox_spend(L, 2 * COST_CALL);
     if (lua_isnil(L, 2)) {
+        if (lua_type(L, -1) == LUA_TSTRING && lua_type(L, -2) == LUA_TSTRING) {
+            size_t a = lua_objlen(L, -1), b = lua_objlen(L, -2);
+            sandbox_spend(L, (uint32_t)((a < b ? a : b) / COST_BYTES));
+        }
         yes = lua_lessthan(L, -2, -1);
         lua_pop(L, 2);
         return yes;

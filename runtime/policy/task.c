@@ -6,6 +6,7 @@
 #include "base/assert.h"
 #include "bind/bind.h"
 #include "policy/call_internal.h"
+#include "policy/sandbox_internal.h"
 
 static int l_push_results(lua_State *L);
 
@@ -18,9 +19,15 @@ enum call_result policy_resume(struct policy_task *task, const struct resume_wit
     answer->line = task->line;
     task->answer = answer;
     task->with = with;
+    /* The most of all so far: a body may be decoded after another wait. */
+    size_t fed = with->frame_len + with->body_len;
+    if (fed > task->fed_bytes) task->fed_bytes = fed;
     enum call_result result = task__enter(task, l_push_results);
     task->with = NULL;
-    if (result == CALL_OK) result = task__resume(task, lua_gettop(task->thread));
+    if (result == CALL_OK) {
+        task->version->sandbox->carry = true;
+        result = task__resume(task, lua_gettop(task->thread));
+    }
     result = task__after(task, result);
     if (result != CALL_WAITING) task__free(task);
     return result;

@@ -63,7 +63,7 @@ static bool copy_table(struct copier *c, int index, int depth, struct value *out
     bool sequence, odd;
     if (depth >= SANDBOX_DEPTH_MAX) return fail(c, "nested too deeply, or in a circle");
     uint32_t count = sandbox__keys_count(c->L, index, &sequence, &odd);
-    if (!sandbox__charge(sandbox_of(c->L), c->L, 4 + (uint64_t)count * 8)) {
+    if (!sandbox__charge(sandbox_of(c->L), c->L, 2 * COST_CALL + (uint64_t)count * 16)) {
         return fail(c, "over its instruction budget");
     }
     if (odd) return fail(c, "a key that is no text and no number");

@@ -2,7 +2,7 @@ local world = require "policy_world"
 
 -- What a hostile or broken hook may do, for every hook; and what each must come to.
 local hooks = { "fetch", "prepare", "greet", "on_beat", "on_frame", "on_ended", "on_ack", "every" }
-local limits = { instructions = 300000, memory = 2 * 1024 * 1024 }
+local limits = { instructions = 800000, memory = 2 * 1024 * 1024 }
 
 -- Hooks whose answer means something, by what they take.
 local takes = {

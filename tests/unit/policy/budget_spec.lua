@@ -43,8 +43,57 @@ local endless = {
   ["JSON in a loop"] = "local j = require 'holdfast'.json local s = '[' .. ('1,'):rep(5000) .. '1]' while true do j.decode(s) end",
   ["JSON of a list in a loop"] = "local j = require 'holdfast'.json local t = {} for i = 1, 3000 do t[i] = i end while true do j.encode(t) end",
   ["hashing in a loop"] = "local c = require 'holdfast'.crypto local s = ('x'):rep(300000) while true do c.sha256(s) end",
+  ["numbers formatted in a loop"] = "while true do local f = ('%99.99f'):format(1e300) end",
+  ["small strings in a loop"] = "local i = 0 while true do i = i + 1 local s = 'k' .. i end",
+  ["failures caught in a loop"] = "while true do pcall(error, 'x') end",
+  ["unpack in a loop"] = "local t = {} for i = 1, 4000 do t[i] = i end while true do unpack(t) end",
+  ["long digits read in a loop"] = "local s = ('1'):rep(100000) while true do tonumber(s) end",
+  ["a long set in a loop"] = "local s, p = ('b'):rep(1000), '[' .. ('a'):rep(5000) .. ']' while true do s:find(p) end",
+  ["sorting long texts"] = "local t = {} local p = ('x'):rep(10000) for i = 1, 60 do t[i] = p .. i end while true do table.sort(t) end",
+  ["pairs of long keys"] = "local t = {} local p = ('x'):rep(2000) for i = 1, 200 do t[p .. i] = 1 end while true do pairs(t) end",
+  ["JSON of control bytes"] = "local j = require 'holdfast'.json local s = ('\\1'):rep(10000) while true do j.encode(s) end",
+  ["JSON of fractions"] = "local j = require 'holdfast'.json local t = {} for i = 1, 100 do t[i] = i / 7 end while true do j.encode(t) end",
+  ["math.fmod in a loop"] = "while true do math.fmod(1e308, 3e-308) end",
   ["base64 in a loop"] = "local c = require 'holdfast'.crypto local s = ('x'):rep(30000) while true do c.base64(s) end",
 }
+
+-- Few instructions, and much work in C: each costs more of the budget than its instructions, which
+-- are a small part of it. { code, times that are too many, times that are not }
+local costly = {
+  ["an empty loop is the measure"] = { "local x = i", 80000, 5000 },
+  ["string.format"] = { "local x = ('%d'):format(i)", 2000, 200 },
+  ["string.format of a fraction"] = { "local x = ('%g'):format(0.1)", 2000, 200 },
+  ["string.format of hundreds of digits"] = { "local x = ('%.99f'):format(1e300)", 100, 10 },
+  ["string.rep"] = { "local x = ('x'):rep(30000 + i)", 40, 4 },
+  ["string.byte"] = { "long:byte(1, 3000)", 40, 4 },
+  ["string.upper"] = { "local x = (long .. i):upper()", 150, 10 },
+  ["table.concat"] = { "local x = table.concat(list, ',')", 20, 2 },
+  ["table.sort"] = { "table.sort(list)", 4, 0 },
+  ["table.remove from the front"] = { "table.insert(list, table.remove(list, 1))", 60, 6 },
+  ["unpack"] = { "unpack(list)", 200, 20 },
+  ["a small string"] = { "local x = 'k' .. i", 4000, 400 },
+  ["a small table"] = { "local x = {}", 4000, 400 },
+  ["a closure"] = { "local x = function () return i end", 3000, 300 },
+  ["setmetatable"] = { "setmetatable({}, list)", 2000, 200 },
+  ["a failure that is caught"] = { "pcall(error)", 300, 30 },
+  ["a failure that xpcall catches"] = { "xpcall(error, error)", 150, 15 },
+  ["string.find of one character"] = { "('hello'):find('[xyz]')", 2000, 200 },
+  ["string.find of a long set"] = { "('hello'):find(set)", 40, 4 },
+  ["string.gsub"] = { "('hello'):gsub('l', 'x')", 1000, 100 },
+  ["tonumber of many digits"] = { "tonumber(digits)", 40, 4 },
+  ["pairs"] = { "pairs(keyed)", 40, 4 },
+  ["math.sin"] = { "math.sin(i)", 8000, 800 },
+  ["JSON decoded"] = { "json.decode('[1,2,3,\"x\",{}]')", 600, 60 },
+  ["JSON encoded"] = { "json.encode(list)", 10, 1 },
+  ["a digest"] = { "crypto.sha256('x')", 1500, 150 },
+}
+local prologue = [[
+local json, crypto = require "holdfast".json, require "holdfast".crypto
+local long, digits, set = ("x"):rep(4000), ("1"):rep(6000), "[" .. ("a"):rep(6000) .. "]"
+local list, keyed = {}, {}
+for i = 1, 500 do list[i] = i end
+for i = 1, 200 do keyed["k" .. i] = i end
+for i = 1, %d do %s end]]
 
 local greedy = {
   ["a table for ever"] = "local t = {} while true do t[#t + 1] = {} end",
@@ -78,6 +127,23 @@ describe("a budget", function ()
       assert.match("over its memory cap$", why)
     end)
   end
+
+  for name, work in pairs(costly) do
+    it("charges what it takes: " .. name, function ()
+      local limits = { instructions = 120000, memory = 2 * 1024 * 1024 }
+      local result, why = unit.run(prologue:format(work[2], work[1]), limits)
+      assert.equal("over budget", result, tostring(why))
+      assert.match("over its instruction budget$", why)
+      assert.equal("ok", (unit.run(prologue:format(work[3], work[1]), limits)))
+    end)
+  end
+
+  it("ends in time what one instruction can make long", function ()
+    local result, why = unit.run([[local a = ("x"):rep(1000000) local b, c = a .. "a", a .. "b"
+      while true do local x = b < c end]], { instructions = 500000 })
+    assert.equal("over budget", result)
+    assert.match("over its %a+ budget$", why)
+  end)
 
   it("says where it was used up", function ()
     local _, why = unit.run("local n = 0\nwhile true do\n  n = n + 1\nend", small)
