@@ -222,6 +222,10 @@ static void requeue(struct step *s, uint32_t needs)
 {
     struct conn *c = s->c;
     attempt_cancel(s);
+    if (c->attempt_at_ms != ENGINE_NEVER && c->attempt_at_ms > s->now) {
+        MARK("the old link's ending asked for a delay while its successor prepared");
+        return;
+    }
     c->wait.needs = needs;
     wait_in_queue(s, account_free_at(c->account, c->plan, &c->wait));
 }

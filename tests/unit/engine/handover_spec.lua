@@ -79,6 +79,29 @@ describe("a handover", function ()
     assert.same({}, host.violations)
   end)
 
+  it("whose successor goes back to the queue keeps to it as well", function ()
+    local host = Host.new { plan = with { session = { replay = "none" }, budgets = { start = { windows = { { 1, 15000 } } } }, slow = { first = 60000, most = 60000 },
+      classify = { { cause = "reconnect", planned = true, delay = { 0, 0 } }, { close = 4002, pace = "slow" } } } }
+    local bot = host:add { session = true }
+    host:start(bot)
+    host:run(11000)
+    host.on.prepare = function () return true end
+    announce(host, bot, 1)
+    host:run(1000)
+    assert.equal(2, #host.conns[bot].prepares)
+    host:event("peer closed", bot, 1, { cause = { kind = "closed", close = 4002 } })
+    local from = host.now
+    -- Without a session it needs a start, and the platform says that there is none left.
+    host:event("session changed", bot, 0, { present = false })
+    host:event("budget told", bot, 0, { budget = "start", left = 0, reset = 5000 })
+    host:event("prepared", bot, 2)
+    host.on.prepare = nil
+    host:run(120000)
+    assert.is_true(host.conns[bot].prepares[3] - from >= 30000, host.conns[bot].prepares[3] - from)
+    assert.equal("up", host:view(bot).state)
+    assert.same({}, host.violations)
+  end)
+
   it("does not happen where the policy allows no overlap: close, then dial", function ()
     local host = Host.new { plan = with { overlap = 0 } }
     local bot = settled(host)
