@@ -126,7 +126,11 @@ describe("under any schedule of faults", function ()
   local first, last = seeds()
   for seed = first, last do
     it(("every promise holds, and all come back (seed %d)"):format(seed), function ()
-      schedule(seed, 30)
+      local ok, why = pcall(schedule, seed, 30)
+      if ok then return end
+      local build = os.getenv "HOLDFAST_BUILD" or "build/test"
+      error(("%s\nrepeat: HOLDFAST_SEED=%d HOLDFAST_BUILD=%s %s/runner tests/sim/fuzz_spec.lua")
+        :format(type(why) == "table" and tostring(why.message) or tostring(why), seed, build, build), 0)
     end)
   end
 end)
