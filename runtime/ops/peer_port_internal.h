@@ -29,6 +29,7 @@ struct peer_conn {
     /* HTTP */
     char method[8];
     struct buffer target, headers, host;
+    bool handed;               /* to the peer: once */
     bool answered, written_head;
     int status;
     struct buffer answer_headers, answer_body;

@@ -105,6 +105,8 @@ static int on_http(struct peer_server *s, struct lws *wsi, const char *path)
     bool body = lws_hdr_copy(wsi, text, sizeof text, WSI_TOKEN_HTTP_CONTENT_LENGTH) > 0 &&
                 strcmp(text, "0") != 0;
     if (body) return 0;
+    /* The library reports a completed body also for a Content-Length of 0. */
+    c->handed = true;
     struct peer_request request = request_of(c);
     peer_http(s->peer, &request);
     return 0;
@@ -217,7 +219,8 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
         return c && buffer_append(&c->in, in, len) ? 0 : -1;
     case LWS_CALLBACK_HTTP_BODY_COMPLETION: {
         c = conn_of(s, wsi);
-        if (!c) return -1;
+        if (!c || c->handed) return 0;
+        c->handed = true;
         struct peer_request request = request_of(c);
         peer_http(s->peer, &request);
         return 0;

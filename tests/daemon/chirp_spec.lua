@@ -40,6 +40,9 @@ describe("the example chirp", function ()
     w:write("holdfast.lua", configuration)
     local daemon = w:start({ "run" }, here)
     daemon:says "linking %-> up"
+    -- A POST without a body reaches the peer once.
+    control(peer, '{"verb":"stats"}')
+    peer:says '"tickets":1[,}]'
     local tail = w:start({ "tail", "--pretty" }, here)
     tail:says "#%d+ {\"n\""
     control(peer, '{"verb":"kick","code":1011}')

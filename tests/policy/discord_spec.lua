@@ -40,7 +40,7 @@ describe("a fresh start", function ()
 
   it("D03 stops for good when /gateway/bot says 401", function ()
     s, p = world.new { peer = { token = "another" } }
-    s:reach("a", "stopped", "1m")
+    s:run_until(function () return s:view("a").fatal end, "1m")
     s:advance "24h"
     assert.equal("stopped", s:state "a")
     assert.is_true(s:view("a").fatal)
