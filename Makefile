@@ -112,7 +112,7 @@ suite:
 	@$(MAKE) --no-print-directory -j$(JOBS) FLAVOUR=$(FLAVOUR) test-build
 	@tests/run.sh $(FLAVOUR) $(SPECS)
 
-.PHONY: test check check-headers asan ubsan valgrind
+.PHONY: test check check-headers asan ubsan valgrind prove-long
 # The sources' own rules first, then all specs. The last line counts them.
 test: deps
 	@$(MAKE) --no-print-directory FLAVOUR=test check
@@ -136,9 +136,13 @@ asan: deps
 	@ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 LSAN_OPTIONS=use_tls=0 HOLDFAST_SPEC_SECONDS=600 $(MAKE) --no-print-directory FLAVOUR=asan suite
 ubsan: deps
 	@UBSAN_OPTIONS=print_stacktrace=1 HOLDFAST_SPEC_SECONDS=600 $(MAKE) --no-print-directory FLAVOUR=ubsan suite
-# Slow: the unit and simulation specs under valgrind.
+# A million random schedules of the engine and many of the simulator, in parts that can be repeated.
+prove-long: deps
+	@$(MAKE) --no-print-directory -j$(JOBS) FLAVOUR=test test-build
+	@tests/prove_long.sh test
+# Slow: the unit and simulation specs under valgrind, with fewer random schedules.
 valgrind: deps-more
-	@HOLDFAST_SPEC_SECONDS=1800 HOLDFAST_WRAP="valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite" \
+	@HOLDFAST_ROUNDS=250 HOLDFAST_SEEDS=1-2 HOLDFAST_SPEC_SECONDS=1800 HOLDFAST_WRAP="valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite" \
 	  $(MAKE) --no-print-directory FLAVOUR=test suite SPECS="$(or $(SPECS),tests/unit tests/sim tests/regress)"
 
 # --- fuzzing: clang's libFuzzer, FUZZ_SECONDS for each target ------------------------------------------
