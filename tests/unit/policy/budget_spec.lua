@@ -142,7 +142,7 @@ describe("a budget", function ()
     local result, why = unit.run([[local a = ("x"):rep(1000000) local b, c = a .. "a", a .. "b"
       while true do local x = b < c end]], { instructions = 500000 })
     assert.equal("over budget", result)
-    assert.match("over its %a+ budget$", why)
+    assert.match("over its time budget$", why) -- the count would take a hundred times as long
   end)
 
   it("says where it was used up", function ()
