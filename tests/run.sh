@@ -13,8 +13,12 @@ rm -rf "$out"
 mkdir -p "$out"
 
 run_spec() {
-  HOLDFAST_COUNTS=$counts HOLDFAST_OUTPUT=tests/support/outcome.lua \
+  scratch=$(mktemp -d)
+  HOLDFAST_COUNTS=$counts HOLDFAST_OUTPUT=tests/support/outcome.lua HOLDFAST_SCRATCH=$scratch \
     timeout -k 5 "${HOLDFAST_SPEC_SECONDS:-240}" ${HOLDFAST_WRAP:-} "$HOLDFAST_BUILD/runner" "$spec" >"$log" 2>&1
+  ended=$?
+  rm -rf "$scratch"
+  return "$ended"
 }
 
 run_one() {

@@ -1,11 +1,11 @@
--- The real binary from the outside, for specs: a folder of its own under build/, processes with pipes, waits
+-- The real binary from the outside, for specs: a folder of its own, processes with pipes, waits
 -- that are bounded and never sleep. After each test: nothing runs any more, no process raised a sanitizer,
 -- and the marked secret stands in no output, no command line and no file but the spec's own.
 local process = require "unit.process"
+local scratch = require "scratch"
 
 local build = os.getenv "HOLDFAST_BUILD" or "build/test"
 local here = io.popen("pwd"):read "*l"
-local counter = 0
 
 local M = {
   binary = os.getenv "HOLDFAST_BIN" or (here .. "/" .. build .. "/holdfast"),
@@ -74,11 +74,7 @@ function Run:stop()
 end
 
 function M.new()
-  counter = counter + 1
-  local id = tostring({}):match "0x(%w+)"
-  local name = ("build/daemon-spec-%d-%s-%d"):format(math.floor(process.now_ms()), id, counter)
-  assert(os.execute("mkdir -p " .. name) == 0)
-  return setmetatable({ folder = name, runs = {}, files = {} }, World)
+  return setmetatable({ folder = scratch.folder(), runs = {}, files = {} }, World)
 end
 
 -- Files of a spec may hold the secret; nobody else's may.

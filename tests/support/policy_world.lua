@@ -1,35 +1,17 @@
 -- Policies written by tests: each goes to a file of its own in a fresh folder, and is loaded from there.
 local unit = require "unit.policy"
+local scratch = require "scratch"
 
 local M = { modes = {} }
 
-local function shell(format, ...)
-  local pipe = assert(io.popen(format:format(...)))
-  local text = pipe:read "*a"
-  pipe:close()
-  return (text:gsub("%s+$", ""))
-end
-
---- A folder that lives until the test process ends.
-function M.folder()
-  if not M.root then
-    M.root = shell "mktemp -d"
-    M.guard = newproxy(true)
-    local root = M.root
-    getmetatable(M.guard).__gc = function () os.execute(("rm -rf '%s'"):format(root)) end
-  end
-  M.count = (M.count or 0) + 1
-  local path = ("%s/%d"):format(M.root, M.count)
-  shell("mkdir -p '%s'", path)
-  return path
-end
+M.folder = scratch.folder
 
 function M.write(path, text, mode)
   local known = M.modes[path] == (mode or "644")
   local file = assert(io.open(path, "w"))
   file:write(text)
   file:close()
-  if not known then shell("chmod %s '%s'", mode or "644", path) end
+  if not known then os.execute(("chmod %s '%s'"):format(mode or "644", path)) end
   M.modes[path] = mode or "644"
 end
 

@@ -1,5 +1,6 @@
 -- The runtime over a host that does nothing by itself: steps that every spec needs.
 local runtime = require "unit.runtime"
+local scratch = require "scratch"
 
 local world = {}
 
@@ -14,11 +15,9 @@ return holdfast.policy {
 ]]
 local PREPARE = [[  prepare = function (conn) return { url = "wss://far.test/ws?key=SECRET" } end,]]
 
-local files = 0
 ---Path of a policy file with these tables; `prepare` is added when they have none.
 function world.policy(more)
-  files = files + 1
-  local path = ("%s/runtime-spec-%d.lua"):format(os.getenv "HOLDFAST_BUILD" or "build/test", files)
+  local path = scratch.path "policy.lua"
   local file = assert(io.open(path, "w"))
   file:write((POLICY:gsub("%%s", function () return more .. (more:find "prepare =" and "" or PREPARE) end)))
   file:close()

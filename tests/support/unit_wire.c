@@ -1014,26 +1014,13 @@ static int l_write(lua_State *L)
     return 0;
 }
 
-static int l_folder(lua_State *L)
-{
-    mkdir("build", 0755);
-    if (mkdir(luaL_checkstring(L, 1), 0700) != 0 && errno != EEXIST) return luaL_error(L, "mkdir");
-    return 0;
-}
-
-static int l_pid(lua_State *L)
-{
-    lua_pushnumber(L, getpid());
-    return 1;
-}
-
 int luaopen_unit_wire(lua_State *L);
 
 int luaopen_unit_wire(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "new", l_new }, { "secret", l_secret }, { "decode", l_decode }, { "fd_count", l_fd_count },
-        { "write", l_write }, { "folder", l_folder }, { "pid", l_pid }, { NULL, NULL }
+        { "write", l_write }, { NULL, NULL }
     };
     static const luaL_Reg methods[] = {
         { "close", l_close }, { "turn", l_turn }, { "now", l_now },

@@ -1,13 +1,11 @@
 -- The whole runtime on real sockets, for specs: peers, relays, raw servers, connections and consumers of
 -- one test, closed after it, with the check that nothing is left. Waits are bounded and never sleep.
 local wire = require "unit.wire"
+local scratch = require "scratch"
 
 local M = { wire = wire }
 
 local WAIT_MS = 10000
-local folder = ("build/wire-%d"):format(wire.pid())
-local guard = newproxy(true)
-getmetatable(guard).__gc = function () os.execute(("rm -rf '%s'"):format(folder)) end
 
 local opened, fds_before
 
@@ -277,11 +275,8 @@ function S:sockets_most() return self.w:sockets_most() end
 function S:counts() return self.w:counts() end
 function S:secret(text, name) return wire.secret(text, name) end
 
-local files = 0
 local function write(name, text)
-  wire.folder(folder)
-  files = files + 1
-  local path = ("%s/%d-%s"):format(folder, files, name)
+  local path = scratch.path(name)
   wire.write(path, text)
   return path
 end
