@@ -12,7 +12,7 @@ JOBS    ?= 2
 
 # cc is what every Debian has with make; clang works as well (make CC=clang).
 CC       ?= cc
-PKGS     := luajit libuv libwebsockets openssl libcurl libzstd zlib libcjson
+PKGS     := luajit libuv libwebsockets openssl libcurl libzstd zlib libcjson sqlite3
 WARNINGS := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes \
             -Wwrite-strings -Wvla
 # Immediate: one pkg-config for the whole run, not one per object.
@@ -47,14 +47,18 @@ build: $(O)/holdfast
 # --- dependencies ---------------------------------------------------------------------------------
 PACKAGES := build-essential pkg-config libluajit-5.1-dev libuv1-dev libwebsockets-dev \
             libwebsockets-evlib-uv libssl-dev libcurl4-openssl-dev libzstd-dev zlib1g-dev libcjson-dev \
-            lua-busted openssl ca-certificates procps
+            libsqlite3-dev lua-busted openssl ca-certificates procps
+# What runs the example clients; COMMAND=PACKAGE: not needed where the command is there.
+PACKAGES_TEST := python3=python3 node=nodejs go=golang-go curl=curl
 PACKAGES_MORE := valgrind clang libclang-rt-14-dev
 
-.PHONY: deps deps-more
+.PHONY: deps deps-test deps-more
 # Installs what is missing with apt-get, or says what to install.
 deps:
 	@tests/support/deps.sh $(PACKAGES)
-deps-more: deps
+deps-test: deps
+	@tests/support/deps.sh $(PACKAGES_TEST)
+deps-more: deps-test
 	@tests/support/deps.sh $(PACKAGES_MORE)
 
 # --- objects, and one archive per folder of runtime/ -------------------------------------------------
@@ -114,7 +118,7 @@ suite:
 
 .PHONY: test check check-headers asan ubsan valgrind prove-long
 # The sources' own rules first, then all specs. The last line counts them.
-test: deps
+test: deps-test
 	@$(MAKE) --no-print-directory FLAVOUR=test check
 	@$(MAKE) --no-print-directory FLAVOUR=test suite
 
@@ -130,9 +134,9 @@ check-headers:
 	  printf '#include "%s"\n' "$${h#runtime/}" | $(CC) $(CPPFLAGS) -std=gnu11 $(WARNINGS) -Werror -fsyntax-only -xc - || { echo "$$h does not compile alone"; fail=1; }; \
 	done; exit $$fail
 
-asan: deps
+asan: deps-test
 	@ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 HOLDFAST_SPEC_SECONDS=600 $(MAKE) --no-print-directory FLAVOUR=asan suite
-ubsan: deps
+ubsan: deps-test
 	@UBSAN_OPTIONS=print_stacktrace=1 HOLDFAST_SPEC_SECONDS=600 $(MAKE) --no-print-directory FLAVOUR=ubsan suite
 # A million random schedules of the engine and many of the simulator, in parts that can be repeated.
 # HOLDFAST_ROUNDS (1000000) and HOLDFAST_SEEDS (2000): a COUNT or FIRST-LAST; 0 leaves them out.

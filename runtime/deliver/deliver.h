@@ -45,6 +45,38 @@ struct deliver_port {
                   uint64_t offset, const void *frame, size_t len, bool text);
 };
 
+/* Where goes what must outlive the process; all pointers are borrowed until return. Called in the order in
+ * which things happen; must not call back. Without a keeper all is kept in memory alone. */
+struct deliver_keeper {
+    void *self;
+    /* A frame's or a gap's finished line, \n included. A frame counts as safe once the store says so. */
+    void (*event)(void *self, const char *connection, bool gap, uint64_t epoch, uint64_t offset,
+                  uint64_t wall_ms, const void *line, size_t len);
+    /* Nobody needs frames up to this position any more. Told now and then, not per frame. */
+    void (*trim)(void *self, const char *connection, uint64_t epoch, uint64_t offset);
+    /* Registered, attached or detached. `patterns`: a JSON list of strings. */
+    void (*consumer)(void *self, const char *name, const void *patterns, size_t len, uint64_t wall_ms);
+    void (*consumer_gone)(void *self, const char *name);
+    void (*cursor)(void *self, const char *consumer, const char *connection, uint64_t epoch,
+                   uint64_t offset, uint64_t wall_ms);
+};
+void deliver_set_keeper(struct deliver *d, const struct deliver_keeper *keeper);
+
+/* What an earlier process left, before any stream is added, in the order of these functions; events of one
+ * connection in order of acceptance. A stream that is restored and not added yet can be read by consumers,
+ * and deliver_stream_add() goes on with it, so that no position is used twice. */
+void deliver_restore_epoch(struct deliver *d, const char *connection, uint64_t epoch, uint64_t after,
+                           uint64_t last);
+void deliver_restore_event(struct deliver *d, const char *connection, bool gap, uint64_t epoch,
+                           uint64_t offset, uint64_t wall_ms, const void *line, size_t len);
+void deliver_restore_consumer(struct deliver *d, const char *name, const void *patterns, size_t len,
+                              uint64_t wall_ms);
+void deliver_restore_cursor(struct deliver *d, const char *consumer, const char *connection,
+                            uint64_t epoch, uint64_t offset, uint64_t wall_ms);
+/* After the last of them. `clean`: the process before ended in order, so nothing was accepted that is not
+ * here. Otherwise each restored stream's older epochs end where their last restored frame does. */
+void deliver_restore_done(struct deliver *d, bool clean);
+
 struct deliver *deliver_create(const struct deliver_options *options); /* owned */
 void deliver_destroy(struct deliver *d);
 void deliver_set_port(struct deliver *d, const struct deliver_port *port);

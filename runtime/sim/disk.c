@@ -150,7 +150,8 @@ static void apply(struct disk *d, struct write *wr)
         if (wr->offset > r->safe) r->safe = wr->offset;
         break;
     }
-    default: {
+    case STORE_OP_SESSION:
+    case STORE_OP_KEEP: {
         struct record *r = get(d, wr->connection);
         free(r->of[wr->op].bytes);
         r->of[wr->op].bytes = wr->bytes;
@@ -158,7 +159,9 @@ static void apply(struct disk *d, struct write *wr)
         r->of[wr->op].wall_ms = wr->wall_ms;
         r->of[wr->op].account = wr->permit.account;
         wr->bytes = NULL; /* moved */
+        break;
     }
+    default: break; /* this disk keeps no more than what a restart needs */
     }
 }
 

@@ -1,6 +1,8 @@
-/* Store: durable writes, asynchronous from the first day. A request is answered by exactly one
- * store_sink call, later, from the loop. This one keeps everything in memory and says so; the durable
- * one implements the same table. */
+/* Store: durable writes, asynchronous from the first day. Whoever writes submits requests; all that were
+ * submitted between two flushes are one transaction, or part of a larger one, and transactions become
+ * durable in the order of submission. A request with a ticket is answered by exactly one answer, later,
+ * from the loop: true once it is on disk. Nothing is ever read on the loop thread: what an earlier process
+ * left is read at the start, by a visitor (store/core.h). */
 #ifndef HOLDFAST_STORE_STORE_H
 #define HOLDFAST_STORE_STORE_H
 
@@ -12,9 +14,29 @@
 
 struct runtime;
 
+/* Which members of a request each operation reads, besides `ticket`:
+ *   PERMIT            connection budget account lane wall_ms boot_ms
+ *   PERMIT_RETURN     budget account wall_ms boot_ms: takes back one that was asked for with the same values
+ *   TOLD              budget account count (left; -1: only lanes) lanes wall_ms boot_ms until_wall_ms
+ *                     until_boot_ms: what the platform said of a budget; replaces what it said before
+ *   SESSION, KEEP     connection bytes (JSON; NULL deletes) wall_ms; SESSION also account (session_of)
+ *   EVENT             connection kind epoch offset wall_ms bytes: one finished line of a stream
+ *   FRAMES            connection: answered when all that was submitted before it is safe
+ *   TRIM              connection epoch offset (frames up to it go; gaps before the next frame with them)
+ *   SEEN              connection key_high key_low offset wall_ms until_wall_ms
+ *   CONSUMER          consumer bytes (its patterns, JSON list of strings) wall_ms (last attached or detached)
+ *   CURSOR            consumer connection epoch offset wall_ms
+ *   CONSUMER_GONE     consumer: with its cursors
+ *   WISH              connection count (1: stopped by an operator; 0: forgotten)
+ *   CONNECTION        connection bytes (as PUT over the API, JSON without secrets; NULL deletes)
+ *   CONNECTION_GONE   connection: its session, keep, wish, seen keys; its events stay until trimmed
+ *   JOURNAL           connection (NULL: the daemon's own) wall_ms bytes (JSON object) */
 #define STORE_OP_MAP(X)                                                                           \
-    X(PERMIT, "permit") X(PERMIT_RETURN, "permit return") X(SESSION, "session") X(KEEP, "keep")  \
-    X(FRAMES, "frames") /* all frames of one connection up to `offset` */
+    X(PERMIT, "permit") X(PERMIT_RETURN, "permit return") X(TOLD, "told budget")                  \
+    X(SESSION, "session") X(KEEP, "keep") X(EVENT, "event") X(FRAMES, "frames") X(TRIM, "trim")   \
+    X(SEEN, "seen") X(CONSUMER, "consumer") X(CURSOR, "cursor") X(CONSUMER_GONE, "consumer gone") \
+    X(WISH, "wish") X(CONNECTION, "connection") X(CONNECTION_GONE, "connection gone")             \
+    X(JOURNAL, "journal")
 
 enum store_op {
 #define X(name, text) STORE_OP_##name,
@@ -23,20 +45,30 @@ enum store_op {
     STORE_OP_COUNT
 };
 
+enum store_event_kind { STORE_EVENT_FRAME, STORE_EVENT_GAP };
+
 struct store_request {
     enum store_op op;
     uint64_t ticket;          /* 0: nobody waits for an answer */
     const char *connection;   /* borrowed until submit() returns, as all pointers here */
-    enum budget_kind budget;  /* PERMIT */
+    const char *consumer;
+    enum budget_kind budget;
     uint64_t account;
-    uint64_t wall_ms;
-    const void *bytes;        /* SESSION, KEEP: JSON; NULL deletes */
+    int64_t lane;
+    int64_t count;
+    uint32_t lanes;
+    uint64_t wall_ms, boot_ms; /* now: boot time goes on in a suspend and ends with the boot */
+    uint64_t until_wall_ms, until_boot_ms;
+    enum store_event_kind kind;
+    uint64_t epoch, offset;
+    uint64_t key_high, key_low;
+    const void *bytes;
     size_t len;
-    uint64_t offset;          /* FRAMES */
 };
 
 struct store_ops {
-    /* False: refused at once (nothing will be answered). */
+    /* Copies. False: refused at once (memory is out, or too much waits already), nothing will be
+     * answered and nothing was taken. Allocates nothing in the steady state. */
     bool (*submit)(void *self, const struct store_request *request);
     const char *(*kind)(void *self); /* "memory", "sqlite": for status */
 };

@@ -1,7 +1,13 @@
 #!/bin/sh
-# Installs the Debian packages named as arguments that are missing; where that cannot be done, says which.
+# Installs the Debian packages named as arguments that are missing (COMMAND=PACKAGE: or that command, from
+# wherever it comes); where that cannot be done, says which.
 missing=
 for package in "$@"; do
+  case $package in
+    *=*)
+      if command -v "${package%%=*}" >/dev/null 2>&1; then continue; fi
+      package=${package#*=} ;;
+  esac
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
 done
 [ -n "$missing" ] || exit 0
