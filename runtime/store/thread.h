@@ -18,11 +18,16 @@ struct store_thread_options {
                                * told by health.dropped; 0: 64 MiB */
 };
 
-/* Opens the core and reads it to the visitor, both before the thread starts: for the time before the loop
- * runs. NULL with a sentence. */
+/* Three steps, because what is read goes to a runtime that needs the epoch and the store first. Open and visit
+ * block: for the time before the loop runs. Requests may be submitted from the first step on.
+ * 1. Opens the core. NULL with a sentence. */
 struct store_thread *store_thread_open(const struct store_thread_options *options,
-                                       const struct store_visitor *visitor, enum store_open *result,
-                                       char *why, size_t why_bytes);
+                                       enum store_open *result, char *why, size_t why_bytes);
+/* 2. Reads it all, as store_core_visit(). May be repeated, and left out. */
+bool store_thread_visit(struct store_thread *t, const struct store_visitor *visitor, char *why,
+                        size_t why_bytes);
+/* 3. The thread starts. False: it could not be made. */
+bool store_thread_start(struct store_thread *t);
 struct store store_thread_store(struct store_thread *t);
 uint64_t store_thread_epoch(const struct store_thread *t);
 uint64_t store_thread_seed(const struct store_thread *t);
