@@ -66,22 +66,38 @@ static void sweep(struct runtime *rt, uint64_t now_ms)
     rt->fetch_sweep_at = kept * 2 + SWEEP_AT_LEAST;
 }
 
+static struct rt_fetch *fetch_find(const struct runtime *rt, const struct policy_build *build,
+                                   const struct fetch_rule *rule, uint64_t key)
+{
+    const char *policy = policy_name(build->version);
+    for (struct rt_fetch *f = rt->fetches; f; f = f->next) {
+        if (f->key == key && strcmp(f->rule.name, rule->name) == 0 && strcmp(f->policy, policy) == 0) return f;
+    }
+    return NULL;
+}
+
+const struct value *rt_fetch_value(const struct runtime *rt, const struct policy_build *build,
+                                   const struct fetch_rule *rule)
+{
+    struct rt_fetch *f = fetch_find(rt, build, rule, key_of(build, rule));
+    return f ? &f->value : NULL;
+}
+
 static struct rt_fetch *fetch_of(struct runtime *rt, const struct policy_build *build,
                                  const struct fetch_rule *rule)
 {
     uint64_t now_ms = rt_clock(rt).mono_ms;
     uint64_t key = key_of(build, rule);
     const char *policy = policy_name(build->version);
-    for (struct rt_fetch *f = rt->fetches; f; f = f->next) {
-        if (f->key == key && strcmp(f->rule.name, rule->name) == 0 && strcmp(f->policy, policy) == 0) {
-            f->rule = *rule;
-            f->asked_ms = now_ms;
-            return f;
-        }
+    struct rt_fetch *f = fetch_find(rt, build, rule, key);
+    if (f) {
+        f->rule = *rule;
+        f->asked_ms = now_ms;
+        return f;
     }
     if (rt->fetch_count >= rt->fetch_sweep_at) sweep(rt, now_ms);
     rt->fetch_count++;
-    struct rt_fetch *f = calloc(1, sizeof *f);
+    f = calloc(1, sizeof *f);
     ASSERT(f != NULL);
     text_copy(f->policy, sizeof f->policy, policy, strlen(policy));
     f->key = key;

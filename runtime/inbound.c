@@ -1,6 +1,7 @@
 /* Inbound: what comes out of a link's frame path, one item at a time: the barrier is that nothing more is
  * decoded until hooks and the events that they caused have taken effect. Inspect, remember, dedupe,
  * deliver, acknowledge, in this order. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,7 +21,8 @@ static void on_message(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
                        struct path_item *item);
 static bool accept(struct runtime *rt, struct rt_conn *c, struct rt_link *l, struct rt_build *build,
                    const struct path_item *item);
-static void on_close(struct runtime *rt, struct rt_link *l, const struct path_item *item);
+static void on_close(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
+                     const struct path_item *item);
 static void on_error(struct runtime *rt, struct rt_link *l, const struct path_item *item);
 static void pong(struct runtime *rt, struct rt_link *l, const struct path_item *item);
 
@@ -48,7 +50,7 @@ size_t rt_inbound(struct runtime *rt, struct rt_link *l, uint8_t *bytes, size_t 
         case PATH_MESSAGE: on_message(rt, c, l, &item); break;
         case PATH_PING: pong(rt, l, &item); break;
         case PATH_PONG: l->pulse.last_pong_ms = l->pulse.last_byte_ms; break;
-        case PATH_CLOSE: on_close(rt, l, &item); break;
+        case PATH_CLOSE: on_close(rt, c, l, &item); break;
         case PATH_ERROR: on_error(rt, l, &item); break;
         case PATH_MORE: break;
         }
@@ -67,18 +69,14 @@ static void pong(struct runtime *rt, struct rt_link *l, const struct path_item *
     if (!l->close_sent) rt_link_frame(rt, l, WS_PONG, item->data, item->len);
 }
 
-static void on_close(struct runtime *rt, struct rt_link *l, const struct path_item *item)
+static void on_close(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
+                     const struct path_item *item)
 {
     l->close_received = true;
     struct event ev = rt_event(EV_PEER_CLOSED, l->conn, l->generation);
     ev.cause = cause_make(l->ready ? STAGE_READY : STAGE_GREETING, CAUSE_CLOSED, BY_PEER, NULL);
     ev.cause.close_code = item->close_code ? item->close_code : 1005;
-    struct buffer shown;
-    buffer_init(&shown, 1024);
-    if (text_printable(&shown, item->data, item->len)) {
-        text_copy(ev.cause.reason, sizeof ev.cause.reason, (const char *)shown.data, shown.len);
-    }
-    buffer_deinit(&shown);
+    rt_cause_said(rt, c, &ev.cause, item->data, item->len);
     /* The reply carries the peer's own code, as the RFC advises; FX_CLOSE then only ends the stream. */
     if (!l->close_sent) rt_link_close_frame(rt, l, item->close_code, NULL);
     rt_link_finish(rt, l);
@@ -98,6 +96,10 @@ static void on_error(struct runtime *rt, struct rt_link *l, const struct path_it
                                                              : ws_error_text(item->ws_error);
     ev.cause = cause_make(l->ready ? STAGE_READY : STAGE_GREETING, kinds[item->error], BY_PEER,
                           reason);
+    /* The code alone tells a 1015 that a proxy passed on from one that somebody made up. */
+    if (item->ws_error == WS_ERROR_CLOSE_CODE) {
+        snprintf(ev.cause.reason, sizeof ev.cause.reason, "%s: %u", reason, (unsigned)item->close_code);
+    }
     /* An inflate fault is answered with the policy's `keep`, so that the session may be resumed. */
     if (item->error != PATH_ERROR_INFLATE) ev.cause.close_code = item->error_close_code;
     l->deaf = true;

@@ -318,7 +318,11 @@ static struct cause upgrade_cause(struct runtime *rt, const struct rt_link *l)
     const struct upgrade_reader *u = l->upgrade;
     struct cause cause;
     if (u->state == UPGRADE_REFUSED) {
+        size_t len;
+        const char *said = upgrade_status_text(u, &len);
         cause = cause_make(STAGE_UPGRADING, CAUSE_UPGRADE_REFUSED, BY_PEER, "");
+        struct rt_conn *c = rt_conn_get(rt, l->conn);
+        if (c) rt_cause_said(rt, c, &cause, said, len);
         cause.http_status = u->status;
         cause.retry_after_ms = upgrade_retry_after_ms((const char *)u->head.data, u->head.len,
                                                       rt_clock(rt).wall_ms);

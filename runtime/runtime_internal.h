@@ -287,6 +287,11 @@ void rt_link_adopt_build(struct runtime *rt, struct rt_link *l);
 void rt_link_free(struct runtime *rt, struct rt_link *l);
 uint64_t rt_link_id(const struct rt_link *l);
 
+/* said.c: the reason of a cause, from the far end's own words; none of the connection's secrets is left
+ * in it. */
+void rt_cause_said(const struct runtime *rt, const struct rt_conn *c, struct cause *cause, const void *bytes,
+                   size_t len);
+
 /* inbound.c */
 size_t rt_inbound(struct runtime *rt, struct rt_link *l, uint8_t *bytes, size_t len);
 /* Frames up to `offset` are safe (or their write failed): acknowledgements go out, or are dropped, so
@@ -355,6 +360,9 @@ void rt_fetch_leave(struct rt_task *t);
 /* The running task of f was cancelled: goes on for another waiter, if there is one. */
 void rt_fetch_orphaned(struct runtime *rt, struct rt_fetch *f);
 void rt_fetch_drop(struct runtime *rt, struct rt_conn *c, const char *name);
+/* Good or old; NULL when it was never asked for. Borrowed until the next call of a hook. */
+const struct value *rt_fetch_value(const struct runtime *rt, const struct policy_build *build,
+                                   const struct fetch_rule *rule);
 void rt_fetches_free(struct runtime *rt);
 
 /* address.c */

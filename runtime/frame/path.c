@@ -12,7 +12,7 @@
 static bool codec_is_known(enum codec_kind codec);
 static enum path_kind message(struct frame_path *p, struct path_item *item);
 static bool decompress(struct frame_path *p, const struct ws_item *from, struct path_item *item);
-static enum path_kind ws_failed(enum ws_error error, struct path_item *item);
+static enum path_kind ws_failed(const struct ws_item *from, struct path_item *item);
 static void fields_clear(struct field_value *values, uint32_t count);
 
 bool path_init(struct frame_path *p, const struct frame_rules *rules, enum inflate_mode mode)
@@ -59,7 +59,7 @@ enum path_kind path_next(struct frame_path *p, uint8_t *bytes, size_t len, size_
         if (kind == WS_ITEM_MORE) return item->kind = PATH_MORE;
         if (kind == WS_ITEM_ERROR) {
             p->over = true;
-            return ws_failed(ws.error, item);
+            return ws_failed(&ws, item);
         }
         item->data = ws.data;
         item->len = ws.len;
@@ -142,13 +142,14 @@ static bool decompress(struct frame_path *p, const struct ws_item *from, struct 
     return false;
 }
 
-static enum path_kind ws_failed(enum ws_error error, struct path_item *item)
+static enum path_kind ws_failed(const struct ws_item *from, struct path_item *item)
 {
     item->data = NULL;
     item->len = 0;
-    item->ws_error = error;
-    item->error_close_code = ws_error_close_code(error);
-    switch (error) {
+    item->close_code = from->close_code;
+    item->ws_error = from->error;
+    item->error_close_code = ws_error_close_code(from->error);
+    switch (from->error) {
     case WS_ERROR_TOO_BIG: item->error = PATH_ERROR_TOO_BIG; break;
     case WS_ERROR_TEXT_UTF8:
     case WS_ERROR_CLOSE_UTF8: item->error = PATH_ERROR_UTF8; break;

@@ -33,7 +33,7 @@ struct path_item {
     uint8_t *data;
     size_t len;
     bool text;               /* MESSAGE: came as a text message, or was decompressed */
-    uint16_t close_code;     /* CLOSE: 0 when none came */
+    uint16_t close_code;     /* CLOSE: 0 when none came; ERROR of a close frame: its code */
     enum path_error error;   /* ERROR */
     enum ws_error ws_error;  /* ERROR: PROTOCOL, TOO_BIG, UTF8 of framing */
     uint16_t error_close_code; /* ERROR: what to tell the peer */

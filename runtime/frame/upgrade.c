@@ -95,6 +95,18 @@ enum upgrade_state upgrade_read_end(struct upgrade_reader *r)
     return bad(r, "the stream ended inside the answer's head");
 }
 
+const char *upgrade_status_text(const struct upgrade_reader *r, size_t *len_out)
+{
+    const char *line = (const char *)r->head.data;
+    size_t len = r->head_done && line ? strcspn(line, "\r\n") : 0, from = 12;
+    *len_out = 0;
+    while (from < len && line[from] == ' ') from++;
+    while (len > from && line[len - 1] == ' ') len--;
+    if (from >= len) return "";
+    *len_out = len - from;
+    return line + from;
+}
+
 static bool request_is_sane(const struct upgrade_request *q)
 {
     if (q->host[0] == 0 || has_byte_below(q->host, 0x21, false)) return false;

@@ -64,6 +64,8 @@ enum upgrade_state upgrade_read(struct upgrade_reader *r, const uint8_t *bytes, 
 /* The stream ended, or the caller waits no longer: a refusal whose body was still under way becomes
  * UPGRADE_REFUSED, anything else that was not complete UPGRADE_BAD. */
 enum upgrade_state upgrade_read_end(struct upgrade_reader *r);
+/* What the status line says after its number, trimmed; borrowed from `head`. "" when it says nothing. */
+const char *upgrade_status_text(const struct upgrade_reader *r, size_t *len_out);
 /* Value of a header of the answer, trimmed; false when absent. Case-insensitive name. Copies. */
 bool upgrade_header_get(const char *head, size_t head_len, const char *name, char *out,
                         size_t out_bytes);

@@ -295,6 +295,7 @@ static void read_close(struct ws_item *item)
     struct utf8_state s;
     uint16_t code = (uint16_t)(item->data[0] << 8 | item->data[1]);
     utf8_start(&s);
+    item->close_code = code; /* of a refused frame too: people want to know which it was */
     if (!ws_close_code_is_valid(code)) {
         item->error = WS_ERROR_CLOSE_CODE;
     } else if (!utf8_feed(&s, item->data + 2, item->len - 2) || !utf8_end(&s)) {
@@ -306,7 +307,6 @@ static void read_close(struct ws_item *item)
         item->len = 0;
         return;
     }
-    item->close_code = code;
     item->data += 2;
     item->len -= 2;
 }

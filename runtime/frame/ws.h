@@ -66,7 +66,8 @@ struct ws_item {
     uint8_t *data;         /* borrowed until the next ws_decode(); payload, unmasked; not NULL for a
                             * MESSAGE, PING or PONG, even of no bytes */
     size_t len;
-    uint16_t close_code;   /* CLOSE: 0 when the frame carried none; data/len is then the reason */
+    uint16_t close_code;   /* CLOSE: 0 when the frame carried none; data/len is then the reason.
+                            * ERROR of CLOSE_CODE, CLOSE_UTF8: the code that came */
     enum ws_error error;   /* ERROR */
 };
 
