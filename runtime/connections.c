@@ -45,7 +45,7 @@ static struct dedupe *dedupe_of(const struct runtime *rt, const struct rt_conn *
 {
     const struct frame_rules *rules = &c->build->build->rules;
     if (!rules->dedupe.on) return NULL;
-    return dedupe_create(rules->dedupe.most, rules->dedupe.over_ms, rt->options.seed);
+    return dedupe_create(rules->dedupe.most, rules->dedupe.over_ms, rt->options.dedupe_seed);
 }
 
 static bool build_check(const struct policy_build *build, char *why, size_t why_bytes)
@@ -78,13 +78,35 @@ static char *copy_or_null(const char *text)
     return copy;
 }
 
-struct handle runtime_add(struct runtime *rt, const struct connection_spec *spec, char *why,
+static void request(struct runtime *rt, enum event_kind kind, struct handle conn)
+{
+    if (!rt_conn_get(rt, conn)) return;
+    struct event ev = rt_event(kind, conn, 0);
+    rt_post(rt, &ev);
+    rt->options.host.ops->wake(rt->options.host.self);
+}
+
+/* What an earlier process had accepted may be missing, unless the platform sends it again by itself. A
+ * session that comes back and turns out to be lost is the engine's to tell. */
+static bool hole_of_restart(const struct plan *plan, bool session)
+{
+    switch (plan->session.replay) {
+    case REPLAY_SESSION: return !session;
+    case REPLAY_UNACKED: return false;
+    case REPLAY_NONE: return true;
+    }
+    return true;
+}
+
+struct handle runtime_add(struct runtime *rt, const struct connection_spec *asked, char *why,
                           size_t why_bytes)
 {
+    struct connection_spec whole = *asked, *spec = &whole;
     if (!spec_check(rt, spec, why, why_bytes)) {
         policy_build_destroy(spec->build);
         return HANDLE_NONE;
     }
+    rt_parked_get(rt, spec->name, spec);
     struct policy_build *build = spec->build;
     bool session = spec->session && spec->session->kind == VALUE_TABLE &&
                    spec->session->table->count > 0 && spec->session_of == build->session_of;
@@ -149,10 +171,12 @@ struct handle runtime_add(struct runtime *rt, const struct connection_spec *spec
     c->session_told_present = session;
     c->dedupe = dedupe_of(rt, c);
     c->stream = stream;
-    if (spec->restarted && rt->options.deliver) {
+    rt_parked_take(rt, c); /* `spec` borrows from it no longer */
+    bool hole = asked->restarted || (spec->restarted && hole_of_restart(&build->plan, session));
+    if (hole && rt->options.deliver) {
         deliver_gap(rt->options.deliver, stream, "restarted", false, rt_clock(rt).wall_ms);
     }
-    if (!spec->stopped) runtime_start(rt, self);
+    if (!spec->stopped) request(rt, EV_START_REQUESTED, self);
     return self;
 }
 
@@ -177,6 +201,7 @@ void rt_conn_free(struct runtime *rt, struct rt_conn *c)
     }
     ASSERT(c->send_count == 0);
     if (rt->options.deliver) deliver_stream_remove(rt->options.deliver, c->stream);
+    if (!rt->destroying) rt_keep_gone(rt, c);
     rt_acks_drop(rt, c);
     rt_address_free(c->address);
     rt_journal_free(c);
@@ -243,26 +268,28 @@ uint32_t runtime_count(const struct runtime *rt)
     return rt->conn_count;
 }
 
-static void request(struct runtime *rt, enum event_kind kind, struct handle conn)
+/* An operator's stop survives a restart. */
+static void wish(struct runtime *rt, struct handle conn, bool stopped)
 {
-    if (!rt_conn_get(rt, conn)) return;
-    struct event ev = rt_event(kind, conn, 0);
-    rt_post(rt, &ev);
-    rt->options.host.ops->wake(rt->options.host.self);
+    const struct rt_conn *c = rt_conn_get(rt, conn);
+    if (c) rt_keep_wish(rt, c, stopped);
 }
 
 void runtime_start(struct runtime *rt, struct handle conn)
 {
+    wish(rt, conn, false);
     request(rt, EV_START_REQUESTED, conn);
 }
 
 void runtime_stop(struct runtime *rt, struct handle conn)
 {
+    wish(rt, conn, true);
     request(rt, EV_STOP_REQUESTED, conn);
 }
 
 void runtime_restart(struct runtime *rt, struct handle conn)
 {
+    wish(rt, conn, false);
     request(rt, EV_RESTART_REQUESTED, conn);
 }
 

@@ -401,7 +401,10 @@ static bool accept(struct runtime *rt, struct rt_conn *c, struct rt_link *l, str
     c->frames_delivered++;
     if (item->malformed) c->frames_malformed++;
     remember(c, l, build, item);
-    if (keyed) dedupe_add(c->dedupe, key, now.mono_ms, offset);
+    if (keyed) {
+        dedupe_add(c->dedupe, key, now.mono_ms, offset);
+        rt_keep_seen(rt, c, key, offset, now.wall_ms, rules->dedupe.over_ms);
+    }
     if (rt->options.observer.delivered) {
         rt->options.observer.delivered(rt->options.observer.self, c->self, offset, item->data,
                                        item->len);

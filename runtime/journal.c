@@ -38,6 +38,7 @@ struct rt_entry {
 
 static void entry_add(struct runtime *rt, struct rt_conn *c, uint32_t generation, int kind,
                       const struct effect *fx, const char *text);
+static void entry_push(struct runtime *rt, struct rt_conn *c, struct rt_entry *e); /* e: moved */
 
 const char *cause_text(const struct cause *cause, char *out, size_t out_bytes)
 {
@@ -155,7 +156,6 @@ static void get_decision(const char *at, struct decision *d)
 static void entry_add(struct runtime *rt, struct rt_conn *c, uint32_t generation, int kind,
                       const struct effect *fx, const char *text)
 {
-    uint32_t most = rt->options.journal_entries;
     char shown[TEXT_MAX];
     struct buffer b;
     buffer_init(&b, 0);
@@ -178,6 +178,16 @@ static void entry_add(struct runtime *rt, struct rt_conn *c, uint32_t generation
     }
     memcpy(e->bytes, b.data, b.len);
     buffer_deinit(&b);
+    entry_push(rt, c, e);
+    struct journal_entry told = { .generation = generation, .kind = kind, .from = e->from, .to = e->to };
+    text_copy(told.file, sizeof told.file, c->build->build->plan.file, strlen(c->build->build->plan.file));
+    memcpy(told.text, shown, sizeof told.text);
+    rt_keep_journal(rt, c, e->wall_ms, &told);
+}
+
+static void entry_push(struct runtime *rt, struct rt_conn *c, struct rt_entry *e)
+{
+    uint32_t most = rt->options.journal_entries;
     if (!c->journal) {
         c->journal = calloc(most, sizeof *c->journal);
         ASSERT(c->journal != NULL);
@@ -186,6 +196,37 @@ static void entry_add(struct runtime *rt, struct rt_conn *c, uint32_t generation
     c->journal[c->journal_next] = e;
     c->journal_next = (c->journal_next + 1) % most;
     if (c->journal_count < most) c->journal_count++;
+}
+
+static uint8_t state_of(const struct value *entry, const char *key)
+{
+    const char *name = value_get_text(entry, key);
+    for (int i = 0; name && i < CONN_STATE_COUNT; i++) {
+        if (strcmp(conn_state_name((enum conn_state)i), name) == 0) return (uint8_t)i;
+    }
+    return CONN_STOPPED;
+}
+
+void rt_journal_restore(struct runtime *rt, struct rt_conn *c, uint64_t wall_ms, const struct value *entry)
+{
+    const char *file = value_get_text(entry, "file"), *text = value_get_text(entry, "text");
+    double kind = value_get_number(entry, "kind", JOURNAL_NOTE);
+    struct buffer b;
+    buffer_init(&b, 0);
+    ASSERT(put_text(&b, file ? file : "") && put_text(&b, text ? text : ""));
+    struct rt_entry *e = malloc(sizeof *e + b.len);
+    ASSERT(e != NULL);
+    *e = (struct rt_entry){ .wall_ms = wall_ms,
+                            .generation = (uint32_t)value_get_number(entry, "link", 0),
+                            .kind = kind == JOURNAL_STATE || kind == JOURNAL_ALARM || kind == JOURNAL_HOOK
+                                        ? (uint8_t)kind
+                                        : (uint8_t)JOURNAL_NOTE,
+                            .from = state_of(entry, "from"),
+                            .to = state_of(entry, "to"),
+                            .len = (uint32_t)b.len };
+    memcpy(e->bytes, b.data, b.len);
+    buffer_deinit(&b);
+    entry_push(rt, c, e);
 }
 
 void rt_journal_note(struct runtime *rt, struct rt_conn *c, uint32_t generation, int kind,

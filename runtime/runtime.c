@@ -38,6 +38,7 @@ struct runtime *runtime_create(const struct runtime_options *options)
     rt->options = *options;
     if (!rt->options.connections_max) rt->options.connections_max = CONNECTIONS_DEFAULT;
     if (!rt->options.journal_entries) rt->options.journal_entries = JOURNAL_DEFAULT;
+    if (!rt->options.dedupe_seed) rt->options.dedupe_seed = options->seed;
     rt->conns_max = rt->options.connections_max;
     struct engine_options eo = { .seed = options->seed,
                                  .connections_max = rt->conns_max,
@@ -66,6 +67,7 @@ struct runtime *runtime_create(const struct runtime_options *options)
     buffer_init(&rt->scratch_text, 0);
     rt_port_init(rt);
     if (options->deliver) rt_consumers_init(rt);
+    if (options->deliver) rt_keep_init(rt);
     return rt;
 }
 
@@ -75,6 +77,8 @@ void runtime_destroy(struct runtime *rt)
     rt->destroying = true;
     /* Consumers outlive the runtime: what they take back from now on finds nobody. */
     if (rt->options.deliver) deliver_set_port(rt->options.deliver, &(struct deliver_port){ 0 });
+    /* And what goes with the process is not gone for the next one. */
+    if (rt->options.deliver) deliver_set_keeper(rt->options.deliver, &(struct deliver_keeper){ 0 });
     uint32_t i = 0;
     struct handle h;
     for (i = 0; i < rt->conns_max; i++) {
@@ -83,6 +87,7 @@ void runtime_destroy(struct runtime *rt)
     struct rt_send *s;
     for (i = 0; (s = slots_next(&rt->sends, &i, &h)); i++) rt_send_free(rt, s);
     rt_fetches_free(rt);
+    rt_parked_free(rt);
     while (rt->acks_pooled) {
         struct rt_ack *next = rt->acks_pooled->next;
         free(rt->acks_pooled);

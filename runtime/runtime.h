@@ -11,7 +11,7 @@
 #include "engine/engine.h"
 #include "host.h"
 #include "policy/policy.h"
-#include "store/store.h"
+#include "store/core.h"
 
 struct runtime; /* opaque */
 
@@ -38,6 +38,7 @@ struct runtime_options {
     struct runtime_observer observer;
     uint32_t connections_max;      /* 0: 16384 */
     uint32_t journal_entries;      /* kept per connection; 0: 64 */
+    uint64_t dedupe_seed;          /* of keys that may outlive the process; 0: `seed` */
 };
 
 struct runtime *runtime_create(const struct runtime_options *options); /* owned; NULL: memory */
@@ -56,7 +57,8 @@ struct connection_spec {
     uint64_t session_saved_wall_ms;
     uint64_t session_of;           /* fingerprint it was saved under */
     const struct value *keep;
-    bool restarted;                /* an earlier process had it: what its backlog held may be missing */
+    bool restarted;                /* an earlier process had it, and its backlog is lost; where a store was read
+                                    * the runtime knows by itself what may be missing */
 };
 /* HANDLE_NONE with a sentence: name taken, identity taken (I1), full. */
 struct handle runtime_add(struct runtime *rt, const struct connection_spec *spec, char *why,
@@ -81,6 +83,11 @@ void runtime_tick(struct runtime *rt);
 /* Mono; 0 when work is queued; ENGINE_NEVER when nothing is due. */
 uint64_t runtime_deadline_ms(const struct runtime *rt);
 void runtime_stored(struct runtime *rt, uint64_t ticket, bool ok);
+/* What an earlier process left: for store_core_visit(), before connections are added. Whatever belongs to a
+ * connection waits for its runtime_add(). */
+struct store_visitor runtime_restore(struct runtime *rt);
+/* After the visit. `clean`: that process ended in order. */
+void runtime_restored(struct runtime *rt, bool clean);
 /* A permit that was stored in an earlier life of the process and still counts in its window: to be told
  * before connections start. */
 void runtime_restore_permit(struct runtime *rt, uint64_t account, enum budget_kind budget,

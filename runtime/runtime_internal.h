@@ -204,6 +204,7 @@ struct runtime {
     uint32_t bucket_mask;
     uint32_t conns_max;
     uint32_t conn_count;
+    struct rt_parked **parked;       /* owned, or NULL; by name, as `buckets` */
     struct slots links, tasks, calls, sends, stores;
     struct rt_fetch *fetches;        /* owned list */
     uint32_t fetch_count, fetch_sweep_at;
@@ -258,6 +259,20 @@ void rt_session_flush(struct runtime *rt, struct rt_conn *c);
 /* False when the store refused: nothing will be answered. `engine_ticket` 0 with `offset`: for acks. */
 bool rt_store_submit(struct runtime *rt, struct rt_conn *c, uint32_t generation,
                      uint64_t engine_ticket, uint64_t offset, struct store_request *request);
+
+/* kept.c */
+void rt_keep_init(struct runtime *rt);
+void rt_keep_wish(struct runtime *rt, const struct rt_conn *c, bool stopped);
+void rt_keep_gone(struct runtime *rt, const struct rt_conn *c);
+void rt_keep_seen(struct runtime *rt, const struct rt_conn *c, struct dedupe_key key, uint64_t offset,
+                  uint64_t wall_ms, uint64_t over_ms);
+void rt_keep_journal(struct runtime *rt, const struct rt_conn *c, uint64_t wall_ms,
+                     const struct journal_entry *entry);
+/* Fills what the spec leaves open with what an earlier process left under this name; borrowed until
+ * rt_parked_take(), which hands over the rest. False: nothing was left. */
+bool rt_parked_get(const struct runtime *rt, const char *name, struct connection_spec *spec);
+void rt_parked_take(struct runtime *rt, struct rt_conn *c);
+void rt_parked_free(struct runtime *rt);
 
 /* orders.c */
 void rt_consumers_init(struct runtime *rt);
@@ -381,6 +396,8 @@ void rt_journal_state(struct runtime *rt, struct rt_conn *c, const struct effect
 void rt_journal_decision(struct runtime *rt, struct rt_conn *c, const struct effect *fx);
 void rt_journal_note(struct runtime *rt, struct rt_conn *c, uint32_t generation, int kind,
                      const char *format, ...) __attribute__((format(printf, 5, 6)));
+/* One entry as rt_keep_journal() wrote it. */
+void rt_journal_restore(struct runtime *rt, struct rt_conn *c, uint64_t wall_ms, const struct value *entry);
 void rt_journal_free(struct rt_conn *c);
 /* "closed by peer: 4000 unknown error (stage ready)" */
 const char *cause_text(const struct cause *cause, char *out, size_t out_bytes);

@@ -13,7 +13,7 @@
 #include "base/text.h"
 #include "cli/cli.h"
 #include "cli/files.h"
-#include "cli/json_value.h"
+#include "base/json_value.h"
 #include "ops/peer_port.h"
 
 #define CONTROL_LINE_MAX ((size_t)1 << 20)

@@ -161,6 +161,8 @@ static bool store_submit(void *self, const struct store_request *request)
 #undef X
     };
     struct box *b = self;
+    /* What is written beside each frame and each decision has its own specs. */
+    if (request->op == STORE_OP_SEEN || request->op == STORE_OP_JOURNAL) return true;
     note(b, "store %s %llu %.*s", names[request->op], (unsigned long long)request->offset,
          (int)request->len, request->bytes ? (const char *)request->bytes : "");
     if (b->store_refuses) return false;

@@ -1,5 +1,5 @@
 /* JSON as a value: parsed by cJSON, which bounds the depth, and copied. */
-#include "cli/json_value.h"
+#include "base/json_value.h"
 
 #include <stdio.h>
 #include <string.h>

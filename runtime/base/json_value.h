@@ -1,6 +1,6 @@
 /* JSON text as a value, for what people and files give to commands. */
-#ifndef HOLDFAST_CLI_JSON_VALUE_H
-#define HOLDFAST_CLI_JSON_VALUE_H
+#ifndef HOLDFAST_BASE_JSON_VALUE_H
+#define HOLDFAST_BASE_JSON_VALUE_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,0 +1,382 @@
+/* Kept: what outlives the process. Turns what happens in deliver and in the journal into requests to the
+ * store, and what an earlier process left into what it was: permits to the engine, streams and cursors to
+ * deliver at once; sessions, keeps, wishes, seen keys and the journal when their connection is added. Daemon
+ * and simulator share it; it knows no disk. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/json_value.h"
+#include "base/rng.h"
+#include "base/text.h"
+#include "runtime_internal.h"
+
+struct rt_seen {
+    struct dedupe_key key;
+    uint64_t offset, wall_ms;
+};
+
+struct rt_old_entry {
+    uint64_t wall_ms;
+    char *json; /* owned */
+    size_t len;
+};
+
+/* Of one name, until its connection is added. */
+struct rt_parked {
+    char name[64];
+    struct rt_parked *next;      /* of the same bucket */
+    struct value session, keep;  /* nil: none */
+    uint64_t session_of, session_saved_wall_ms;
+    bool stopped, backlog;       /* an operator's wish; it had a stream */
+    struct rt_seen *seen;        /* owned */
+    uint32_t seen_count, seen_capacity;
+    struct rt_old_entry *journal; /* owned; a ring of journal_entries */
+    uint32_t journal_count, journal_next;
+};
+
+static void submit(struct runtime *rt, const struct store_request *request)
+{
+    /* The store tells its own troubles; what it refuses here is missing after a restart only. */
+    rt->options.store.ops->submit(rt->options.store.self, request);
+}
+
+/* --- what deliver tells ------------------------------------------------------------------------------------- */
+
+static void on_event(void *self, const char *connection, bool gap, uint64_t epoch, uint64_t offset,
+                     uint64_t wall_ms, const void *line, size_t len)
+{
+    submit(self, &(struct store_request){ .op = STORE_OP_EVENT,
+                                          .connection = connection,
+                                          .kind = gap ? STORE_EVENT_GAP : STORE_EVENT_FRAME,
+                                          .epoch = epoch,
+                                          .offset = offset,
+                                          .wall_ms = wall_ms,
+                                          .bytes = line,
+                                          .len = len });
+}
+
+static void on_trim(void *self, const char *connection, uint64_t epoch, uint64_t offset)
+{
+    submit(self, &(struct store_request){ .op = STORE_OP_TRIM,
+                                          .connection = connection,
+                                          .epoch = epoch,
+                                          .offset = offset });
+}
+
+static void on_consumer(void *self, const char *name, const void *patterns, size_t len,
+                        uint64_t wall_ms)
+{
+    submit(self, &(struct store_request){ .op = STORE_OP_CONSUMER,
+                                          .consumer = name,
+                                          .bytes = patterns,
+                                          .len = len,
+                                          .wall_ms = wall_ms });
+}
+
+static void on_consumer_gone(void *self, const char *name)
+{
+    submit(self, &(struct store_request){ .op = STORE_OP_CONSUMER_GONE, .consumer = name });
+}
+
+static void on_cursor(void *self, const char *consumer, const char *connection, uint64_t epoch,
+                      uint64_t offset, uint64_t wall_ms)
+{
+    submit(self, &(struct store_request){ .op = STORE_OP_CURSOR,
+                                          .consumer = consumer,
+                                          .connection = connection,
+                                          .epoch = epoch,
+                                          .offset = offset,
+                                          .wall_ms = wall_ms });
+}
+
+void rt_keep_init(struct runtime *rt)
+{
+    struct deliver_keeper keeper = { .self = rt,
+                                     .event = on_event,
+                                     .trim = on_trim,
+                                     .consumer = on_consumer,
+                                     .consumer_gone = on_consumer_gone,
+                                     .cursor = on_cursor };
+    deliver_set_keeper(rt->options.deliver, &keeper);
+}
+
+/* --- what the runtime keeps --------------------------------------------------------------------------------- */
+
+void rt_keep_wish(struct runtime *rt, const struct rt_conn *c, bool stopped)
+{
+    submit(rt, &(struct store_request){ .op = STORE_OP_WISH, .connection = c->name, .count = stopped });
+}
+
+void rt_keep_gone(struct runtime *rt, const struct rt_conn *c)
+{
+    submit(rt, &(struct store_request){ .op = STORE_OP_CONNECTION_GONE, .connection = c->name });
+}
+
+void rt_keep_seen(struct runtime *rt, const struct rt_conn *c, struct dedupe_key key, uint64_t offset,
+                  uint64_t wall_ms, uint64_t over_ms)
+{
+    submit(rt, &(struct store_request){ .op = STORE_OP_SEEN,
+                                        .connection = c->name,
+                                        .key_high = key.high,
+                                        .key_low = key.low,
+                                        .offset = offset,
+                                        .wall_ms = wall_ms,
+                                        .until_wall_ms = wall_ms + over_ms });
+}
+
+void rt_keep_journal(struct runtime *rt, const struct rt_conn *c, uint64_t wall_ms,
+                     const struct journal_entry *entry)
+{
+    struct value v = value_table();
+    struct buffer json;
+    buffer_init(&json, 4096);
+    value_set(&v, "kind", value_number(entry->kind == JOURNAL_DECISION ? JOURNAL_NOTE : entry->kind));
+    value_set(&v, "link", value_number(entry->generation));
+    value_set(&v, "file", value_string(entry->file));
+    value_set(&v, "text", value_string(entry->text));
+    if (entry->kind == JOURNAL_STATE) {
+        value_set(&v, "from", value_string(conn_state_name(entry->from)));
+        value_set(&v, "to", value_string(conn_state_name(entry->to)));
+    }
+    if (value_to_json(&v, &json)) {
+        submit(rt, &(struct store_request){ .op = STORE_OP_JOURNAL,
+                                            .connection = c->name,
+                                            .wall_ms = wall_ms,
+                                            .bytes = json.data,
+                                            .len = json.len });
+    }
+    value_clear(&v);
+    buffer_deinit(&json);
+}
+
+/* --- what was left ------------------------------------------------------------------------------------------- */
+
+static struct rt_parked *parked_find(const struct runtime *rt, const char *name)
+{
+    if (!rt->parked) return NULL;
+    struct rt_parked *p = rt->parked[hash_text(name) & rt->bucket_mask];
+    while (p && strcmp(p->name, name) != 0) p = p->next;
+    return p;
+}
+
+static struct rt_parked *parked_get(struct runtime *rt, const char *name)
+{
+    struct rt_parked *p = parked_find(rt, name);
+    if (p) return p;
+    if (!rt->parked) rt->parked = calloc(rt->bucket_mask + 1, sizeof *rt->parked);
+    p = calloc(1, sizeof *p);
+    ASSERT(rt->parked != NULL && p != NULL);
+    text_copy(p->name, sizeof p->name, name, strlen(name));
+    p->session = p->keep = value_nil();
+    struct rt_parked **bucket = &rt->parked[hash_text(name) & rt->bucket_mask];
+    p->next = *bucket;
+    *bucket = p;
+    return p;
+}
+
+static void parked_free(struct runtime *rt, struct rt_parked *p)
+{
+    value_clear(&p->session);
+    value_clear(&p->keep);
+    free(p->seen);
+    for (uint32_t i = 0; p->journal && i < rt->options.journal_entries; i++) free(p->journal[i].json);
+    free(p->journal);
+    free(p);
+}
+
+void rt_parked_free(struct runtime *rt)
+{
+    for (uint32_t i = 0; rt->parked && i <= rt->bucket_mask; i++) {
+        for (struct rt_parked *p = rt->parked[i], *next; p; p = next) {
+            next = p->next;
+            parked_free(rt, p);
+        }
+    }
+    free(rt->parked);
+    rt->parked = NULL;
+}
+
+static void left_wish(void *self, const char *connection, bool stopped)
+{
+    parked_get(self, connection)->stopped = stopped;
+}
+
+static void left_table(struct value *to, const void *json, size_t len)
+{
+    char why[64];
+    struct value v;
+    if (!json_value_parse(json, len, &v, why, sizeof why)) return;
+    if (v.kind != VALUE_TABLE) {
+        value_clear(&v);
+        return;
+    }
+    value_clear(to);
+    *to = v;
+}
+
+static void left_session(void *self, const char *connection, uint64_t session_of,
+                         uint64_t saved_wall_ms, const void *json, size_t len)
+{
+    struct rt_parked *p = parked_get(self, connection);
+    left_table(&p->session, json, len);
+    p->session_of = session_of;
+    p->session_saved_wall_ms = saved_wall_ms;
+}
+
+static void left_keep(void *self, const char *connection, const void *json, size_t len)
+{
+    left_table(&parked_get(self, connection)->keep, json, len);
+}
+
+static void left_permit(void *self, uint64_t account, enum budget_kind budget, int64_t lane,
+                        bool same_boot, uint64_t wall_ms, uint64_t boot_ms)
+{
+    (void)lane, (void)same_boot, (void)boot_ms;
+    runtime_restore_permit(self, account, budget, wall_ms);
+}
+
+static void left_epoch(void *self, const char *connection, uint64_t epoch, uint64_t after,
+                       uint64_t last)
+{
+    struct runtime *rt = self;
+    parked_get(rt, connection)->backlog = true;
+    if (rt->options.deliver) deliver_restore_epoch(rt->options.deliver, connection, epoch, after, last);
+}
+
+static void left_event(void *self, const char *connection, enum store_event_kind kind,
+                       uint64_t epoch, uint64_t offset, uint64_t wall_ms, const void *line, size_t len)
+{
+    struct runtime *rt = self;
+    if (!rt->options.deliver) return;
+    deliver_restore_event(rt->options.deliver, connection, kind == STORE_EVENT_GAP, epoch, offset,
+                          wall_ms, line, len);
+}
+
+static void left_consumer(void *self, const char *name, const void *patterns, size_t len,
+                          uint64_t wall_ms)
+{
+    struct runtime *rt = self;
+    if (rt->options.deliver) {
+        deliver_restore_consumer(rt->options.deliver, name, patterns, len, wall_ms);
+    }
+}
+
+static void left_cursor(void *self, const char *consumer, const char *connection, uint64_t epoch,
+                        uint64_t offset, uint64_t wall_ms)
+{
+    struct runtime *rt = self;
+    if (!rt->options.deliver) return;
+    deliver_restore_cursor(rt->options.deliver, consumer, connection, epoch, offset, wall_ms);
+}
+
+static void left_seen(void *self, const char *connection, uint64_t key_high, uint64_t key_low,
+                      uint64_t offset, uint64_t wall_ms)
+{
+    struct rt_parked *p = parked_get(self, connection);
+    if (p->seen_count == p->seen_capacity) {
+        p->seen_capacity = p->seen_capacity ? p->seen_capacity * 2 : 64;
+        p->seen = realloc(p->seen, p->seen_capacity * sizeof *p->seen);
+        ASSERT(p->seen != NULL);
+    }
+    p->seen[p->seen_count++] =
+        (struct rt_seen){ .key = { key_high, key_low }, .offset = offset, .wall_ms = wall_ms };
+}
+
+static void left_journal(void *self, const char *connection, uint64_t wall_ms, const void *json,
+                         size_t len)
+{
+    struct runtime *rt = self;
+    uint32_t most = rt->options.journal_entries;
+    if (!connection) return;
+    struct rt_parked *p = parked_get(rt, connection);
+    if (!p->journal) p->journal = calloc(most, sizeof *p->journal);
+    ASSERT(p->journal != NULL);
+    struct rt_old_entry *e = &p->journal[p->journal_next];
+    free(e->json);
+    *e = (struct rt_old_entry){ .wall_ms = wall_ms, .json = malloc(len + 1), .len = len };
+    ASSERT(e->json != NULL);
+    memcpy(e->json, json, len);
+    p->journal_next = (p->journal_next + 1) % most;
+    if (p->journal_count < most) p->journal_count++;
+}
+
+struct store_visitor runtime_restore(struct runtime *rt)
+{
+    return (struct store_visitor){ .self = rt,
+                                   .wish = left_wish,
+                                   .session = left_session,
+                                   .keep = left_keep,
+                                   .permit = left_permit,
+                                   .epoch = left_epoch,
+                                   .event = left_event,
+                                   .consumer = left_consumer,
+                                   .cursor = left_cursor,
+                                   .seen = left_seen,
+                                   .journal = left_journal };
+}
+
+void runtime_restored(struct runtime *rt, bool clean)
+{
+    if (rt->options.deliver) deliver_restore_done(rt->options.deliver, clean);
+}
+
+bool rt_parked_get(const struct runtime *rt, const char *name, struct connection_spec *spec)
+{
+    const struct rt_parked *p = parked_find(rt, name);
+    if (!p) return false;
+    if (!spec->session && p->session.kind == VALUE_TABLE) {
+        spec->session = &p->session;
+        spec->session_of = p->session_of;
+        spec->session_saved_wall_ms = p->session_saved_wall_ms;
+    }
+    if (!spec->keep && p->keep.kind == VALUE_TABLE) spec->keep = &p->keep;
+    spec->restarted = spec->restarted || p->backlog;
+    spec->stopped = spec->stopped || p->stopped;
+    return true;
+}
+
+static void seen_again(struct runtime *rt, struct rt_conn *c, const struct rt_parked *p)
+{
+    struct clock now = rt_clock(rt);
+    for (uint32_t i = 0; c->dedupe && i < p->seen_count; i++) {
+        const struct rt_seen *seen = &p->seen[i];
+        /* Ages by the wall: nothing else outlives a boot. One that seems to come from the future is new. */
+        uint64_t age = now.wall_ms > seen->wall_ms ? now.wall_ms - seen->wall_ms : 0;
+        uint64_t at = now.mono_ms > age ? now.mono_ms - age : 0;
+        dedupe_add(c->dedupe, seen->key, at, seen->offset);
+        if (seen->offset > c->acks_safe) c->acks_safe = seen->offset; /* it was read from disk */
+    }
+}
+
+static void journal_again(struct runtime *rt, struct rt_conn *c, const struct rt_parked *p)
+{
+    uint32_t most = rt->options.journal_entries;
+    for (uint32_t i = 0; i < p->journal_count; i++) {
+        const struct rt_old_entry *e = &p->journal[(p->journal_next + most - p->journal_count + i) % most];
+        struct value v = value_nil();
+        left_table(&v, e->json, e->len);
+        if (v.kind == VALUE_TABLE) rt_journal_restore(rt, c, e->wall_ms, &v);
+        value_clear(&v);
+    }
+}
+
+void rt_parked_take(struct runtime *rt, struct rt_conn *c)
+{
+    struct rt_parked *p = parked_find(rt, c->name);
+    if (!p) return;
+    seen_again(rt, c, p);
+    journal_again(rt, c, p);
+    struct rt_parked **at = &rt->parked[hash_text(p->name) & rt->bucket_mask];
+    while (*at != p) at = &(*at)->next;
+    *at = p->next;
+    parked_free(rt, p);
+}
+
+#define WEAK __attribute__((weak))
+WEAK void deliver_set_keeper(struct deliver *d, const struct deliver_keeper *k) { (void)d, (void)k; }
+WEAK void deliver_restore_epoch(struct deliver *d, const char *c, uint64_t e, uint64_t a, uint64_t l) { (void)d, (void)c, (void)e, (void)a, (void)l; }
+WEAK void deliver_restore_event(struct deliver *d, const char *c, bool g, uint64_t e, uint64_t o, uint64_t w, const void *l, size_t n) { (void)d, (void)c, (void)g, (void)e, (void)o, (void)w, (void)l, (void)n; }
+WEAK void deliver_restore_consumer(struct deliver *d, const char *n, const void *p, size_t l, uint64_t w) { (void)d, (void)n, (void)p, (void)l, (void)w; }
+WEAK void deliver_restore_cursor(struct deliver *d, const char *n, const char *c, uint64_t e, uint64_t o, uint64_t w) { (void)d, (void)n, (void)c, (void)e, (void)o, (void)w; }
+WEAK void deliver_restore_done(struct deliver *d, bool c) { (void)d, (void)c; }
