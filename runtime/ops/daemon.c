@@ -17,7 +17,6 @@
 #include "base/url.h"
 
 #define SHUTDOWN_GRACE_MS 10000
-#define STORE_ROUNDS_MAX 16
 #define DESCRIPTORS_MAX ((rlim_t)1 << 20) /* far above it libwebsockets assumes a small table */
 #define TOKEN_HEX 64
 #define TELL_STATUS_MS 5000
@@ -51,21 +50,22 @@ struct daemon *daemon_create(struct roster *roster, const struct daemon_options 
 
     int failed = uv_loop_init(&d->loop);
     ASSERT(failed == 0);
+    d->store_lock = STORE_LOCK_NONE;
     d->net = net_create(&d->loop, &runtime_host_sink, NULL);
-    d->store = store_memory_create();
     struct clock now;
     struct host host = net_host(d->net);
     if (d->net) host.ops->clock(host.self, &now);
     /* Wall time in milliseconds: a restart never repeats a position, although nothing was stored. Seconds
      * would do, were it not for a kill and a start within one. */
     d->deliver = d->net ? deliver_create(&(struct deliver_options){ .epoch = now.wall_ms }) : NULL;
-    if (!d->net || !d->store || !d->deliver) {
+    if (!d->net || !d->deliver) {
         snprintf(why, why_bytes, "out of memory");
         goto fail_parts;
     }
+    if (!daemon__store_open(d, -1, why, why_bytes)) goto fail_parts;
     struct runtime_options ro = { .seed = d->seed,
                                   .host = host,
-                                  .store = store_memory_store(d->store),
+                                  .store = daemon__store(d),
                                   .deliver = d->deliver,
                                   .proxies = &d->proxies,
                                   .observer = { .self = d, .log = on_runtime_log },
@@ -117,7 +117,7 @@ fail_parts:
     uv_run(&d->loop, UV_RUN_DEFAULT);
     uv_loop_close(&d->loop);
     if (d->deliver) deliver_destroy(d->deliver);
-    if (d->store) store_memory_destroy(d->store);
+    daemon__store_end(d, false);
     roster_deinit(&d->roster);
     proxy_env_deinit(&d->proxies);
     free(d);
@@ -154,7 +154,7 @@ void daemon_destroy(struct daemon *d)
     int failed = uv_loop_close(&d->loop);
     ASSERT(failed == 0);
     deliver_destroy(d->deliver);
-    store_memory_destroy(d->store);
+    daemon__store_end(d, false);
     roster_deinit(&d->roster);
     free(d->to_add);
     daemon__added_deinit(d);
@@ -341,22 +341,12 @@ static uint64_t deadline_of(struct runtime *rt)
     return runtime_deadline_ms(rt);
 }
 
-static void on_stored(void *to, uint64_t ticket, bool ok)
-{
-    struct daemon *d = to;
-    runtime_stored(d->rt, ticket, ok);
-}
-
 static void on_prepare(uv_prepare_t *handle)
 {
     struct daemon *d = handle->data;
     if (!d->rt) return;
-    /* An answer may cause another request; bounded, so that sockets get their turn. */
-    for (int i = 0; i < STORE_ROUNDS_MAX && !store_memory_is_idle(d->store); i++) {
-        store_memory_poll(d->store, on_stored, d);
-    }
-    if (store_memory_is_idle(d->store)) uv_idle_stop(&d->again);
-    else uv_idle_start(&d->again, on_again);
+    if (daemon__store_poll(d)) uv_idle_start(&d->again, on_again);
+    else uv_idle_stop(&d->again);
     if (d->to_add_count && !d->stopping) daemon__add_pending(d);
     if (d->added_waiting && !d->stopping) daemon__added_pending(d);
     if (d->stopping && !d->down && runtime_is_down(d->rt)) {

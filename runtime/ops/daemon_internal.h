@@ -10,6 +10,7 @@
 #include "ops/notify.h"
 #include "ops/ops.h"
 #include "runtime.h"
+#include "store/lock.h"
 #include "store/store.h"
 
 /* A connection that was put over the API. */
@@ -29,6 +30,7 @@ struct daemon {
     struct notify notify;
     uv_signal_t signals[3];
     struct net *net;
+    struct store_lock store_lock;
     struct store_memory *store;
     struct deliver *deliver;
     struct runtime *rt;
@@ -56,6 +58,26 @@ bool daemon__dials_the_same(const struct config_connection *a, const struct conf
 bool daemon__reload(struct daemon *d, const char *policy, struct buffer *problems);
 /* Adds those whose namesakes are gone by now. */
 void daemon__add_pending(struct daemon *d);
+
+/* --- daemon_store.c: the one place where the store is opened, asked, drained, closed and unlocked ---------- */
+
+/* Locks the store's path and opens it. `lock_fd` (moved, -1: none): the lock, handed over by the process
+ * before. False with a sentence. */
+bool daemon__store_open(struct daemon *d, int lock_fd, char *why, size_t why_bytes);
+struct store daemon__store(struct daemon *d);
+/* What survives this process: false means that sessions, budgets and frames end with it. */
+bool daemon__store_is_durable(const struct daemon *d);
+/* Each turn of the loop: tells the answers that are there. True: more are due at once. */
+bool daemon__store_poll(struct daemon *d);
+/* All that was asked for is where it is safe, and answered. */
+bool daemon__store_is_safe(const struct daemon *d);
+/* Lets go of the file, so that the next process can open it; the lock stays ours. Only once it is safe. */
+void daemon__store_close(struct daemon *d);
+/* The next process did not take it: goes on where close() left off. False with a sentence: this one cannot
+ * go on either. */
+bool daemon__store_reopen(struct daemon *d, char *why, size_t why_bytes);
+/* The end of it, open or closed. `handed_over`: the lock is somebody else's now. */
+void daemon__store_end(struct daemon *d, bool handed_over);
 
 /* --- daemon_added.c: what the API adds, kept in memory ----------------------------------------------------- */
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,12 +71,11 @@ enum store_lock_result store_lock_try(struct store_lock *lock, const char *store
 enum store_lock_result store_lock_wait(struct store_lock *lock, const char *store_path,
                                        uint64_t wait_ms, char *why, size_t why_bytes)
 {
-    const struct timespec pause = { .tv_nsec = POLL_MS * 1000000L };
     uint64_t started_ms = now_ms();
     enum store_lock_result result;
     while ((result = store_lock_try(lock, store_path, why, why_bytes)) == STORE_LOCK_HELD) {
         if (now_ms() - started_ms >= wait_ms) break;
-        nanosleep(&pause, NULL);
+        poll(NULL, 0, POLL_MS);
     }
     return result;
 }

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <lauxlib.h>
 #include <lua.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -117,7 +118,7 @@ static int l_is_open(lua_State *L)
 static int l_other(lua_State *L)
 {
     const char *path = luaL_checkstring(L, 1);
-    useconds_t ms = (useconds_t)luaL_optinteger(L, 2, 0);
+    int ms = (int)luaL_optinteger(L, 2, 0);
     int go[2], took[2];
     char byte = 0;
     if (pipe2(go, O_CLOEXEC) || pipe2(took, O_CLOEXEC)) return luaL_error(L, "no pipes");
@@ -129,7 +130,7 @@ static int l_other(lua_State *L)
         close(go[1]);
         byte = store_lock_try(&l, path, why, sizeof why) == STORE_LOCK_TAKEN;
         if (write(took[1], &byte, 1) != 1) _exit(2);
-        if (ms) usleep(ms * 1000);
+        if (ms) poll(NULL, 0, ms);
         else if (read(go[0], &byte, 1) != 0) _exit(3);
         _exit(0);
     }
