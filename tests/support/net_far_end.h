@@ -195,6 +195,7 @@ static void far_end_keep(struct far_end_link *l, const void *bytes, size_t len)
 static bool far_end_accept_tls(struct far_end_link *l)
 {
     l->ssl = SSL_new(l->server->context);
+    SSL_set_app_data(l->ssl, l);
     SSL_set_fd(l->ssl, l->fd);
     for (;;) {
         ERR_clear_error();

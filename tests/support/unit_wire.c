@@ -1,4 +1,4 @@
-/* modules: top net ops deliver store engine policy bind config peer frame crypto base */
+/* modules: top cli net ops deliver store engine policy bind config peer frame crypto base */
 /* The whole runtime on real sockets, as a Lua module: the net host, a memory store, deliver and the
  * runtime, with peers served by libwebsockets, fault relays (wire_relay.h) and raw scripted servers
  * (net_far_end.h, threads of their own), all in one process and on one loop. The loop runs when Lua says
@@ -10,12 +10,13 @@
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-function"
-#include "net_far_end.h"
+#include "wire_raw.h"
 #pragma GCC diagnostic pop
 
 #include "base/proxy.h"
 #include "base/rng.h"
 #include "base/text.h"
+#include "frame/inflate.h"
 #include "net/net.h"
 #include "ops/peer_port.h"
 #include "wire_relay.h"
@@ -79,7 +80,6 @@ struct wire {
     struct relay *relays[MANY];
     int relay_count;
     struct far_end *raws[MANY];
-    struct certs raw_certs[MANY];
     int raw_count;
     int silent[2 * MANY];
     int silent_count;
@@ -94,6 +94,8 @@ struct wire {
     struct buffer log;       /* the newest lines, for failures */
     uint16_t watched;        /* port whose client descriptors are counted; 0: none */
     int sockets_most;
+    uv_timer_t pulse;        /* every few milliseconds while the loop is watched */
+    uint64_t pulse_ns, gap_ns;
     bool net_closed, shut;
 };
 
@@ -298,6 +300,8 @@ static int l_new(lua_State *L)
     uv_timer_init(&w->loop, &w->bound);
     uv_prepare_init(&w->loop, &w->prepare);
     uv_idle_init(&w->loop, &w->busy);
+    uv_timer_init(&w->loop, &w->pulse);
+    w->pulse.data = w;
     w->prepare.data = w;
     uv_prepare_start(&w->prepare, on_prepare);
     uv_unref((uv_handle_t *)&w->prepare);
@@ -367,7 +371,6 @@ static int l_close(lua_State *L)
         far_end_free(w->raws[i]);
         pthread_mutex_destroy(&w->raws[i]->lock);
         free(w->raws[i]);
-        certs_deinit(&w->raw_certs[i]);
     }
     for (int i = 0; i < w->silent_count; i++) close(w->silent[i]);
     deliver_destroy(w->deliver);
@@ -389,6 +392,7 @@ static int l_close(lua_State *L)
     uv_close((uv_handle_t *)&w->bound, NULL);
     uv_close((uv_handle_t *)&w->prepare, NULL);
     uv_close((uv_handle_t *)&w->busy, NULL);
+    uv_close((uv_handle_t *)&w->pulse, NULL);
     for (int i = 0; i < 100 && uv_loop_alive(&w->loop); i++) uv_run(&w->loop, UV_RUN_NOWAIT);
     bool loop_closed = uv_loop_close(&w->loop) == 0;
     bool net_closed = w->net_closed;
@@ -510,6 +514,7 @@ static int l_relay_set(lua_State *L)
         .black_hole = field_bool(L, 3, "black_hole"),
         .trickle = field_bool(L, 3, "trickle"),
         .drop = { field_bool(L, 3, "drop_up"), field_bool(L, 3, "drop_down") },
+        .corrupt = { field_bool(L, 3, "corrupt_up"), field_bool(L, 3, "corrupt_down") },
         .reset_after = { (int64_t)field_number(L, 3, "reset_up", RELAY_NEVER),
                          (int64_t)field_number(L, 3, "reset_down", RELAY_NEVER) },
         .fin_after_down = (int64_t)field_number(L, 3, "fin_down", RELAY_NEVER),
@@ -573,41 +578,33 @@ static int l_pretend(lua_State *L)
     return 0;
 }
 
-static SSL_CTX *raw_context(const struct certs *certs)
-{
-    SSL_CTX *context = SSL_CTX_new(TLS_server_method());
-    BIO *bio = BIO_new_mem_buf(certs->cert_pem.data, (int)certs->cert_pem.len);
-    X509 *certificate = PEM_read_bio_X509(bio, NULL, NULL, NULL);
-    BIO_free(bio);
-    bio = BIO_new_mem_buf(certs->key_pem.data, (int)certs->key_pem.len);
-    EVP_PKEY *key = PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL);
-    BIO_free(bio);
-    if (!certificate || !key || SSL_CTX_use_certificate(context, certificate) != 1 ||
-        SSL_CTX_use_PrivateKey(context, key) != 1) {
-        abort();
-    }
-    X509_free(certificate);
-    EVP_PKEY_free(key);
-    return context;
-}
-
-/* w:raw(tls, { { verb, bytes }, ... }): number, port, CA in PEM. See net_far_end.h for the verbs. */
+/* w:raw({ tls=, v6=, asks_client=, names=, chain=, starts=, ends= }, { { verb, bytes }, ... }): number, port, CA in
+ * PEM, the list that revokes its certificate. See net_far_end.h for the verbs, wire_raw.h for the rest. */
 static int l_raw(lua_State *L)
 {
     struct wire *w = check_wire(L);
-    bool tls = lua_toboolean(L, 2);
+    luaL_checktype(L, 2, LUA_TTABLE);
     luaL_checktype(L, 3, LUA_TTABLE);
     int count = (int)lua_objlen(L, 3);
     if (w->raw_count == MANY || count > FAR_END_STEPS_MAX) return luaL_error(L, "too many");
+    lua_getfield(L, 2, "names");
+    lua_getfield(L, 2, "chain"); /* the table keeps the texts */
+    struct wire_raw_options options = { .tls = field_bool(L, 2, "tls"), .v6 = field_bool(L, 2, "v6"),
+                                        .asks_client = field_bool(L, 2, "asks_client"),
+                                        .names = lua_tostring(L, -2), .chain = lua_tostring(L, -1),
+                                        .starts_in_s = (long)field_number(L, 2, "starts", 0),
+                                        .ends_in_s = (long)field_number(L, 2, "ends", 0) };
     struct far_end *s = calloc(1, sizeof *s);
     ASSERT(s != NULL);
-    pthread_mutex_init(&s->lock, NULL);
-    struct certs *certs = &w->raw_certs[w->raw_count];
-    if (tls) {
-        struct certs_options good = { 0 };
-        if (!certs_create(certs, &good)) abort();
-        s->context = raw_context(certs);
+    if (!wire_raw_listen(s, options.v6)) {
+        free(s);
+        return luaL_error(L, "cannot listen");
     }
+    pthread_mutex_init(&s->lock, NULL);
+    struct buffer ca, revoked;
+    buffer_init(&ca, 0);
+    buffer_init(&revoked, 0);
+    if (options.tls) s->context = wire_raw_context(&options, &ca, &revoked);
     s->step_count = count;
     for (int i = 0; i < count; i++) {
         lua_rawgeti(L, 3, i + 1);
@@ -625,13 +622,15 @@ static int l_raw(lua_State *L)
         lua_pop(L, 3);
     }
     w->raws[w->raw_count++] = s;
-    if (!far_end_listen(s, 16)) return luaL_error(L, "cannot listen");
     s->running = true;
     if (pthread_create(&s->thread, NULL, far_end_main, s) != 0) abort();
     lua_pushnumber(L, w->raw_count);
     lua_pushnumber(L, s->port);
-    lua_pushlstring(L, (const char *)certs->ca_pem.data, certs->ca_pem.len);
-    return 3;
+    lua_pushlstring(L, (const char *)ca.data, ca.len);
+    lua_pushlstring(L, (const char *)revoked.data, revoked.len);
+    buffer_deinit(&ca);
+    buffer_deinit(&revoked);
+    return 4;
 }
 
 /* w:raw_saw(number): a list of { received=, notes= }, one per connection */
@@ -688,6 +687,32 @@ static int l_watch(lua_State *L)
     w->watched = (uint16_t)luaL_checknumber(L, 2);
     w->sockets_most = 0;
     return 0;
+}
+
+static void on_pulse(uv_timer_t *t)
+{
+    struct wire *w = t->data;
+    uint64_t now_ns = uv_hrtime();
+    if (w->pulse_ns && now_ns - w->pulse_ns > w->gap_ns) w->gap_ns = now_ns - w->pulse_ns;
+    w->pulse_ns = now_ns;
+}
+
+/* w:watch_loop(): from now on a timer is due every 2 ms. w:longest_gap(): the most ms that it was kept waiting,
+ * what specs do between two turns included. */
+static int l_watch_loop(lua_State *L)
+{
+    struct wire *w = check_wire(L);
+    w->pulse_ns = w->gap_ns = 0;
+    uv_timer_start(&w->pulse, on_pulse, 2, 2);
+    return 0;
+}
+
+static int l_longest_gap(lua_State *L)
+{
+    struct wire *w = check_wire(L);
+    uv_timer_stop(&w->pulse);
+    lua_pushnumber(L, (double)w->gap_ns / 1e6);
+    return 1;
 }
 
 static int l_sockets_most(lua_State *L)
@@ -796,6 +821,24 @@ static int l_order(lua_State *L)
     case 2: runtime_restart(w->rt, h); break;
     default: runtime_remove(w->rt, h);
     }
+    return 0;
+}
+
+/* w:swap(name, policy path, settings): as a reload does */
+static int l_swap(lua_State *L)
+{
+    struct wire *w = check_wire(L);
+    struct handle h = check_conn(w, L, 2)->handle;
+    luaL_checktype(L, 4, LUA_TTABLE);
+    struct policy_version *v = policy_of(L, w, luaL_checkstring(L, 3));
+    struct problems problems;
+    problems_init(&problems);
+    struct value settings = wire_to_value(L, 4, 0);
+    struct policy_build *build = policy_build_create(v, &settings, "the test", &problems);
+    value_clear(&settings);
+    if (!build) return raise_problems(L, &problems);
+    problems_deinit(&problems);
+    runtime_swap(w->rt, h, build);
     return 0;
 }
 
@@ -1014,13 +1057,71 @@ static int l_write(lua_State *L)
     return 0;
 }
 
+/* wire.deflate("zlib-stream" or "zstd-stream", { text, or a number of blanks, ... }): each message compressed,
+ * all of one stream */
+static int l_deflate(lua_State *L)
+{
+    enum inflate_mode mode;
+    luaL_argcheck(L, inflate_mode_parse(luaL_checkstring(L, 1), &mode), 1, "no such mode");
+    luaL_checktype(L, 2, LUA_TTABLE);
+    int count = (int)lua_objlen(L, 2);
+    struct deflate *d = deflate_create(mode);
+    lua_createtable(L, count, 0);
+    for (int i = 1; i <= count; i++) {
+        struct buffer out;
+        buffer_init(&out, 0);
+        lua_rawgeti(L, 2, i);
+        size_t len = lua_type(L, -1) == LUA_TNUMBER ? (size_t)lua_tonumber(L, -1) : lua_objlen(L, -1);
+        void *blanks = lua_type(L, -1) == LUA_TNUMBER ? malloc(len) : NULL;
+        if (blanks) memset(blanks, ' ', len);
+        if (!deflate_message(d, blanks ? blanks : lua_tostring(L, -1), len, &out)) abort();
+        free(blanks);
+        lua_pop(L, 1);
+        lua_pushlstring(L, (const char *)out.data, out.len);
+        lua_rawseti(L, -2, i);
+        buffer_deinit(&out);
+    }
+    deflate_destroy(d);
+    return 1;
+}
+
+static double memory_kib(const char *key)
+{
+    char line[128];
+    double kib = -1;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f && fgets(line, sizeof line, f)) {
+        if (strncmp(line, key, strlen(key)) == 0) kib = strtod(line + strlen(key) + 1, NULL);
+    }
+    if (f) fclose(f);
+    return kib;
+}
+
+/* wire.memory_mark(): MiB in use now; the peak counts from here. nil: the system does not tell. */
+static int l_memory_mark(lua_State *L)
+{
+    int fd = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
+    bool ok = fd >= 0 && write(fd, "5", 1) == 1;
+    if (fd >= 0) close(fd);
+    if (!ok) return 0;
+    lua_pushnumber(L, memory_kib("VmRSS") / 1024);
+    return 1;
+}
+
+static int l_memory_peak(lua_State *L)
+{
+    lua_pushnumber(L, memory_kib("VmHWM") / 1024);
+    return 1;
+}
+
 int luaopen_unit_wire(lua_State *L);
 
 int luaopen_unit_wire(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "new", l_new }, { "secret", l_secret }, { "decode", l_decode }, { "fd_count", l_fd_count },
-        { "write", l_write }, { NULL, NULL }
+        { "write", l_write }, { "deflate", l_deflate }, { "memory_mark", l_memory_mark },
+        { "memory_peak", l_memory_peak }, { NULL, NULL }
     };
     static const luaL_Reg methods[] = {
         { "close", l_close }, { "turn", l_turn }, { "now", l_now },
@@ -1030,7 +1131,8 @@ int luaopen_unit_wire(lua_State *L)
         { "relay_proxy", l_relay_proxy }, { "pretend", l_pretend },
         { "relay_end", l_relay_end }, { "relay_stats", l_relay_stats }, { "raw", l_raw },
         { "raw_saw", l_raw_saw }, { "silent_port", l_silent_port }, { "free_port", l_free_port },
-        { "watch", l_watch }, { "sockets_most", l_sockets_most }, { "add", l_add },
+        { "watch", l_watch }, { "watch_loop", l_watch_loop }, { "longest_gap", l_longest_gap },
+        { "swap", l_swap }, { "sockets_most", l_sockets_most }, { "add", l_add },
         { "order", l_order }, { "view", l_view }, { "state", l_state }, { "journal", l_journal },
         { "session", l_session }, { "notes", l_notes }, { "messages", l_messages }, { "log", l_log },
         { "counts", l_counts }, { "attach", l_attach }, { "input", l_input }, { "pause", l_pause },

@@ -7,6 +7,7 @@
  *   reset        reset at once after the accept
  *   reset_up=N, reset_down=N   both sides are reset once N bytes went that way, counted from the order
  *   fin_down=N   N bytes more go down, then FIN
+ *   corrupt_up, corrupt_down   one bit of each piece is turned over
  *   drop_up, drop_down         half-open: bytes of one direction vanish
  *   black_hole   both vanish, and the ends of streams as well
  *   trickle      one byte per turn of the loop goes down
@@ -35,7 +36,7 @@ enum relay_way { RELAY_UP, RELAY_DOWN }; /* from the client; from the server */
 
 struct relay_faults {
     bool mute, reset, black_hole, trickle;
-    bool drop[2];
+    bool drop[2], corrupt[2];
     int64_t reset_after[2], fin_after_down;
     uint64_t delay_ms;
     int64_t times;
@@ -334,7 +335,7 @@ static void relay_asked(struct relay_conn *c, const char *bytes, size_t len)
     relay_connect(c, (uint16_t)atoi(port + 1));
 }
 
-static void relay_bytes(struct relay_side *from, const char *bytes, size_t len)
+static void relay_bytes(struct relay_side *from, char *bytes, size_t len)
 {
     struct relay_conn *c = from->conn;
     enum relay_way way = from->way;
@@ -345,6 +346,7 @@ static void relay_bytes(struct relay_side *from, const char *bytes, size_t len)
         return;
     }
     if (f->black_hole || f->drop[way]) return;
+    if (f->corrupt[way]) bytes[len - 1] ^= 1;
     if (f->reset_after[way] != RELAY_NEVER) {
         bool over = len >= (size_t)f->reset_after[way];
         size_t n = over ? (size_t)f->reset_after[way] : len;

@@ -6,6 +6,7 @@
 #include <lua.h>
 
 #include "runtime.h"
+#include "wire_why.h"
 
 static void set_number(lua_State *L, const char *key, double n)
 {
@@ -49,6 +50,7 @@ static void push_decision(lua_State *L, const struct decision *d)
     lua_newtable(L);
     push_cause(L, &d->cause);
     lua_setfield(L, -2, "cause");
+    wire_push_why(L, &d->cause, d);
     set_text(L, "drop", drop_name(d->drop));
     set_text(L, "pace", pace_name(d->pace));
     set_bool(L, "planned", d->planned);

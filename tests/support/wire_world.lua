@@ -102,6 +102,11 @@ function Peer:closed(code) return self:stats().closes[tostring(code)] or 0 end
 local Relay = {}
 Relay.__index = Relay
 
+-- Where connections go from now on, a peer or a raw server.
+function Relay:leads_to(far_end)
+  self.s.w:relay_target(self.number, far_end.port)
+  self.ws = far_end.ws:gsub(":%d+$", ":" .. self.port)
+end
 function Relay:set(faults) self.s.w:relay_set(self.number, faults or {}) end
 function Relay:live(faults)
   faults = copy(faults or {})
@@ -233,8 +238,7 @@ function S:relay(peer)
 end
 
 function Relay:to(peer)
-  self.s.w:relay_target(self.number, peer.port)
-  self.ws = peer.ws:gsub(":%d+$", ":" .. self.port)
+  self:leads_to(peer)
   M.lead(peer, self.ws)
 end
 
@@ -256,13 +260,17 @@ function M.lead(peer, ws)
     '{"total":1000,"remaining":1000,"reset_after":0,"max_concurrency":1}}'):format(ws) } }
 end
 
--- A server of bytes: see net_far_end.h for the steps. Plain unless `tls`.
+-- A server of bytes: see net_far_end.h for the steps. Plain unless `tls`: true, or names, starts, ends, chain,
+-- asks_client. On the IPv6 loopback with `v6`.
 function S:raw(steps)
-  local raw = { s = self }
-  local ca
-  raw.number, raw.port, ca = self.w:raw(steps.tls or false, steps)
-  if steps.tls then table.insert(self.cas, ca) end
-  raw.ws = ("%s://127.0.0.1:%d"):format(steps.tls and "wss" or "ws", raw.port)
+  local raw, options = { s = self }, { v6 = steps.v6 }
+  if steps.tls then
+    options.tls = true
+    if type(steps.tls) == "table" then merge(options, steps.tls) end
+  end
+  raw.number, raw.port, raw.ca, raw.revoked = self.w:raw(options, steps)
+  if steps.tls then table.insert(self.cas, raw.ca) end
+  raw.ws = ("%s://%s:%d"):format(steps.tls and "wss" or "ws", steps.v6 and "[::1]" or "127.0.0.1", raw.port)
   function raw.saw() return self.w:raw_saw(raw.number) end
   return raw
 end
@@ -270,6 +278,8 @@ end
 function S:pretend(name, address) self.w:pretend(name, address or "127.0.0.1") end
 function S:silent_port() return self.w:silent_port() end
 function S:free_port() return self.w:free_port() end
+function S:watch_loop() self.w:watch_loop() end
+function S:longest_gap() return self.w:longest_gap() end
 function S:watch(port) self.w:watch(port) end
 function S:sockets_most() return self.w:sockets_most() end
 function S:counts() return self.w:counts() end
@@ -283,6 +293,13 @@ end
 
 local texts = {}
 
+-- The file of a policy: its name, or its text.
+local function policy_path(policy)
+  if not policy:find "\n" then return ("policies/%s.lua"):format(policy) end
+  texts[policy] = texts[policy] or write("policy.lua", policy)
+  return texts[policy]
+end
+
 -- options: `policy` (a name, or a policy's text), `tune`, `ca` (false: none; or PEM; default: of all far
 -- ends so far), `stopped`, `proxy` (a proxy:named(), or "environment"); all others are the policy's.
 function S:connection(name, options)
@@ -292,16 +309,21 @@ function S:connection(name, options)
   if proxy == "environment" then proxy = true end
   options.policy, options.ca, options.stopped, options.proxy = nil, nil, nil, nil
   options.tune = merge(copy(M.SHORT), options.tune or {})
-  local path = ("policies/%s.lua"):format(policy)
-  if policy:find "\n" then
-    texts[policy] = texts[policy] or write("policy.lua", policy)
-    path = texts[policy]
-  end
+  local path = policy_path(policy)
   if ca == nil then ca = table.concat(self.cas) end
   local ca_file = ca and #ca > 0 and write("ca.pem", ca) or nil
   local ok, why = self.w:add(name, path, options, ca_file, stopped, proxy)
   if not ok then error(why, 2) end
   return name
+end
+
+-- As a reload does: other options or tunes, or another text of the policy. `tune` is on top of the shortened numbers.
+function S:swap(name, options)
+  options = copy(options)
+  local policy = options.policy or M.PROBE
+  options.policy = nil
+  options.tune = merge(copy(M.SHORT), options.tune or {})
+  self.w:swap(name, policy_path(policy), options)
 end
 
 -- A connection with Discord's policy to Discord's peer, its numbers shortened.

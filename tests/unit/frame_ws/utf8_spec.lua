@@ -1,31 +1,8 @@
 local ws = require "unit.frame_ws"
 local cases = require "frame_ws_cases"
+local rfc6455 = require "rfc6455_cases"
 
-local VALID = {
-  "", "a", "Hello-\xc2\xb5@\xc3\x9f\xc3\xb6\xc3\xa4\xc3\xbc\xc3\xa0\xc3\xa1-UTF-8!!",
-  "\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5", "\0", "\x7f", "\xc2\x80", "\xdf\xbf",
-  "\xe0\xa0\x80", "\xed\x9f\xbf", "\xee\x80\x80", "\xef\xbf\xbd", "\xef\xbf\xbe", "\xef\xbf\xbf",
-  "\xf0\x90\x80\x80", "\xf0\x9f\xa4\x96", "\xf3\xbf\xbf\xbf", "\xf4\x8f\xbf\xbf",
-  ("\xe4\xbd\xa0"):rep(40), ("ascii only, well over one word "):rep(4) .. "\xe5\xa5\xbd",
-  "\xe4\xbd\xa0a\xe5\xa5\xbdb\xf0\x9f\xa4\x96c\xc3\xa9d",
-}
-
--- { bytes, number of the first impossible byte, or nil when only the end is wrong }
-local INVALID = {
-  { "\x80", 1 }, { "\xbf", 1 }, { "\xc0", 1 }, { "\xc1\xbf", 1 }, { "\xf5\x80\x80\x80", 1 },
-  { "\xff", 1 }, { "\xfe", 1 }, { "\xf8\x88\x80\x80\x80", 1 }, { "\xfc\x84\x80\x80\x80\x80", 1 },
-  { "\xc2A", 2 }, { "\xc2\xc2", 2 }, { "\xdf\xc0", 2 },
-  { "\xe0\x80\x80", 2 }, { "\xe0\x9f\xbf", 2 }, { "\xe0A", 2 }, { "\xe1\x80A", 3 },
-  { "\xed\xa0\x80", 2 }, { "\xed\xbf\xbf", 2 }, { "\xed\xa0\x80\xed\xb0\x80", 2 },
-  { "\xf0\x80\x80\x80", 2 }, { "\xf0\x8f\xbf\xbf", 2 }, { "\xf0\x90\x80A", 4 }, { "\xf0\x90\xff", 3 },
-  { "\xf4\x90\x80\x80", 2 }, { "\xf4\xbf", 2 },
-  { "\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xf4\x90\x80\x80edited", 13 },
-  { "\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xed\xa0\x80edited", 13 },
-  { ("a"):rep(37) .. "\x80" .. ("a"):rep(37), 38 },
-  { ("\xe4\xbd\xa0"):rep(13) .. "\xe4\xbd" .. "a", 42 },
-  { "\xc2" }, { "\xe0\xa0" }, { "\xed\x9f" }, { "\xef" }, { "\xf0" }, { "\xf0\x90\x80" },
-  { "\xf4\x8f\xbf" }, { ("\xe4\xbd\xa0"):rep(20) .. "\xe4\xbd" }, { ("a"):rep(64) .. "\xf0\x9f\xa4" },
-}
+local VALID, INVALID = rfc6455.UTF8_VALID, rfc6455.UTF8_INVALID
 
 describe("UTF-8", function()
   it("that is well formed passes in text, whole, fragmented at every byte and cut anywhere", function()
@@ -82,23 +59,6 @@ describe("UTF-8", function()
     local items, how = ws.decode("client", bytes, nil, { step = 1 })
     assert.same({ "ping:p", "error: text message is not UTF-8 (1007)" }, items)
     assert.equal(#bytes, how.given)
-  end)
-
-  it("may be cut by a fragment but not by the message's end", function()
-    assert.same({ "error: text message is not UTF-8 (1007)" }, cases.items {
-      { 1, "\xe4\xbd", fin = false }, { 0, "" } })
-  end)
-
-  it("starts anew with each message", function()
-    assert.same({ "text:\xe4\xbd\xa0", "text:\xe5\xa5\xbd", "binary:\xff\xe4", "text:a" }, cases.items {
-      { 1, "\xe4", fin = false }, { 0, "\xbd\xa0" }, { 1, "\xe5\xa5\xbd" }, { 2, "\xff\xe4" }, { 1, "a" } })
-  end)
-
-  it("does not concern binary messages and pings", function()
-    for _, case in ipairs(INVALID) do
-      assert.same({ "binary:" .. case[1], "ping:" .. case[1] },
-        cases.items { { 2, case[1] }, { 9, case[1] } })
-    end
   end)
 
   it("agrees with the table of well-formed sequences for every pair of first bytes", function()
