@@ -48,10 +48,12 @@ static struct dedupe *dedupe_of(const struct runtime *rt, const struct rt_conn *
     return dedupe_create(rules->dedupe.most, rules->dedupe.over_ms, rt->options.dedupe_seed);
 }
 
-static bool build_check(const struct policy_build *build, char *why, size_t why_bytes)
+static bool build_check(const struct policy_build *build, const char *owner, char *why,
+                        size_t why_bytes)
 {
-    if (build->rules.ack.when != ACK_THROUGH) return true;
-    snprintf(why, why_bytes, "policy %s: frames.ack.when = \"through\" is not supported",
+    if (build->rules.ack.when != ACK_THROUGH || (owner && owner[0])) return true;
+    snprintf(why, why_bytes,
+             "policy %s acknowledges through a consumer: the connection needs owner = \"NAME\" of that consumer",
              policy_name(build->version));
     return false;
 }
@@ -67,7 +69,7 @@ static bool spec_check(struct runtime *rt, const struct connection_spec *spec, c
         snprintf(why, why_bytes, "connection \"%s\" exists already", spec->name);
         return false;
     }
-    return build_check(spec->build, why, why_bytes);
+    return build_check(spec->build, spec->owner, why, why_bytes);
 }
 
 static char *copy_or_null(const char *text)
@@ -161,6 +163,7 @@ struct handle runtime_add(struct runtime *rt, const struct connection_spec *aske
     c->build = build_wrap(build);
     c->ca_file = copy_or_null(spec->ca_file);
     c->plain = spec->plain;
+    if (spec->owner) text_copy(c->owner, sizeof c->owner, spec->owner, strlen(spec->owner));
     c->proxy.host = copy_or_null(spec->proxy.host);
     c->proxy.port = spec->proxy.port;
     c->proxy.authorization = copy_or_null(spec->proxy.authorization);
@@ -321,7 +324,7 @@ void runtime_swap(struct runtime *rt, struct handle conn, struct policy_build *b
         policy_build_destroy(build);
         return;
     }
-    if (!build_check(build, why, sizeof why)) {
+    if (!build_check(build, c->owner, why, sizeof why)) {
         rt_log(rt, LOG_WARNING, c, "the old policy stays: %s", why);
         rt_journal_note(rt, c, 0, JOURNAL_NOTE, "the old policy stays: %s", why);
         policy_build_destroy(build);

@@ -78,12 +78,30 @@ static void deliver_on_send_dropped(void *self, uint64_t send_id)
     }
 }
 
+/* The connection, if this consumer's acknowledgements count for its platform; else NULL. */
+static struct rt_conn *owned_by(struct runtime *rt, const char *connection, const char *consumer)
+{
+    struct rt_conn *c = rt_conn_get(rt, runtime_find(rt, connection));
+    return c && c->owner[0] && strcmp(c->owner, consumer) == 0 ? c : NULL;
+}
+
+static void deliver_on_reply(void *self, const char *connection, const char *consumer, uint64_t epoch,
+                             uint64_t offset, const void *frame, size_t len, bool text)
+{
+    struct runtime *rt = self;
+    struct rt_conn *c = owned_by(rt, connection, consumer);
+    (void)epoch;
+    if (c) rt_ack_reply(rt, c, offset, frame, len, text);
+}
+
 /* An acknowledgement may have made room for what is held. */
 static void deliver_on_acked(void *self, const char *connection, const char *consumer,
                              uint64_t epoch, uint64_t offset)
 {
     struct runtime *rt = self;
-    (void)connection, (void)consumer, (void)epoch, (void)offset;
+    struct rt_conn *c = owned_by(rt, connection, consumer);
+    (void)epoch; /* offsets go on over epochs */
+    if (c) rt_ack_owner(rt, c, offset);
     if (rt->held) rt->options.host.ops->wake(rt->options.host.self);
 }
 
@@ -92,6 +110,7 @@ void rt_consumers_init(struct runtime *rt)
     rt->deliver_port = (struct deliver_port){ .self = rt,
                                               .send = deliver_on_send,
                                               .send_dropped = deliver_on_send_dropped,
-                                              .acked = deliver_on_acked };
+                                              .acked = deliver_on_acked,
+                                              .reply = deliver_on_reply };
     deliver_set_port(rt->options.deliver, &rt->deliver_port);
 }

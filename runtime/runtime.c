@@ -263,6 +263,10 @@ static void timers_run(struct runtime *rt)
             if (l) rt_hold_passed(rt, l, t.due_ms);
             break;
         }
+        case TIMER_THROUGH:
+            c = rt_conn_get(rt, t.object);
+            if (c) rt_through_passed(rt, c, t.due_ms);
+            break;
         }
         rt_pump(rt);
     }

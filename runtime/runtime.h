@@ -49,6 +49,7 @@ struct connection_spec {
     const char *name;              /* borrowed until return */
     struct policy_build *build;    /* moved, also on failure */
     const char *ca_file;           /* or NULL */
+    const char *owner;             /* consumer whose acknowledgements count for `through`; NULL: none */
     bool plain;                    /* allows http/ws to other than loopback */
     struct host_proxy proxy;       /* for all that it dials and calls, loopback too */
     bool proxy_of_environment;     /* `proxy` names none: options.proxies decide, target by target */

@@ -82,10 +82,17 @@ struct rt_link {
 struct rt_ack {
     uint64_t offset;         /* of the frame that must be safe first */
     struct rt_ack *next;
+    uint64_t due_ms;         /* mono, of those that wait for the owner */
+    struct dedupe_key key;   /* of the frame, if it has one */
     uint32_t generation;
-    bool text, pooled;
+    bool text, pooled, keyed;
     size_t len;
     uint8_t bytes[]; /* owned with the struct */
+};
+
+struct rt_ack_list {
+    struct rt_ack *first, *last; /* owned */
+    uint32_t count;
 };
 
 struct rt_entry; /* journal.c: one entry of the journal, packed */
@@ -113,8 +120,11 @@ struct rt_conn {
     uint32_t address_generation;
     struct handle stream;
     struct dedupe *dedupe;           /* owned or NULL */
-    struct rt_ack *acks, *acks_tail; /* owned; platform acknowledgements that wait for safe */
-    uint32_t ack_count;
+    char owner[64];                  /* the consumer whose acknowledgements count for `through`; "" */
+    struct rt_ack_list through;      /* platform acknowledgements that wait for the owner */
+    uint64_t through_timer_ms, owner_acked;
+    uint64_t acks_late;              /* whose owner missed the platform's deadline */
+    struct rt_ack_list acks;         /* those that wait for safe */
     uint64_t acks_newest;            /* highest offset among them */
     uint64_t acks_safe;              /* all up to it is on disk */
     bool acks_writing;               /* a write is under way */
@@ -309,6 +319,16 @@ void rt_cause_said(const struct runtime *rt, const struct rt_conn *c, struct cau
 
 /* inbound.c */
 size_t rt_inbound(struct runtime *rt, struct rt_link *l, uint8_t *bytes, size_t len);
+/* acks.c
+ * The platform's acknowledgement of an accepted frame, or of a duplicate of it, made now and sent when it
+ * may go. `key` NULL: the frame has none. */
+void rt_ack_queue(struct runtime *rt, struct rt_conn *c, struct rt_link *l, struct rt_build *build,
+                  const struct path_item *item, const struct dedupe_key *key, uint64_t offset);
+/* The owner's acknowledgement, and before it, maybe, its reply to one frame. */
+void rt_ack_owner(struct runtime *rt, struct rt_conn *c, uint64_t offset);
+void rt_ack_reply(struct runtime *rt, struct rt_conn *c, uint64_t offset, const void *frame, size_t len,
+                  bool text);
+void rt_through_passed(struct runtime *rt, struct rt_conn *c, uint64_t due_ms);
 /* Frames up to `offset` are safe (or their write failed): acknowledgements go out, or are dropped, so
  * that the platform sends the frame again. */
 void rt_acks_stored(struct runtime *rt, struct rt_conn *c, uint64_t offset, bool ok);

@@ -11,7 +11,7 @@
 
 #include "base/slots.h"
 
-enum timer_kind { TIMER_TASK_WITHIN, TIMER_EVERY, TIMER_BACKLOG_HOLD };
+enum timer_kind { TIMER_TASK_WITHIN, TIMER_EVERY, TIMER_BACKLOG_HOLD, TIMER_THROUGH };
 
 struct timer {
     uint64_t due_ms;

@@ -302,10 +302,10 @@ end
 ---@param name? string  what is shown instead
 function Sim:secret(text, name) return core.secret(text, name) end
 
-local OWN = { policy = true, plain = true, stopped = true }
+local OWN = { policy = true, plain = true, stopped = true, owner = true }
 
 ---Adds a connection and starts it. `policy` is a name in the policies folder or the text of a policy file;
----`plain` and `stopped` are holdfast's own; everything else goes to the policy, `tune` included.
+---`plain`, `stopped` and `owner` are holdfast's own; everything else goes to the policy, `tune` included.
 function Sim:connection(name, settings)
   local ok, why = self:try_connection(name, settings)
   if not ok then error(why, 2) end

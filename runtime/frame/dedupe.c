@@ -137,6 +137,12 @@ void dedupe_add(struct dedupe *d, struct dedupe_key key, uint64_t now_ms, uint64
     ASSERT(d->count <= d->most);
 }
 
+void dedupe_forget(struct dedupe *d, struct dedupe_key key)
+{
+    uint32_t place, index = find(d, key, &place);
+    if (index != NONE) evict(d, index);
+}
+
 uint32_t dedupe_count(const struct dedupe *d)
 {
     return d->count;

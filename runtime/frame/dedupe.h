@@ -25,6 +25,8 @@ bool dedupe_key_of(const struct dedupe *d, const struct frame_rules *rules,
 bool dedupe_seen(struct dedupe *d, struct dedupe_key key, uint64_t now_ms, uint64_t *offset_out);
 /* Remembers, as the newest; evicts what is older than over_ms, and the oldest beyond `most`. */
 void dedupe_add(struct dedupe *d, struct dedupe_key key, uint64_t now_ms, uint64_t offset);
+/* The next frame with this key is new. */
+void dedupe_forget(struct dedupe *d, struct dedupe_key key);
 uint32_t dedupe_count(const struct dedupe *d);
 
 #endif

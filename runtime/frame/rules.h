@@ -115,6 +115,7 @@ struct frame_rules {
         enum ack_when when;
         char *frame; /* owned; template: "@name" takes the field's raw JSON text. NULL: hook on_ack */
         uint64_t within_ms;
+        bool at_risk; /* early ones go out although the store cannot keep the frame */
     } ack;
     bool accept_all;
     struct frame_matchers accept; /* what consumers may send */

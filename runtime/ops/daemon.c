@@ -222,6 +222,7 @@ bool daemon__add_connection(struct daemon *d, const struct config_connection *c,
     struct connection_spec spec = { .name = c->name,
                                     .build = build,
                                     .ca_file = c->ca_file,
+                                    .owner = c->owner[0] ? c->owner : NULL,
                                     .plain = c->plain };
     if (c->proxy && c->proxy[0] && url_parse(c->proxy, strlen(c->proxy), &proxy, &bad)) {
         spec.proxy.host = proxy.host;

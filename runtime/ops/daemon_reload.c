@@ -29,7 +29,7 @@ static void problems_tell(struct daemon *d, const struct problems *problems, str
 
 bool daemon__dials_the_same(const struct config_connection *a, const struct config_connection *b)
 {
-    return text_same(a->ca_file, b->ca_file) && text_same(a->proxy, b->proxy) &&
+    return strcmp(a->owner, b->owner) == 0 && text_same(a->ca_file, b->ca_file) && text_same(a->proxy, b->proxy) &&
            text_same(a->proxy_authorization, b->proxy_authorization) && a->plain == b->plain;
 }
 

@@ -174,6 +174,9 @@ static void frames(struct schema *s)
     if (r->ack.when == ACK_NONE && hook) {
         schema__warn_at(s, "on_ack", "is never called: frames.ack.when is not set");
     }
+    if (r->ack.when != ACK_EARLY && r->ack.at_risk) {
+        schema__error_at(s, "frames.ack.at_risk", NULL, "is for when = \"early\"");
+    }
     if (r->ack.when == ACK_THROUGH && !r->ack.within_ms) {
         schema__error_at(s, "frames.ack.when", NULL,
                          "\"through\" needs `within`, the platform's deadline");

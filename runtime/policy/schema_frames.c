@@ -23,7 +23,6 @@ static void ends(struct schema *s, const struct value *v, void *base);
 static void remember(struct schema *s, const struct value *v, void *base);
 static void dedupe_by(struct schema *s, const struct value *v, void *base);
 static void ack_frame(struct schema *s, const struct value *v, void *base);
-static void at_risk(struct schema *s, const struct value *v, void *base);
 static int field_of(struct schema *s, const struct value *v);
 
 static const char *const codec_words[] = { "json", "bytes", "protobuf", "wkproto", NULL };
@@ -48,8 +47,8 @@ static const struct key ack[] = {
       .about = "JSON text; \"@name\" becomes the value of that name of `take`" },
     { "within", KEY_DURATION, 0, 100, HOUR, NULL, NULL, NULL, RULES(ack.within_ms), "none",
       "the platform's deadline" },
-    { "at_risk", KEY_CUSTOM, .custom = at_risk,
-      .about = "acknowledge although the store cannot keep the frame" },
+    { "at_risk", KEY_BOOL, 0, 0, 0, NULL, NULL, NULL, RULES(ack.at_risk), "false",
+      "acknowledge although the store cannot keep the frame" },
     { .name = NULL },
 };
 
@@ -157,17 +156,6 @@ static void later(struct schema *s, const struct value *v, void *base)
 {
     if (strcmp(s->path, "frames.join") == 0) schema__keys(s, join, v, base);
     schema__error(s, "is not supported yet");
-}
-
-static void at_risk(struct schema *s, const struct value *v, void *base)
-{
-    (void)base;
-    char text[96];
-    if (v->kind != VALUE_BOOL) {
-        schema__error(s, "expected true or false, got %s", schema__describe(s, v, text));
-    } else if (v->boolean) {
-        schema__error(s, "is not supported yet");
-    }
 }
 
 static void deliver(struct schema *s, const struct value *v, void *base)

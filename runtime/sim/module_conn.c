@@ -141,6 +141,7 @@ bool sim__conn_add(struct sim *s, struct sim_conn *c, char *why, size_t why_byte
     };
     const struct value *plain = value_get(&c->own, "plain");
     spec.plain = plain && plain->kind == VALUE_BOOL && plain->boolean;
+    spec.owner = value_get_text(&c->own, "owner");
     struct value session = value_nil(), keep = value_nil();
     struct disk_record record;
     if (world_disk_get(s->world, STORE_OP_SESSION, c->name, &record) &&

@@ -28,6 +28,8 @@ struct box {
     bool write_fails, open_fails, store_refuses;
     uint64_t tickets[TICKETS_MAX];
     uint32_t ticket_count;
+    struct handle consumer;
+    struct buffer told;     /* lines to the consumer */
     struct buffer observed; /* lines of the observer's log */
 };
 
@@ -196,6 +198,7 @@ static int l_new(lua_State *L)
     b->now = (struct clock){ 1000000, 1000000, 1795341600000 };
     buffer_init(&b->log, 0);
     buffer_init(&b->observed, 0);
+    buffer_init(&b->told, 0);
     for (int i = 0; i < 1024; i++) buffer_init(&b->written[i], 0);
     struct deliver_options deliver = { .epoch = 1 };
     b->deliver = deliver_create(&deliver);
@@ -228,6 +231,7 @@ static int l_gc(lua_State *L)
     destroy(b);
     buffer_deinit(&b->log);
     buffer_deinit(&b->observed);
+    buffer_deinit(&b->told);
     for (int i = 0; i < 1024; i++) buffer_deinit(&b->written[i]);
     free(b);
     return 0;
@@ -277,7 +281,8 @@ static int l_add(lua_State *L)
     char why[300];
     struct connection_spec spec = { .name = luaL_checkstring(L, 2),
                                     .build = build_of(L, luaL_checkstring(L, 3), luaL_checkstring(L, 4)),
-                                    .plain = lua_toboolean(L, 5) };
+                                    .plain = lua_toboolean(L, 5),
+                                    .owner = luaL_optstring(L, 6, NULL) };
     if (!handle_is_none(runtime_add(b->rt, &spec, why, sizeof why))) {
         lua_pushboolean(L, 1);
         return 1;
@@ -552,6 +557,51 @@ static int l_send(lua_State *L)
     return 0;
 }
 
+/* w:consume(name): attaches a consumer; what it is told is in w:told(). */
+static bool told_write(void *self, const void *lines, size_t len)
+{
+    return buffer_append(&((struct box *)self)->told, lines, len);
+}
+
+static void told_detached(void *self, const char *why)
+{
+    buffer_printf(&((struct box *)self)->told, "detached: %s\n", why);
+}
+
+static int l_consume(lua_State *L)
+{
+    struct box *b = box_of(L);
+    struct deliver_sink sink = { .self = b, .write = told_write, .detached = told_detached };
+    struct attach attach;
+    const char *why = NULL;
+    attach_init(&attach);
+    attach.consumer = luaL_checkstring(L, 2);
+    b->consumer = deliver_attach(b->deliver, &attach, &sink, &why);
+    if (handle_is_none(b->consumer)) return luaL_error(L, "%s", why);
+    deliver_pump(b->deliver);
+    return 0;
+}
+
+static int l_say(lua_State *L)
+{
+    struct box *b = box_of(L);
+    size_t len;
+    const char *line = luaL_checklstring(L, 2, &len);
+    deliver_input(b->deliver, b->consumer, line, len);
+    deliver_input(b->deliver, b->consumer, "\n", 1);
+    deliver_pump(b->deliver);
+    return 0;
+}
+
+static int l_told(lua_State *L)
+{
+    struct box *b = box_of(L);
+    deliver_pump(b->deliver);
+    lua_pushlstring(L, (const char *)b->told.data, b->told.len);
+    buffer_clear(&b->told);
+    return 1;
+}
+
 /* ---- the far end ------------------------------------------------------------------------------------------- */
 
 /* The 101 for a request. */
@@ -734,6 +784,7 @@ int luaopen_unit_runtime(lua_State *L)
         { "drained", l_drained }, { "ended", l_ended }, { "closed", l_closed }, { "http", l_http },
         { "stored", l_stored }, { "set", l_set }, { "view", l_view }, { "journal", l_journal },
         { "session", l_session }, { "counts", l_counts }, { "send", l_send },
+        { "consume", l_consume }, { "say", l_say }, { "told", l_told },
         { "destroy", l_destroy }, { NULL, NULL },
     };
     static const luaL_Reg timers[] = {
