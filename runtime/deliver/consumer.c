@@ -8,13 +8,9 @@
 #include "deliver/envelope.h"
 
 static const char *attach_check(const struct attach *attach);
-static struct consumer *consumer_create(struct deliver *d, const struct attach *attach);
-static bool consumer_set_patterns(struct consumer *c, const struct attach *attach);
-static bool consumer_wants(const struct consumer *c, const char *connection);
 static bool consumer_join(struct deliver *d, struct consumer *c, const struct attach *attach);
-static struct sub *sub_create(struct consumer *c, struct stream *s);
-static struct sub *sub_find(const struct consumer *c, const struct stream *s);
 static void sub_place(struct deliver *d, struct sub *sub, const struct attach *attach, bool is_new);
+static void sub_register(struct deliver *d, struct sub *sub);
 static void sub_owe_gap(struct sub *sub, const char *cause, bool certain, uint64_t to_wall_ms);
 static void sub_start_reading(struct deliver *d, struct sub *sub);
 static bool attachment_say_hello(struct deliver *d, struct attachment *a);
@@ -29,7 +25,7 @@ struct handle deliver_attach(struct deliver *d, const struct attach *attach,
     if (c && c->attachment) attachment__end(d, c->attachment, "replaced: attached again elsewhere");
     struct attachment *a = slots_alloc(&d->attachments, &h);
     bool is_new = !c;
-    if (a && is_new) c = consumer_create(d, attach);
+    if (a && is_new) c = consumer__create(d, attach->consumer ? attach->consumer : "");
     if (!a || !c) {
         if (a) slots_free(&d->attachments, h);
         *why = "too many consumers";
@@ -47,10 +43,11 @@ struct handle deliver_attach(struct deliver *d, const struct attach *attach,
     c->since_wall_ms = d->wall_ms;
     if (!attachment_say_hello(d, a)) {
         *why = "the attachment takes nothing";
-    } else if (!consumer_set_patterns(c, attach) || !consumer_join(d, c, attach)) {
-        *why = "memory is out";
     } else {
-        return h;
+        bool ok = consumer__set_patterns(c, attach->patterns, attach->pattern_count);
+        if (ok) keep__consumer(d, c); /* before the cursors that it gets now */
+        if (ok && consumer_join(d, c, attach)) return h;
+        *why = "memory is out";
     }
     attachment__end(d, a, NULL);
     if (is_new && attach->consumer) consumer__destroy(d, c);
@@ -139,6 +136,7 @@ void attachment__end(struct deliver *d, struct attachment *a, const char *why)
     buffer_deinit(&a->input);
     slots_free(&d->attachments, a->self);
     if (c->name[0]) {
+        if (c->kept) keep__consumer(d, c);
         for (struct sub *sub = c->subs; sub; sub = sub->consumer_next) stream__trim(d, sub->stream);
     } else {
         consumer__destroy(d, c);
@@ -149,6 +147,7 @@ void attachment__end(struct deliver *d, struct attachment *a, const char *why)
 void consumer__destroy(struct deliver *d, struct consumer *c)
 {
     ASSERT(c->attachment == NULL);
+    keep__consumer_gone(d, c);
     while (c->subs) {
         struct stream *s = c->subs->stream;
         sub__destroy(d, c->subs);
@@ -163,9 +162,10 @@ bool consumer__join_stream(struct deliver *d, struct stream *s)
     struct handle h;
     struct consumer *c;
     for (uint32_t i = 0; (c = slots_next(&d->consumers, &i, &h)); i++) {
-        if (!consumer_wants(c, s->name)) continue;
-        struct sub *sub = sub_create(c, s);
+        if (!consumer__wants(c, s->name)) continue;
+        struct sub *sub = sub__create(c, s);
         if (!sub) return false;
+        sub_register(d, sub);
         if (c->attachment) sub_start_reading(d, sub);
     }
     return true;
@@ -173,10 +173,10 @@ bool consumer__join_stream(struct deliver *d, struct stream *s)
 
 void sub__destroy(struct deliver *d, struct sub *sub)
 {
-    (void)d;
     struct stream *s = sub->stream;
     struct consumer *c = sub->consumer;
     if (c->attachment) sub__unready(sub);
+    keep__sub_ends(d, sub);
     if (sub->reading) s->reading--;
     if (c->name[0]) s->named--;
     if (sub->stream_prev) sub->stream_prev->stream_next = sub->stream_next;
@@ -189,7 +189,7 @@ void sub__destroy(struct deliver *d, struct sub *sub)
 }
 
 struct sub *consumer__ack_find(struct deliver *d, struct consumer *c, const char *connection,
-                               uint64_t epoch, uint64_t offset, const char **why)
+                               struct position at, uint64_t *offset_out, const char **why)
 {
     *why = NULL;
     if (!c->name[0]) {
@@ -197,26 +197,44 @@ struct sub *consumer__ack_find(struct deliver *d, struct consumer *c, const char
         return NULL;
     }
     const struct stream *s = stream__find(d, connection);
-    struct sub *sub = s ? sub_find(c, s) : NULL;
+    struct sub *sub = s ? sub__find(c, s) : NULL;
     if (!s) *why = "no such connection";
     else if (!sub) *why = "this consumer does not read that connection";
-    else if (epoch > d->epoch) *why = "that epoch has not begun";
-    else if (epoch == d->epoch && offset > sub->told_max) *why = "that frame was not delivered yet";
-    if (*why || epoch < d->epoch) return NULL;
-    return sub;
+    else if (at.epoch > d->epoch) *why = "that epoch has not begun";
+    if (*why || !stream__offset(d, s, at, offset_out)) return NULL;
+    if (*offset_out <= sub->told_max) return sub;
+    *why = "that frame was not delivered yet";
+    return NULL;
 }
 
 void sub__ack(struct deliver *d, struct sub *sub, uint64_t offset)
 {
     struct stream *s = sub->stream;
     ASSERT(offset <= s->last_offset);
-    if (offset <= sub->acked) return;
+    if (offset < sub->acked || (offset == sub->acked && !sub->acked_unknown)) return;
     uint64_t seq = stream__seq_after(s, offset);
     if (seq > s->first_seq && stream__record(s, seq - 1)->offset == offset)
         sub->acked_wall_ms = stream__record(s, seq - 1)->wall_ms;
     sub->acked = offset;
+    sub->acked_unknown = false;
+    keep__moved(d, sub);
     stream__trim(d, s);
-    if (d->port.acked) d->port.acked(d->port.self, s->name, sub->consumer->name, d->epoch, offset);
+    struct position at = stream__position(d, s, offset);
+    if (d->port.acked)
+        d->port.acked(d->port.self, s->name, sub->consumer->name, at.epoch, at.offset);
+}
+
+bool deliver_cursor(const struct deliver *d, struct handle stream, const char *consumer,
+                    uint64_t *epoch, uint64_t *offset)
+{
+    const struct stream *s = stream__get(d, stream);
+    const struct sub *sub = s ? s->subs : NULL;
+    while (sub && strcmp(sub->consumer->name, consumer) != 0) sub = sub->stream_next;
+    if (!sub || !consumer[0]) return false;
+    struct position at = stream__position(d, s, sub->acked);
+    *epoch = at.epoch;
+    *offset = at.offset;
+    return true;
 }
 
 static const char *attach_check(const struct attach *attach)
@@ -237,33 +255,32 @@ static const char *attach_check(const struct attach *attach)
     return NULL;
 }
 
-static struct consumer *consumer_create(struct deliver *d, const struct attach *attach)
+struct consumer *consumer__create(struct deliver *d, const char *name)
 {
     struct handle h;
     struct consumer *c = slots_alloc(&d->consumers, &h);
     if (!c) return NULL;
     c->self = h;
-    if (attach->consumer)
-        text_copy(c->name, sizeof c->name, attach->consumer, strlen(attach->consumer));
+    text_copy(c->name, sizeof c->name, name, strlen(name));
     return c;
 }
 
-static bool consumer_set_patterns(struct consumer *c, const struct attach *attach)
+bool consumer__set_patterns(struct consumer *c, const char *const *patterns, uint32_t count)
 {
-    char(*patterns)[PATTERN_BYTES] = NULL;
-    if (attach->pattern_count) {
-        patterns = malloc(attach->pattern_count * sizeof *patterns);
-        if (!patterns) return false;
+    char(*copies)[PATTERN_BYTES] = NULL;
+    if (count) {
+        copies = malloc(count * sizeof *copies);
+        if (!copies) return false;
     }
-    for (uint32_t i = 0; i < attach->pattern_count; i++)
-        text_copy(patterns[i], PATTERN_BYTES, attach->patterns[i], strlen(attach->patterns[i]));
+    for (uint32_t i = 0; i < count; i++)
+        text_copy(copies[i], PATTERN_BYTES, patterns[i], strlen(patterns[i]));
     free(c->patterns);
-    c->patterns = patterns;
-    c->pattern_count = attach->pattern_count;
+    c->patterns = copies;
+    c->pattern_count = count;
     return true;
 }
 
-static bool consumer_wants(const struct consumer *c, const char *connection)
+bool consumer__wants(const struct consumer *c, const char *connection)
 {
     if (c->pattern_count == 0) return true;
     for (uint32_t i = 0; i < c->pattern_count; i++) {
@@ -278,7 +295,7 @@ static bool consumer_join(struct deliver *d, struct consumer *c, const struct at
 {
     for (struct sub *sub = c->subs, *next; sub; sub = next) {
         next = sub->consumer_next;
-        if (consumer_wants(c, sub->stream->name)) continue;
+        if (consumer__wants(c, sub->stream->name)) continue;
         struct stream *s = sub->stream;
         sub__destroy(d, sub);
         stream__trim(d, s);
@@ -286,18 +303,19 @@ static bool consumer_join(struct deliver *d, struct consumer *c, const struct at
     struct handle h;
     struct stream *s;
     for (uint32_t i = 0; (s = slots_next(&d->streams, &i, &h)); i++) {
-        if (!consumer_wants(c, s->name)) continue;
-        struct sub *sub = sub_find(c, s);
+        if (!consumer__wants(c, s->name)) continue;
+        struct sub *sub = sub__find(c, s);
         bool is_new = !sub;
-        if (is_new) sub = sub_create(c, s);
+        if (is_new) sub = sub__create(c, s);
         if (!sub) return false;
         sub_place(d, sub, attach, is_new);
+        if (is_new) sub_register(d, sub);
         sub_start_reading(d, sub);
     }
     return true;
 }
 
-static struct sub *sub_create(struct consumer *c, struct stream *s)
+struct sub *sub__create(struct consumer *c, struct stream *s)
 {
     struct sub *sub = calloc(1, sizeof *sub);
     if (!sub) return NULL;
@@ -315,7 +333,7 @@ static struct sub *sub_create(struct consumer *c, struct stream *s)
     return sub;
 }
 
-static struct sub *sub_find(const struct consumer *c, const struct stream *s)
+struct sub *sub__find(const struct consumer *c, const struct stream *s)
 {
     struct sub *sub = s->subs;
     while (sub && sub->consumer != c) sub = sub->stream_next;
@@ -339,23 +357,37 @@ static void sub_place(struct deliver *d, struct sub *sub, const struct attach *a
         at = sub->acked;
         sub->told_wall_ms = sub->acked_wall_ms;
     } else if (from == ATTACH_POSITION) {
-        at = attach->offset;
-        if (attach->epoch != d->epoch || attach->offset > s->last_offset) {
+        struct position asked = { attach->epoch, attach->offset };
+        bool known = stream__offset(d, s, asked, &at);
+        if (!known || at > s->last_offset) {
             at = start;
-            sub_owe_gap(sub, attach->epoch != d->epoch ? "unknown epoch" : "unknown position",
-                        false, d->wall_ms);
-        } else if (start > at && s->drop_rank <= at * 2) {
-            sub_owe_gap(sub, "no longer held", true, s->last_wall_ms);
+            sub_owe_gap(sub, known ? "unknown position" : "unknown epoch", false, d->wall_ms);
         }
     }
     bool goes_on = (from == ATTACH_CURSOR && !is_new) || from == ATTACH_POSITION;
-    if (goes_on && !sub->gap_due && s->drop_rank > at * 2)
-        sub_owe_gap(sub, s->drop_cause, true, s->drop_wall_ms);
     sub->told = at;
+    if (from == ATTACH_CURSOR && !is_new && sub->acked_unknown) {
+        sub_owe_gap(sub, "unknown epoch", false, d->wall_ms);
+    } else if (from == ATTACH_CURSOR && is_new && start > stream__oldest(s)) {
+        /* Maybe it was here before, and was forgotten: nobody else will tell it what it misses. */
+        sub_owe_gap(sub, "no cursor", false, 0);
+        sub->told = stream__oldest(s);
+    } else if (goes_on && !sub->gap_due && s->drop_rank > at * 2) {
+        sub_owe_gap(sub, s->drop_cause, true, s->drop_wall_ms);
+    } else if (goes_on && !sub->gap_due && start > at) {
+        sub_owe_gap(sub, "no longer held", true, s->last_wall_ms);
+    }
+    sub->gap_then = at > start ? at : start;
     if (at > sub->told_max) sub->told_max = at;
     if (is_new && at > sub->acked) sub->acked = at;
     sub->next_seq = from == ATTACH_NOW ? s->end_seq : stream__seq_after(s, at);
     if (sub->next_seq < s->first_seq) sub->next_seq = s->first_seq;
+}
+
+/* A new cursor of a stream that has frames: without it a restart would begin at the oldest. */
+static void sub_register(struct deliver *d, struct sub *sub)
+{
+    if (sub->stream->last_offset > 0) keep__cursor(d, sub);
 }
 
 static void sub_owe_gap(struct sub *sub, const char *cause, bool certain, uint64_t to_wall_ms)
@@ -381,6 +413,6 @@ static bool attachment_say_hello(struct deliver *d, struct attachment *a)
 {
     const char *name = a->consumer->name[0] ? a->consumer->name : NULL;
     buffer_clear(&d->scratch);
-    return envelope_hello(&d->scratch, name, "memory") &&
+    return envelope_hello(&d->scratch, name, d->options.store) &&
            a->sink.write(a->sink.self, d->scratch.data, d->scratch.len);
 }

@@ -9,6 +9,10 @@
 #define CONSUMERS_DEFAULT 1024u
 #define CONSUMER_BYTES_DEFAULT ((size_t)4 << 20)
 #define NAMED_AGE_DEFAULT_MS ((uint64_t)7 * 24 * 3600 * 1000)
+/* How old the keeper's word of an attached consumer may become: after a crash its age counts from there. */
+#define KEPT_REFRESH_MS ((uint64_t)3600 * 1000)
+
+static bool stream_is_over(const struct deliver *d, struct stream *s);
 
 struct deliver *deliver_create(const struct deliver_options *options)
 {
@@ -18,13 +22,16 @@ struct deliver *deliver_create(const struct deliver_options *options)
     if (!d->options.consumers_max) d->options.consumers_max = CONSUMERS_DEFAULT;
     if (!d->options.consumer_bytes_max) d->options.consumer_bytes_max = CONSUMER_BYTES_DEFAULT;
     if (!d->options.named_age_ms) d->options.named_age_ms = NAMED_AGE_DEFAULT_MS;
+    if (!d->options.store) d->options.store = "memory";
     d->epoch = options->epoch;
+    d->wall_ms = options->wall_ms;
     slots_init(&d->streams, sizeof(struct stream), STREAMS_MAX);
     slots_init(&d->consumers, sizeof(struct consumer), d->options.consumers_max);
     slots_init(&d->attachments, sizeof(struct attachment), d->options.consumers_max);
     slots_init(&d->sends, sizeof(struct send), SENDS_MAX);
     buffer_init(&d->scratch, 0);
     buffer_init(&d->decoded, 0);
+    buffer_init(&d->kept, 0);
     if (input__init(d)) return d;
     deliver_destroy(d);
     return NULL;
@@ -33,6 +40,7 @@ struct deliver *deliver_create(const struct deliver_options *options)
 void deliver_destroy(struct deliver *d)
 {
     if (!d) return;
+    deliver_set_keeper(d, NULL); /* an end is no detachment, and nobody is forgotten by it */
     struct handle h;
     struct attachment *a;
     struct consumer *c;
@@ -48,6 +56,7 @@ void deliver_destroy(struct deliver *d)
     segment_pool__deinit(&d->pool);
     buffer_deinit(&d->scratch);
     buffer_deinit(&d->decoded);
+    buffer_deinit(&d->kept);
     free(d->buckets);
     free(d);
 }
@@ -68,10 +77,27 @@ void deliver_expire(struct deliver *d, uint64_t wall_ms)
     struct stream *s;
     struct consumer *c;
     d->wall_ms = wall_ms;
-    for (uint32_t i = 0; (s = slots_next(&d->streams, &i, &h)); i++) stream__expire(d, s, wall_ms);
+    for (uint32_t i = 0; (s = slots_next(&d->streams, &i, &h)); i++) {
+        stream__expire(d, s, wall_ms);
+        if (!s->configured && stream_is_over(d, s)) stream__destroy(d, s);
+    }
     for (uint32_t i = 0; (c = slots_next(&d->consumers, &i, &h)); i++) {
         if (c->since_wall_ms == 0) c->since_wall_ms = wall_ms;
-        if (c->attachment || wall_ms < c->since_wall_ms) continue;
-        if (wall_ms - c->since_wall_ms > d->options.named_age_ms) consumer__destroy(d, c);
+        if (c->attachment) {
+            if (c->kept && wall_ms - c->kept_wall_ms > KEPT_REFRESH_MS) keep__consumer(d, c);
+        } else if (wall_ms > c->since_wall_ms &&
+                   wall_ms - c->since_wall_ms > d->options.named_age_ms) {
+            consumer__destroy(d, c);
+        }
     }
+    keep__flush(d, true);
+}
+
+/* What was removed goes with its last frame. What was restored may still be added: its positions stay. */
+static bool stream_is_over(const struct deliver *d, struct stream *s)
+{
+    if (stream__is_needed(s)) return false;
+    if (s->removed) return true;
+    if (s->idle_wall_ms == 0 || s->idle_wall_ms > d->wall_ms) s->idle_wall_ms = d->wall_ms;
+    return d->wall_ms - s->idle_wall_ms > d->options.named_age_ms;
 }

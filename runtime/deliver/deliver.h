@@ -1,11 +1,13 @@
 /* Deliver: frames on their way to consumers. Keeps one stream per connection (the backlog, in
- * memory here), consumers with cursors, and speaks the NDJSON of design.md section 9. Knows no
+ * memory here, and told to a keeper), consumers with cursors, and speaks the NDJSON of design.md section 9. Knows no
  * socket: a consumer writes through its sink. Loop thread only.
  *
  * Glossary
  *   stream    one connection's frames, states and gaps in acceptance order
- *   position  (epoch, offset); offsets count frames from 1 within an epoch; a connection added after
- *             another was removed counts on from the highest so far, so that none is used twice
+ *   position  (epoch, offset); offsets count a stream's frames from 1 and go on over epochs; one of an
+ *             earlier epoch never reaches beyond its end. A connection added after another was removed
+ *             counts on from the highest so far, so that none is used twice
+ *   stretch   the offsets of a stream within one epoch; it knows the newest 64
  *   consumer  an attached reader; a named one has a cursor and holds the backlog, an anonymous one
  *             holds nothing */
 #ifndef HOLDFAST_DELIVER_DELIVER_H
@@ -23,6 +25,8 @@ struct deliver_options {
     size_t consumer_bytes_max;  /* queued for one consumer before it is detached; 0: 4 MiB */
     uint32_t consumers_max;     /* 0: 1024 */
     uint64_t named_age_ms; /* a named consumer not attached for so long is forgotten; 0: 7 days */
+    uint64_t wall_ms;      /* now; 0: not known before the first event */
+    const char *store;     /* what hello says of the backlog, static: "memory", "sqlite"; NULL: memory */
 };
 
 /* Orders from consumers to the runtime. */
@@ -46,7 +50,8 @@ struct deliver_port {
 };
 
 /* Where goes what must outlive the process; all pointers are borrowed until return. Called in the order in
- * which things happen; must not call back. Without a keeper all is kept in memory alone. */
+ * which things happen, a cursor before the trim that rests on it; must not call back. Without a keeper all is
+ * kept in memory alone. Cursors come with deliver_pump(), trims with it or with deliver_expire(). */
 struct deliver_keeper {
     void *self;
     /* A frame's or a gap's finished line, \n included. A frame counts as safe once the store says so. */
@@ -60,6 +65,8 @@ struct deliver_keeper {
     void (*cursor)(void *self, const char *consumer, const char *connection, uint64_t epoch,
                    uint64_t offset, uint64_t wall_ms);
 };
+/* NULL: nothing is told any more. At the end: detach the consumers, deliver_pump(), then NULL, and only then
+ * let connections go, or their removal is taken for the operator's and their frames are given up. */
 void deliver_set_keeper(struct deliver *d, const struct deliver_keeper *keeper);
 
 /* What an earlier process left, before any stream is added, in the order of these functions; events of one
@@ -88,11 +95,12 @@ struct deliver_limits {
     uint64_t bytes_max, age_ms;
     enum backlog_full full;
 };
-/* HANDLE_NONE when the name is taken. */
+/* HANDLE_NONE when the name is taken. Goes on with what was restored, or removed and is still held. */
 struct handle deliver_stream_add(struct deliver *d, const char *connection,
                                  const struct deliver_limits *limits);
 void deliver_stream_set_limits(struct deliver *d, struct handle stream,
                                const struct deliver_limits *limits);
+/* The handle ends. What named consumers have not acknowledged stays for them, within its age. */
 void deliver_stream_remove(struct deliver *d, struct handle stream);
 
 struct deliver_frame {
@@ -210,6 +218,10 @@ struct deliver_consumer_view {
 /* Iteration as slots_next(). */
 bool deliver_consumer_next(const struct deliver *d, uint32_t *index,
                            struct deliver_consumer_view *out);
+/* How far a named consumer has acknowledged a stream. False: it does not read it. For `through`: whether
+ * the owner has answered a frame that comes again. */
+bool deliver_cursor(const struct deliver *d, struct handle stream, const char *consumer,
+                    uint64_t *epoch, uint64_t *offset);
 bool deliver_consumer_forget(struct deliver *d, const char *name);
 
 #endif

@@ -19,6 +19,7 @@
  */
 #define UNCLAIMED_BYTES_MAX ((uint64_t)1 << 20)
 #define BACKLOG_BYTES_DEFAULT ((uint64_t)64 << 20)
+#define STRETCHES_MAX 64u /* of one stream, the current one included */
 
 /* --- memory of lines: segments.c -------------------------------------------------------------- */
 
@@ -65,8 +66,11 @@ struct sub {
     bool reading;           /* attached: next_seq means something */
     uint64_t next_seq;      /* record to be written next */
     uint64_t states_from;   /* state records before it are older than the attachment */
-    uint64_t acked;         /* cursor: offset in this epoch */
+    uint64_t acked;         /* cursor: an offset; its epoch follows from the stream's stretches */
     uint64_t acked_wall_ms; /* 0: not known */
+    bool acked_unknown;     /* restored from an epoch that the stream does not know */
+    bool moved;             /* listed in deliver.moved_first: the keeper has not heard yet */
+    struct sub *moved_next, *moved_prev;
     uint64_t told_max;      /* highest offset ever told or skipped: what may be acknowledged */
     uint64_t told;          /* on this attachment, for gaps */
     uint64_t told_wall_ms;
@@ -74,12 +78,26 @@ struct sub {
     bool gap_due;           /* then this gap */
     bool gap_certain;
     uint64_t gap_to_ms;
+    uint64_t gap_then;      /* `told` after it */
     const char *gap_cause;  /* static */
+};
+
+/* The offsets of one stream in one epoch: those after `after`, up to and with `last`. */
+struct stretch {
+    uint64_t epoch, after, last;
+};
+struct position {
+    uint64_t epoch, offset;
 };
 
 struct stream {
     struct handle self;
     char name[NAME_BYTES];
+    /* False: restored and not added yet, or removed while somebody still needs what it holds. Then
+     * it can be read and acknowledged, and its handle names nothing. */
+    bool configured;
+    bool removed;
+    uint64_t idle_wall_ms;  /* not configured since; 0: the next deliver_expire() says */
     struct stream *hash_next;
     char *event_head;       /* owned: {"event":{"connection":"...","epoch":N,"offset": */
     size_t event_head_len;
@@ -90,7 +108,10 @@ struct stream {
     uint64_t capacity;
     uint64_t first_seq, end_seq;
     uint64_t bytes, frames; /* held */
-    uint64_t last_offset, last_wall_ms;
+    /* Offsets count on over epochs. The current epoch began after `epoch_after`. */
+    uint64_t last_offset, last_wall_ms, epoch_after;
+    struct stretch *older;  /* owned; earlier epochs, oldest first. NULL: none is known */
+    uint32_t older_count;
     struct sub *subs;
     uint32_t named, reading; /* subs of named consumers; of attached ones */
     bool trim_due;          /* listed in deliver.trim_first, during a pump only */
@@ -102,6 +123,12 @@ struct stream {
     const char *drop_cause; /* static */
     struct buffer state_line;
     uint64_t appended_total, dropped_total, gaps_total;
+    /* What was released since the keeper heard of it. */
+    bool released_listed;
+    struct stream *released_next, *released_prev;
+    uint32_t released_records;
+    uint64_t released_bytes;
+    uint64_t trimmed;       /* offset of the last trim that was told */
 };
 
 struct stream *stream__get(const struct deliver *d, struct handle h);
@@ -113,10 +140,48 @@ struct record *stream__record(const struct stream *s, uint64_t seq);
 uint64_t stream__seq_after(const struct stream *s, uint64_t offset);
 /* Offset before the oldest frame held (last_offset when none is). */
 uint64_t stream__start(const struct stream *s);
+/* A new one, not configured. NULL: memory is out. */
+struct stream *stream__create(struct deliver *d, const char *name, uint64_t last_offset);
+/* Appends a line at last_offset. False: memory is out. */
+bool stream__store(struct deliver *d, struct stream *s, enum record_kind kind, uint64_t wall_ms,
+                   const void *line, size_t len);
 /* Releases what nobody needs any more. */
 void stream__trim(struct deliver *d, struct stream *s);
+/* Somebody reads it, or a named consumer has not acknowledged all of it. */
+bool stream__is_needed(const struct stream *s);
 void stream__destroy(struct deliver *d, struct stream *s);
 void stream__expire(struct deliver *d, struct stream *s, uint64_t wall_ms);
+
+/* --- positions: positions.c ------------------------------------------------------------------- */
+
+/* Before the first offset that this stream knows of, in any epoch. */
+uint64_t stream__oldest(const struct stream *s);
+/* Where a cursor at `offset` stands. */
+struct position stream__position(const struct deliver *d, const struct stream *s, uint64_t offset);
+/* The offset of a position. That of an earlier epoch ends with its epoch; one of the current epoch may
+ * lie beyond last_offset. False: the stream does not know the epoch. */
+bool stream__offset(const struct deliver *d, const struct stream *s, struct position at,
+                    uint64_t *offset_out);
+/* Adds or prolongs the stretch of an earlier or the current epoch, newest last, while restoring. False:
+ * it does not follow the one before, or memory is out. */
+bool stream__stretch(struct stream *s, uint64_t epoch, uint64_t after, uint64_t last);
+
+/* --- what must outlive the process: keep.c ---------------------------------------------------- */
+
+/* All do nothing without a keeper. */
+void keep__event(struct deliver *d, const struct stream *s, bool gap, uint64_t wall_ms,
+                 const struct buffer *line);
+void keep__released(struct deliver *d, struct stream *s, size_t bytes);
+void keep__moved(struct deliver *d, struct sub *sub);
+void keep__cursor(struct deliver *d, struct sub *sub);
+void keep__consumer(struct deliver *d, struct consumer *c);
+void keep__consumer_gone(struct deliver *d, struct consumer *c);
+/* Cursors that moved, then the trims that rest on them: large ones, or all. */
+void keep__flush(struct deliver *d, bool all);
+bool keep__wants_flush(const struct deliver *d);
+/* Tells all of a stream that goes, and forgets it. */
+void keep__stream_ends(struct deliver *d, struct stream *s);
+void keep__sub_ends(struct deliver *d, struct sub *sub);
 
 /* --- consumers: consumer.c, pump.c ------------------------------------------------------------ */
 
@@ -128,6 +193,9 @@ struct consumer {
     uint32_t pattern_count;
     struct sub *subs;      /* owned */
     uint64_t since_wall_ms; /* attached or detached since; 0: not known yet */
+    bool kept;              /* the keeper knows it */
+    uint64_t kept_wall_ms;
+    uint32_t mark;          /* scratch of deliver_restore_done() */
 };
 
 struct attachment {
@@ -149,6 +217,10 @@ struct attachment {
 };
 
 bool consumer__name_is_valid(const char *name);
+/* NULL: too many, or memory is out. `name` "": anonymous. */
+struct consumer *consumer__create(struct deliver *d, const char *name);
+bool consumer__set_patterns(struct consumer *c, const char *const *patterns, uint32_t count);
+bool consumer__wants(const struct consumer *c, const char *connection);
 struct consumer *consumer__find(const struct deliver *d, const char *name);
 struct attachment *attachment__get(const struct deliver *d, struct handle h);
 /* `why` NULL: the sink is not told. */
@@ -156,11 +228,14 @@ void attachment__end(struct deliver *d, struct attachment *a, const char *why);
 void consumer__destroy(struct deliver *d, struct consumer *c);
 /* Subscriptions of all consumers whose patterns match a new stream. */
 bool consumer__join_stream(struct deliver *d, struct stream *s);
+/* Its cursor is at the oldest frame held. NULL: memory is out. */
+struct sub *sub__create(struct consumer *c, struct stream *s);
+struct sub *sub__find(const struct consumer *c, const struct stream *s);
 void sub__destroy(struct deliver *d, struct sub *sub);
-/* An ack's place: NULL with what is wrong (static); NULL without when it is older than this epoch,
- * which is no mistake and changes nothing. */
+/* An ack's place and offset: NULL with what is wrong (static); NULL without when it is of an older
+ * epoch that is not known, which is no mistake and changes nothing. */
 struct sub *consumer__ack_find(struct deliver *d, struct consumer *c, const char *connection,
-                               uint64_t epoch, uint64_t offset, const char **why);
+                               struct position at, uint64_t *offset_out, const char **why);
 void sub__ack(struct deliver *d, struct sub *sub, uint64_t offset);
 
 void attachment__list(struct deliver *d, struct attachment *a);
@@ -199,6 +274,12 @@ struct deliver {
     uint64_t offset_floor;
     struct deliver_options options;
     struct deliver_port port;
+    struct deliver_keeper keeper;
+    bool keeps;
+    bool restoring, settled;        /* between the first deliver_restore_*() and _done() */
+    struct buffer kept;             /* a consumer's patterns, for the keeper */
+    struct sub *moved_first;
+    struct stream *released_first, *released_last; /* those with much to tell come first */
     struct slots streams, consumers, attachments, sends;
     struct stream **buckets;        /* owned; by hash of the name */
     uint32_t bucket_count;          /* a power of two */

@@ -134,8 +134,9 @@ static void take_ack(struct deliver *d, struct writer *w, const struct field_val
         return;
     }
     bool replies = items[ACK_FRAME].kind != FIELD_ABSENT || items[ACK_BASE64].kind != FIELD_ABSENT;
-    struct sub *sub = consumer__ack_find(d, w->consumer, connection, (uint64_t)epoch->integer,
-                                         (uint64_t)offset->integer, &why);
+    struct position at = { (uint64_t)epoch->integer, (uint64_t)offset->integer };
+    uint64_t acked = 0;
+    struct sub *sub = consumer__ack_find(d, w->consumer, connection, at, &acked, &why);
     if (!why && replies) {
         why = payload_find(d, &items[ACK_FRAME], &items[ACK_BASE64], &data, &len, &text);
         if (!why && !d->port.reply) why = "no connection here takes a reply with its ack";
@@ -147,10 +148,10 @@ static void take_ack(struct deliver *d, struct writer *w, const struct field_val
     w->acks++;
     if (!sub) return;
     if (replies) {
-        d->port.reply(d->port.self, sub->stream->name, w->consumer->name, d->epoch,
-                      (uint64_t)offset->integer, data, len, text);
+        d->port.reply(d->port.self, sub->stream->name, w->consumer->name, at.epoch, at.offset, data,
+                      len, text);
     }
-    sub__ack(d, sub, (uint64_t)offset->integer);
+    sub__ack(d, sub, acked);
 }
 
 static void take_send(struct deliver *d, struct writer *w, const struct field_value *items)

@@ -38,12 +38,13 @@ void deliver_pump(struct deliver *d)
         s->trim_due = false;
         stream__trim(d, s);
     }
+    keep__flush(d, false);
     d->pumping = false;
 }
 
 bool deliver_wants_pump(const struct deliver *d)
 {
-    return d->ready_first != NULL;
+    return d->ready_first || keep__wants_flush(d);
 }
 
 void deliver_resume(struct deliver *d, struct handle consumer)
@@ -163,6 +164,7 @@ static bool sub_pump(struct deliver *d, struct attachment *a, struct sub *sub)
     if (sub->gap_due) {
         if (!sub_tell_gap(d, a, sub)) return false;
         sub->gap_due = false;
+        if (sub->gap_then > sub->told) sub->told = sub->gap_then;
     }
     if (sub->next_seq < s->first_seq) {
         if (sub->next_seq < s->drop_seq) {
@@ -182,7 +184,8 @@ static bool sub_pump(struct deliver *d, struct attachment *a, struct sub *sub)
 static bool sub_tell_gap(struct deliver *d, struct attachment *a, struct sub *sub)
 {
     struct stream *s = sub->stream;
-    struct envelope_gap gap = { .connection = s->name, .epoch = d->epoch, .after = sub->told,
+    struct position after = stream__position(d, s, sub->told);
+    struct envelope_gap gap = { .connection = s->name, .epoch = after.epoch, .after = after.offset,
                                 .from_wall_ms = sub->told_wall_ms, .to_wall_ms = sub->gap_to_ms,
                                 .cause = sub->gap_cause, .certain = sub->gap_certain };
     buffer_clear(&d->scratch);

@@ -6,6 +6,7 @@
 #include "deliver/deliver_internal.h"
 #include "deliver/envelope.h"
 
+static bool is_configured(const struct deliver *d, const char *connection);
 static void send_unlink(struct send *send);
 static void refuse(struct deliver *d, struct attachment *a, const char *id, const char *why,
                    bool retry);
@@ -16,7 +17,7 @@ uint64_t deliver_send(struct deliver *d, const char *connection, const void *fra
 {
     struct handle h = HANDLE_NONE;
     *why = NULL;
-    if (!stream__find(d, connection)) *why = "no such connection";
+    if (!is_configured(d, connection)) *why = "no such connection";
     else if (!d->port.send) *why = "not up";
     struct send *send = *why ? NULL : slots_alloc(&d->sends, &h);
     if (!send) {
@@ -65,7 +66,7 @@ void send__from_consumer(struct deliver *d, struct attachment *a, const char *id
         refuse(d, a, id, "this attachment may not send", false);
         return;
     }
-    if (!stream__find(d, connection)) {
+    if (!is_configured(d, connection)) {
         refuse(d, a, id, "no such connection", false);
         return;
     }
@@ -89,6 +90,12 @@ void send__drop_all(struct deliver *d, struct attachment *a)
 {
     while (a->sends) deliver_send_drop(d, handle_pack(a->sends->self));
     ASSERT(a->send_count == 0);
+}
+
+static bool is_configured(const struct deliver *d, const char *connection)
+{
+    const struct stream *s = stream__find(d, connection);
+    return s && s->configured;
 }
 
 static void send_unlink(struct send *send)

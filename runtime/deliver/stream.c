@@ -14,8 +14,6 @@
 
 static bool hash_insert(struct deliver *d, struct stream *s);
 static void hash_remove(struct deliver *d, struct stream *s);
-static bool stream_store(struct deliver *d, struct stream *s, enum record_kind kind,
-                         uint64_t wall_ms, const struct buffer *line);
 static bool records_grow(struct stream *s);
 static void release_head(struct deliver *d, struct stream *s);
 static void drop_head(struct deliver *d, struct stream *s, const char *cause);
@@ -28,33 +26,22 @@ static uint64_t record_bytes(size_t len);
 struct handle deliver_stream_add(struct deliver *d, const char *connection,
                                  const struct deliver_limits *limits)
 {
-    struct handle h = HANDLE_NONE;
-    if (!connection[0] || strlen(connection) >= NAME_BYTES || stream__find(d, connection)) return h;
-    struct stream *s = slots_alloc(&d->streams, &h);
-    if (!s) return HANDLE_NONE;
-    s->self = h;
-    text_copy(s->name, sizeof s->name, connection, strlen(connection));
-    s->drop_cause = "";
-    s->last_offset = d->offset_floor;
-    buffer_init(&s->state_line, 0);
-    deliver_stream_set_limits(d, h, limits);
-
-    buffer_clear(&d->scratch);
-    bool ok = envelope_event_head(&d->scratch, connection, d->epoch);
-    if (ok) s->event_head = malloc(d->scratch.len);
-    ok = ok && s->event_head;
-    if (ok) {
-        memcpy(s->event_head, d->scratch.data, d->scratch.len);
-        s->event_head_len = d->scratch.len;
-        ok = hash_insert(d, s);
+    if (!connection[0] || strlen(connection) >= NAME_BYTES) return HANDLE_NONE;
+    struct stream *s = stream__find(d, connection);
+    if (s && s->configured) return HANDLE_NONE;
+    if (!s) {
+        s = stream__create(d, connection, d->offset_floor);
+        if (!s) return HANDLE_NONE;
+        if (!consumer__join_stream(d, s)) {
+            stream__destroy(d, s);
+            return HANDLE_NONE;
+        }
     }
-    if (ok && !consumer__join_stream(d, s)) {
-        hash_remove(d, s);
-        ok = false;
-    }
-    if (ok) return h;
-    stream__destroy(d, s);
-    return HANDLE_NONE;
+    s->configured = true;
+    s->removed = false;
+    s->idle_wall_ms = 0;
+    deliver_stream_set_limits(d, s->self, limits);
+    return s->self;
 }
 
 void deliver_stream_set_limits(struct deliver *d, struct handle stream,
@@ -71,9 +58,10 @@ void deliver_stream_remove(struct deliver *d, struct handle stream)
     struct stream *s = stream__get(d, stream);
     if (!s) return;
     deliver_pump(d); /* what was accepted before the removal still goes out */
-    if (s->last_offset > d->offset_floor) d->offset_floor = s->last_offset;
-    hash_remove(d, s);
-    stream__destroy(d, s);
+    s->configured = false;
+    s->removed = true;
+    buffer_clear(&s->state_line);
+    if (!stream__is_needed(s)) stream__destroy(d, s);
 }
 
 enum deliver_result deliver_append(struct deliver *d, struct handle stream,
@@ -88,10 +76,11 @@ enum deliver_result deliver_append(struct deliver *d, struct handle stream,
         return DELIVER_FULL;
     if (!make_room(d, s, record_bytes(d->scratch.len))) return DELIVER_FULL;
     s->last_offset++;
-    if (!stream_store(d, s, RECORD_FRAME, frame->wall_ms, &d->scratch)) {
+    if (!stream__store(d, s, RECORD_FRAME, frame->wall_ms, d->scratch.data, d->scratch.len)) {
         s->last_offset--;
         return DELIVER_FULL;
     }
+    keep__event(d, s, false, frame->wall_ms, &d->scratch);
     s->last_wall_ms = frame->wall_ms;
     s->appended_total++;
     if (d->scratch.capacity > SEGMENTS_POOLED_BYTES_MAX) {
@@ -131,7 +120,8 @@ void deliver_gap(struct deliver *d, struct handle stream, const char *cause, boo
     s->gaps_total++;
     /* A stream that holds takes gaps over its limit: they are few and small, and must be told. */
     make_room(d, s, record_bytes(d->scratch.len));
-    stream_store(d, s, RECORD_GAP, wall_ms, &d->scratch);
+    if (stream__store(d, s, RECORD_GAP, wall_ms, d->scratch.data, d->scratch.len))
+        keep__event(d, s, true, wall_ms, &d->scratch);
 }
 
 void deliver_state(struct deliver *d, struct handle stream, const struct deliver_state *state)
@@ -146,7 +136,7 @@ void deliver_state(struct deliver *d, struct handle stream, const struct deliver
     }
     if (s->reading == 0) return; /* whoever attaches is told the current state first */
     take_back_state(s);
-    stream_store(d, s, RECORD_STATE, d->wall_ms, &s->state_line);
+    stream__store(d, s, RECORD_STATE, d->wall_ms, s->state_line.data, s->state_line.len);
 }
 
 bool deliver_stream_get(const struct deliver *d, struct handle stream,
@@ -169,7 +159,33 @@ bool deliver_stream_get(const struct deliver *d, struct handle stream,
 
 struct stream *stream__get(const struct deliver *d, struct handle h)
 {
-    return slots_get(&d->streams, h);
+    struct stream *s = slots_get(&d->streams, h);
+    return s && s->configured ? s : NULL;
+}
+
+struct stream *stream__create(struct deliver *d, const char *name, uint64_t last_offset)
+{
+    struct handle h;
+    struct stream *s = slots_alloc(&d->streams, &h);
+    if (!s) return NULL;
+    s->self = h;
+    text_copy(s->name, sizeof s->name, name, strlen(name));
+    s->drop_cause = "";
+    s->last_offset = s->epoch_after = last_offset;
+    s->limits = (struct deliver_limits){ .bytes_max = BACKLOG_BYTES_DEFAULT,
+                                         .age_ms = d->options.named_age_ms };
+    buffer_init(&s->state_line, 0);
+    buffer_clear(&d->scratch);
+    bool ok = envelope_event_head(&d->scratch, name, d->epoch);
+    if (ok) s->event_head = malloc(d->scratch.len);
+    if (ok && s->event_head) {
+        memcpy(s->event_head, d->scratch.data, d->scratch.len);
+        s->event_head_len = d->scratch.len;
+        if (hash_insert(d, s)) return s;
+    }
+    free(s->event_head);
+    slots_free(&d->streams, h);
+    return NULL;
 }
 
 struct stream *stream__find(const struct deliver *d, const char *name)
@@ -213,6 +229,35 @@ uint64_t stream__start(const struct stream *s)
     return s->last_offset;
 }
 
+bool stream__store(struct deliver *d, struct stream *s, enum record_kind kind,
+                   uint64_t wall_ms, const void *line, size_t len)
+{
+    ASSERT(len > 0);
+    ASSERT(kind != RECORD_STATE || s->configured);
+    if (s->end_seq - s->first_seq == s->capacity && !records_grow(s)) return false;
+    struct segment *tail = s->tail;
+    if (!tail || tail->capacity - tail->used < len) {
+        tail = segment__take(&d->pool, s->segment_class, len);
+        if (!tail) return false;
+        if (s->tail) s->tail->next = tail;
+        else s->head = tail;
+        s->tail = tail;
+        if (s->segment_class < SEGMENT_CLASSES - 1) s->segment_class++;
+    }
+    s->records[s->end_seq & (s->capacity - 1)] = (struct record){
+        .segment = tail, .at = tail->used, .len = (uint32_t)len,
+        .offset = s->last_offset, .wall_ms = wall_ms, .kind = kind };
+    memcpy(tail->bytes + tail->used, line, len);
+    tail->used += (uint32_t)len;
+    tail->records++;
+    if (kind == RECORD_FRAME) s->frames++;
+    s->end_seq++;
+    s->bytes += record_bytes(len);
+    if (s->reading) stream__wake(d, s, len);
+    else if (s->named == 0 && !d->restoring) stream__trim(d, s);
+    return true;
+}
+
 void stream__trim(struct deliver *d, struct stream *s)
 {
     uint64_t read_to = slowest_reader(s);
@@ -231,12 +276,28 @@ void stream__trim(struct deliver *d, struct stream *s)
     }
 }
 
+bool stream__is_needed(const struct stream *s)
+{
+    for (const struct sub *sub = s->subs; sub; sub = sub->stream_next) {
+        if (sub->reading && sub->next_seq < s->end_seq) return true;
+    }
+    return s->named > 0 && s->first_seq < s->end_seq;
+}
+
+/* Whoever gets its name again must not count from 1. */
 void stream__destroy(struct deliver *d, struct stream *s)
 {
+    if (s->last_offset > d->offset_floor) d->offset_floor = s->last_offset;
+    for (struct sub *sub = s->subs; sub; sub = sub->stream_next) {
+        if (sub->moved) keep__cursor(d, sub);
+    }
     while (s->subs) sub__destroy(d, s->subs);
     while (s->first_seq < s->end_seq) release_head(d, s);
     ASSERT(s->head == NULL);
+    keep__stream_ends(d, s);
+    hash_remove(d, s);
     free(s->records);
+    free(s->older);
     free(s->event_head);
     buffer_deinit(&s->state_line);
     slots_free(&d->streams, s->self);
@@ -289,34 +350,6 @@ static void hash_remove(struct deliver *d, struct stream *s)
     *at = s->hash_next;
 }
 
-static bool stream_store(struct deliver *d, struct stream *s, enum record_kind kind,
-                         uint64_t wall_ms, const struct buffer *line)
-{
-    ASSERT(line->len > 0);
-    if (s->end_seq - s->first_seq == s->capacity && !records_grow(s)) return false;
-    struct segment *tail = s->tail;
-    if (!tail || tail->capacity - tail->used < line->len) {
-        tail = segment__take(&d->pool, s->segment_class, line->len);
-        if (!tail) return false;
-        if (s->tail) s->tail->next = tail;
-        else s->head = tail;
-        s->tail = tail;
-        if (s->segment_class < SEGMENT_CLASSES - 1) s->segment_class++;
-    }
-    s->records[s->end_seq & (s->capacity - 1)] = (struct record){
-        .segment = tail, .at = tail->used, .len = (uint32_t)line->len,
-        .offset = s->last_offset, .wall_ms = wall_ms, .kind = kind };
-    memcpy(tail->bytes + tail->used, line->data, line->len);
-    tail->used += (uint32_t)line->len;
-    tail->records++;
-    if (kind == RECORD_FRAME) s->frames++;
-    s->end_seq++;
-    s->bytes += record_bytes(line->len);
-    if (s->reading) stream__wake(d, s, line->len);
-    else if (s->named == 0) stream__trim(d, s);
-    return true;
-}
-
 static bool records_grow(struct stream *s)
 {
     uint64_t capacity = s->capacity ? s->capacity * 2 : RECORDS_KEPT;
@@ -337,6 +370,7 @@ static void release_head(struct deliver *d, struct stream *s)
     ASSERT(r->segment->records > 0);
     s->bytes -= record_bytes(r->len);
     if (r->kind == RECORD_FRAME) s->frames--;
+    if (r->kind != RECORD_STATE) keep__released(d, s, r->len);
     r->segment->records--;
     s->first_seq++;
     bool empty = s->first_seq == s->end_seq;

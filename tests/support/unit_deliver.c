@@ -26,6 +26,7 @@ struct box {
     struct reader readers[READERS_MAX]; /* never reused, so that ids stay plain */
     uint32_t reader_count;
     struct buffer orders;  /* lines for Lua, fields separated by \t */
+    struct buffer kept;    /* likewise: what the keeper was told; a line of a stream comes last */
     bool answer_inside;
     bool replies;
 };
@@ -114,6 +115,102 @@ static void port_reply(void *self, const char *connection, const char *consumer,
                   (const char *)frame);
 }
 
+static void keeper_event(void *self, const char *connection, bool gap, uint64_t epoch,
+                         uint64_t offset, uint64_t wall_ms, const void *line, size_t len)
+{
+    struct box *b = self;
+    buffer_printf(&b->kept, "%s\t%s\t%.0f\t%.0f\t%.0f\t", gap ? "gap" : "frame", connection,
+                  (double)epoch, (double)offset, (double)wall_ms);
+    buffer_append(&b->kept, line, len);
+}
+
+static void keeper_trim(void *self, const char *connection, uint64_t epoch, uint64_t offset)
+{
+    struct box *b = self;
+    buffer_printf(&b->kept, "trim\t%s\t%.0f\t%.0f\n", connection, (double)epoch, (double)offset);
+}
+
+static void keeper_consumer(void *self, const char *name, const void *patterns, size_t len,
+                            uint64_t wall_ms)
+{
+    struct box *b = self;
+    buffer_printf(&b->kept, "consumer\t%s\t%.0f\t%.*s\n", name, (double)wall_ms, (int)len,
+                  (const char *)patterns);
+}
+
+static void keeper_consumer_gone(void *self, const char *name)
+{
+    struct box *b = self;
+    buffer_printf(&b->kept, "gone\t%s\n", name);
+}
+
+static void keeper_cursor(void *self, const char *consumer, const char *connection, uint64_t epoch,
+                          uint64_t offset, uint64_t wall_ms)
+{
+    struct box *b = self;
+    buffer_printf(&b->kept, "cursor\t%s\t%s\t%.0f\t%.0f\t%.0f\n", consumer, connection,
+                  (double)epoch, (double)offset, (double)wall_ms);
+}
+
+/* kept(): what the keeper was told since the last look */
+static int l_kept(lua_State *L)
+{
+    struct box *b = check_box(L);
+    lua_pushlstring(L, (const char *)b->kept.data, b->kept.len);
+    buffer_clear(&b->kept);
+    return 1;
+}
+
+static int l_unkeep(lua_State *L)
+{
+    deliver_set_keeper(check_box(L)->d, NULL);
+    return 0;
+}
+
+/* restore(what, ...): one row as the store hands it out */
+static int l_restore(lua_State *L)
+{
+    static const char *const kinds[] = { "epoch", "frame", "gap", "consumer", "cursor", "done",
+                                         NULL };
+    struct deliver *d = check_box(L)->d;
+    int kind = luaL_checkoption(L, 2, NULL, kinds);
+    size_t len = 0;
+#define U64(at) ((uint64_t)luaL_checknumber(L, at))
+    switch (kind) {
+    case 0: deliver_restore_epoch(d, luaL_checkstring(L, 3), U64(4), U64(5), U64(6)); break;
+    case 1:
+    case 2: {
+        const char *line = luaL_checklstring(L, 7, &len);
+        deliver_restore_event(d, luaL_checkstring(L, 3), kind == 2, U64(4), U64(5), U64(6), line,
+                              len);
+        break;
+    }
+    case 3: {
+        const char *patterns = luaL_checklstring(L, 5, &len);
+        deliver_restore_consumer(d, luaL_checkstring(L, 3), patterns, len, U64(4));
+        break;
+    }
+    case 4:
+        deliver_restore_cursor(d, luaL_checkstring(L, 3), luaL_checkstring(L, 4), U64(5), U64(6),
+                               U64(7));
+        break;
+    default: deliver_restore_done(d, lua_toboolean(L, 3));
+    }
+#undef U64
+    return 0;
+}
+
+/* cursor(stream, consumer): epoch, offset */
+static int l_cursor(lua_State *L)
+{
+    uint64_t epoch, offset;
+    if (!deliver_cursor(check_box(L)->d, check_handle(L, 2), luaL_checkstring(L, 3), &epoch, &offset))
+        return 0;
+    lua_pushnumber(L, (double)epoch);
+    lua_pushnumber(L, (double)offset);
+    return 2;
+}
+
 static int l_new(lua_State *L)
 {
     struct deliver_options options = {
@@ -121,7 +218,10 @@ static int l_new(lua_State *L)
         .consumer_bytes_max = field_u64(L, 1, "consumer_bytes", 0),
         .consumers_max = (uint32_t)field_u64(L, 1, "consumers", 0),
         .named_age_ms = field_u64(L, 1, "named_age", 0),
+        .wall_ms = field_u64(L, 1, "wall", 0),
+        .store = field_bool(L, 1, "keeps", false) ? "sqlite" : NULL,
     };
+    bool keeps = field_bool(L, 1, "keeps", false);
     bool replies = field_bool(L, 1, "replies", false);
     struct box *b = lua_newuserdata(L, sizeof *b);
     memset(b, 0, sizeof *b);
@@ -129,9 +229,15 @@ static int l_new(lua_State *L)
     lua_setmetatable(L, -2);
     b->d = deliver_create(&options);
     buffer_init(&b->orders, 0);
+    buffer_init(&b->kept, 0);
     struct deliver_port port = { .self = b, .send = port_send, .send_dropped = port_send_dropped,
                                  .acked = port_acked, .reply = replies ? port_reply : NULL };
     deliver_set_port(b->d, &port);
+    struct deliver_keeper keeper = { .self = b, .event = keeper_event, .trim = keeper_trim,
+                                     .consumer = keeper_consumer,
+                                     .consumer_gone = keeper_consumer_gone,
+                                     .cursor = keeper_cursor };
+    if (keeps) deliver_set_keeper(b->d, &keeper);
     return 1;
 }
 
@@ -143,6 +249,7 @@ static int l_gc(lua_State *L)
     for (uint32_t i = 0; i < b->reader_count; i++) buffer_deinit(&b->readers[i].got);
     b->reader_count = 0;
     buffer_deinit(&b->orders);
+    buffer_deinit(&b->kept);
     return 0;
 }
 
@@ -547,6 +654,10 @@ static const luaL_Reg methods[] = { { "stream", l_stream },
                                     { "forget", l_forget },
                                     { "ack_lines", l_ack_lines },
                                     { "orders", l_orders },
+                                    { "kept", l_kept },
+                                    { "unkeep", l_unkeep },
+                                    { "restore", l_restore },
+                                    { "cursor", l_cursor },
                                     { "answer", l_answer },
                                     { "answer_inside", l_answer_inside },
                                     { "send", l_send },
