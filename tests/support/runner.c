@@ -2,7 +2,7 @@
  * Usage: runner SPEC... (files or folders). HOLDFAST_BUILD names the folder with unit/NAME.so.
  *
  * Its getaddrinfo() stands before the C library's, for all libraries of the process: a name server cannot be
- * slow on demand, because resolv.conf is the machine's and knows no port but 53. A name late-MS.test is
+ * slow on demand, because resolv.conf is the machine's and knows no port but 53. A name late-MS.holdfast.test is
  * 127.0.0.1 after so many milliseconds, in the very thread that asks; all others are the C library's. */
 #include <dlfcn.h>
 #include <lauxlib.h>
@@ -26,7 +26,7 @@ int getaddrinfo(const char *name, const char *service, const struct addrinfo *hi
     int end = 0;
     *(void **)&next = dlsym(RTLD_NEXT, "getaddrinfo");
     if (!next) return EAI_SYSTEM;
-    if (!name || sscanf(name, "late-%u.test%n", &ms, &end) != 1 || end == 0 || name[end]) {
+    if (!name || sscanf(name, "late-%u.holdfast.test%n", &ms, &end) != 1 || end == 0 || name[end]) {
         return next(name, service, hints, found);
     }
     struct timespec left = { ms / 1000, (long)(ms % 1000) * 1000000 };

@@ -945,6 +945,8 @@ static int l_counts(lua_State *L)
     set_number(L, "calls", c.calls);
     set_number(L, "handshakes", (double)c.handshakes);
     set_number(L, "resumed", (double)c.handshakes_resumed);
+    set_number(L, "lookups", (double)c.lookups);
+    set_number(L, "lookups_shared", (double)c.lookups_shared);
     set_number(L, "lag", (double)net_lag_ms(w->net));
     uint32_t tasks = 0;
     for (int i = 0; i < w->policy_count; i++) tasks += policy_tasks_alive(w->policies[i]);

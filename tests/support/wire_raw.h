@@ -57,10 +57,15 @@ static struct wire_chain wire_chain_create(const struct wire_raw_options *o)
 {
     struct wire_chain c = { EVP_EC_gen("P-256"), EVP_EC_gen("P-256"), EVP_EC_gen("P-256"),
                             EVP_EC_gen("P-256"), NULL, NULL, NULL, NULL };
+    static int number; /* two roots of one name would be taken for each other */
+    char names[3][32];
+    const char *const parts[] = { "root", "first", "second" };
+    number++;
+    for (int i = 0; i < 3; i++) snprintf(names[i], sizeof names[i], "wire %s %d", parts[i], number);
     bool dated = o->starts_in_s || o->ends_in_s;
-    c.root = far_end_certificate(c.root_key, "wire root", NULL, -WIRE_DAY_S, WIRE_DAY_S, NULL, NULL);
-    c.first = far_end_certificate(c.first_key, "wire first", NULL, -WIRE_DAY_S, WIRE_DAY_S, c.root, c.root_key);
-    c.second = far_end_certificate(c.second_key, "wire second", NULL, -WIRE_DAY_S, WIRE_DAY_S, c.first,
+    c.root = far_end_certificate(c.root_key, names[0], NULL, -WIRE_DAY_S, WIRE_DAY_S, NULL, NULL);
+    c.first = far_end_certificate(c.first_key, names[1], NULL, -WIRE_DAY_S, WIRE_DAY_S, c.root, c.root_key);
+    c.second = far_end_certificate(c.second_key, names[2], NULL, -WIRE_DAY_S, WIRE_DAY_S, c.first,
                                    c.first_key);
     c.server = far_end_certificate(c.key, "wire server", o->names ? o->names : WIRE_NAMES,
                                    dated ? o->starts_in_s : -WIRE_DAY_S, dated ? o->ends_in_s : WIRE_DAY_S,

@@ -27,7 +27,8 @@ describe("an upgrade", function ()
     end
 
     it("with 401 is named with its status", function ()
-      refused({ status = 401, body = '{"message":"no"}' }, { by = "peer" })
+      local d = refused({ status = 401, body = '{"message":"no"}' }, { by = "peer", reason = "Unauthorized" })
+      assert.are.equal("the upgrade was refused, HTTP 401: Unauthorized (by the platform, in the upgrade)", d.why)
     end)
 
     it("with 404 is named with its status", function ()
@@ -100,6 +101,24 @@ describe("an upgrade", function ()
     it("names a reset", function ()
       answered("reset at the upgrade", "HTTP/1.1 1", { kind = "reset" }, { { "reset" } })
     end)
+
+    -- What the status line says, for people: printable, cut to fit, empty when it says nothing.
+    for line, reason in pairs {
+      ["503 Service Unavailable"] = "Service Unavailable",
+      ["520 "] = "",
+      ["520"] = "",
+      ["403   two  blanks  "] = "two  blanks",
+      ["429 \27[2J\7gone"] = "\\x1b[2J\\x07gone",
+      ["500 caf\xc3\xa9"] = "caf\xc3\xa9",
+      ["500 caf\xe9"] = "caf\\xe9",
+      ["500 " .. ("long "):rep(2000)] = ("long "):rep(24) .. "lon",
+    } do
+      local status = tonumber(line:sub(1, 3))
+      it(("tells what %q says"):format(line:sub(1, 30)), function ()
+        answered("refusal " .. status, "HTTP/1.1 " .. line .. "\r\nContent-Length: 0\r\n\r\n",
+          { kind = "upgrade_refused", http = status, reason = reason })
+      end)
+    end
 
     it("takes 200 for a refusal, whatever its body", function ()
       answered("200 for an upgrade", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
