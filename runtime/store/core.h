@@ -16,6 +16,7 @@
 struct store_core; /* opaque */
 
 #define STORE_SCHEMA_VERSION 1
+#define STORE_REQUEST_BYTES_MAX ((size_t)256 << 20) /* of `bytes` in one request */
 #define STORE_BOOT_ID_BYTES 40 /* NUL included; the kernel's boot id, or any text that changes with the boot */
 
 struct store_core_options {
@@ -101,12 +102,31 @@ enum store_applied store_core_apply(struct store_core *c, const struct buffer *b
 /* Small bounded pieces of retention and WAL checkpointing; the caller calls it when idle, and at least
  * once a minute. */
 enum store_applied store_core_tidy(struct store_core *c, uint64_t wall_ms, char *why, size_t why_bytes);
+/* The last piece was not the last: tidy again soon. */
+bool store_core_wants_tidy(const struct store_core *c);
+/* Rewrites the file without its holes, for a command: takes as long as the file is large, and as much
+ * room again. */
+enum store_applied store_core_compact(struct store_core *c, char *why, size_t why_bytes);
 
 struct store_core_info {
     uint64_t file_bytes, wal_bytes, free_bytes; /* free: pages inside the file */
     uint64_t epoch, events, event_bytes, sessions, permits, consumers, cursors, seen, journal_entries;
     uint32_t schema_version;
 };
+/* Counts: reads the whole file's indexes, for a command and not for a loop. */
 bool store_core_info(struct store_core *c, struct store_core_info *out, char *why, size_t why_bytes);
+/* The sizes alone, at once. */
+bool store_core_sizes(struct store_core *c, uint64_t *file_bytes, uint64_t *wal_bytes);
+
+struct store_stream_info {
+    const char *name; /* borrowed until return */
+    uint64_t events, event_bytes, oldest_wall_ms, newest_wall_ms; /* times: 0 without events */
+    uint64_t last_epoch, last_offset; /* of the newest stretch */
+    uint64_t cursors;
+};
+/* By name; every connection that has events, a position or a cursor. */
+bool store_core_each_stream(struct store_core *c,
+                            void (*stream)(void *self, const struct store_stream_info *info),
+                            void *self, char *why, size_t why_bytes);
 
 #endif

@@ -1,0 +1,153 @@
+/* Store core, inside: what its files share. Nobody else includes it. */
+#ifndef HOLDFAST_STORE_CORE_INTERNAL_H
+#define HOLDFAST_STORE_CORE_INTERNAL_H
+
+#include <sqlite3.h>
+
+#include "store/core.h"
+
+#define CORE_STREAM_SLOTS   512u /* a power of two */
+#define CORE_NAME_BYTES     128u /* longer names work, uncached */
+#define CORE_EPOCHS_MAX     64
+#define CORE_WAL_PAGES_MAX  4096 /* 16 MiB: then the next batch checkpoints first */
+#define CORE_WAL_PAGES_IDLE 256  /* worth a checkpoint when it is quiet */
+#define CORE_WAL_BYTES_KEPT "33554432" /* of the log's file, once it begins anew */
+
+/* Prepared when first used, kept until the connection to the file goes. */
+#define CORE_STATEMENT_MAP(X)                                                                       \
+    X(BEGIN, "BEGIN IMMEDIATE")                                                                     \
+    X(COMMIT, "COMMIT")                                                                             \
+    X(META_SET, "INSERT OR REPLACE INTO meta VALUES (?1, ?2)")                                      \
+    X(META_GET, "SELECT value FROM meta WHERE name = ?1")                                           \
+    X(PERMIT, "INSERT INTO permit VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING")      \
+    X(PERMIT_RETURN,                                                                                \
+      "DELETE FROM permit WHERE (account, budget, connection, wall_ms, boot_ms, lane) ="            \
+      " (SELECT account, budget, connection, wall_ms, boot_ms, lane FROM permit WHERE account = ?1" \
+      "  AND budget = ?2 AND wall_ms = ?3 AND boot_ms = ?4 AND (?5 IS NULL OR connection = ?5)"     \
+      "  LIMIT 1)")                                                                                 \
+    X(TOLD, "INSERT OR REPLACE INTO told VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")                  \
+    X(SESSION, "INSERT OR REPLACE INTO session VALUES (?1, ?2, ?3, ?4)")                            \
+    X(SESSION_GONE, "DELETE FROM session WHERE connection = ?1")                                    \
+    X(KEEP, "INSERT OR REPLACE INTO keep VALUES (?1, ?2)")                                          \
+    X(KEEP_GONE, "DELETE FROM keep WHERE connection = ?1")                                          \
+    X(WISH, "INSERT OR REPLACE INTO wish VALUES (?1, ?2)")                                          \
+    X(WISH_GONE, "DELETE FROM wish WHERE connection = ?1")                                          \
+    X(CONNECTION, "INSERT OR REPLACE INTO connection VALUES (?1, ?2)")                              \
+    X(CONNECTION_GONE, "DELETE FROM connection WHERE name = ?1")                                    \
+    X(STREAM_GET, "SELECT id, run FROM stream WHERE name = ?1")                                     \
+    X(STREAM_NEW, "INSERT INTO stream (name, run) VALUES (?1, ?2)")                                 \
+    X(STREAM_RUN, "UPDATE stream SET run = ?2 WHERE id = ?1")                                       \
+    X(STREAM_TRIM, "UPDATE stream SET trim_epoch = ?2, trim_offset = ?3, trim_kind = ?4"            \
+      " WHERE id = ?1 AND (trim_epoch IS NULL OR"                                                   \
+      "  (trim_epoch, trim_offset, trim_kind) < (?2, ?3, ?4))")                                     \
+    X(STREAM_TRIMMED, "UPDATE stream SET trim_epoch = NULL WHERE id = ?1")                          \
+    X(EPOCH, "INSERT INTO epoch VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE"                      \
+      " SET after = min(after, excluded.after), last = max(last, excluded.last)")                   \
+    X(EVENT, "INSERT INTO event (stream, epoch, offset, kind, tie, wall_ms, line)"                  \
+      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (stream, epoch, offset, kind, tie)"         \
+      " DO UPDATE SET wall_ms = excluded.wall_ms, line = excluded.line")                            \
+    X(TRIM, "DELETE FROM event WHERE id IN (SELECT id FROM event WHERE stream = ?1"                 \
+      " AND (epoch, offset, kind) <= (?2, ?3, ?4) ORDER BY epoch, offset, kind LIMIT ?5)")          \
+    X(SEEN, "INSERT OR REPLACE INTO seen VALUES (?1, ?2, ?3, ?4, ?5, ?6)")                          \
+    X(SEEN_GONE, "DELETE FROM seen WHERE stream = ?1")                                              \
+    X(CONSUMER, "INSERT OR REPLACE INTO consumer VALUES (?1, ?2, ?3)")                              \
+    X(CONSUMER_GONE, "DELETE FROM consumer WHERE name = ?1")                                        \
+    X(CURSOR, "INSERT OR REPLACE INTO cursor VALUES (?1, ?2, ?3, ?4, ?5)")                          \
+    X(CURSORS_GONE, "DELETE FROM cursor WHERE consumer = ?1")                                       \
+    X(JOURNAL, "INSERT INTO journal (connection, wall_ms, tie, json) VALUES (?1, ?2, ?3, ?4)"       \
+      " ON CONFLICT DO NOTHING")                                                                    \
+    /* --- tidy: each takes a small piece --- */                                                    \
+    X(OLD_JOURNAL, "DELETE FROM journal WHERE id IN"                                                \
+      " (SELECT id FROM journal WHERE wall_ms < ?1 ORDER BY wall_ms LIMIT ?2)")                     \
+    X(MANY_JOURNAL, "DELETE FROM journal WHERE id IN (SELECT id FROM journal"                       \
+      " WHERE id <= (SELECT max(id) FROM journal) - ?1 ORDER BY id LIMIT ?2)")                      \
+    X(OLD_PERMITS, "DELETE FROM permit WHERE (account, budget, connection, wall_ms, boot_ms, lane)" \
+      " IN (SELECT account, budget, connection, wall_ms, boot_ms, lane FROM permit"                 \
+      "  WHERE wall_ms < ?1 AND (boot <> ?3 OR boot_ms < ?4) ORDER BY wall_ms LIMIT ?2)")           \
+    X(OLD_SEEN, "DELETE FROM seen WHERE (stream, key_high, key_low) IN"                             \
+      " (SELECT stream, key_high, key_low FROM seen WHERE until_wall_ms < ?1"                       \
+      "  ORDER BY until_wall_ms LIMIT ?2)")                                                         \
+    X(TRIMMED_STREAMS, "SELECT id, trim_epoch, trim_offset, trim_kind FROM stream"                  \
+      " WHERE trim_epoch IS NOT NULL ORDER BY id LIMIT ?1")                                         \
+    X(SOME_STREAMS, "SELECT id, run FROM stream WHERE id > ?1 ORDER BY id LIMIT ?2")                \
+    X(OLD_EVENTS, "DELETE FROM event WHERE id IN (SELECT id FROM (SELECT id, wall_ms FROM event"    \
+      " WHERE stream = ?1 ORDER BY epoch, offset, kind, tie LIMIT ?3) WHERE wall_ms < ?2)")         \
+    X(MANY_EPOCHS, "DELETE FROM event WHERE id IN (SELECT id FROM event WHERE stream = ?1"          \
+      " AND epoch <= (SELECT epoch FROM epoch WHERE stream = ?1"                                    \
+      "  ORDER BY epoch DESC LIMIT 1 OFFSET ?3) LIMIT ?2)")                                         \
+    X(OLD_EPOCHS, "DELETE FROM epoch WHERE stream = ?1 AND epoch < ?2"                              \
+      " AND NOT EXISTS (SELECT 1 FROM event e WHERE e.stream = ?1 AND e.epoch = epoch.epoch)"       \
+      " AND (epoch <= (SELECT epoch FROM epoch n WHERE n.stream = ?1"                               \
+      "   ORDER BY n.epoch DESC LIMIT 1 OFFSET ?4)"                                                 \
+      "  OR (NOT EXISTS (SELECT 1 FROM cursor k WHERE k.stream = ?1 AND k.epoch = epoch.epoch)"     \
+      "   AND (epoch < ?3 OR epoch < (SELECT max(n.epoch) FROM epoch n WHERE n.stream = ?1))))")    \
+    X(OLD_CURSORS, "DELETE FROM cursor WHERE stream = ?1 AND wall_ms < ?2"                          \
+      " AND NOT EXISTS (SELECT 1 FROM consumer c WHERE c.name = cursor.consumer)")                  \
+    X(OLD_STREAM, "DELETE FROM stream WHERE id = ?1"                                                \
+      " AND NOT EXISTS (SELECT 1 FROM event WHERE stream = ?1)"                                     \
+      " AND NOT EXISTS (SELECT 1 FROM epoch WHERE stream = ?1)"                                     \
+      " AND NOT EXISTS (SELECT 1 FROM cursor WHERE stream = ?1)"                                    \
+      " AND NOT EXISTS (SELECT 1 FROM seen WHERE stream = ?1)")                                     \
+    X(PROBE, "INSERT INTO meta VALUES ('probe', 1)"                                                 \
+      " ON CONFLICT DO UPDATE SET value = value + 1")
+
+enum core_statement {
+#define X(name, sql) CORE_##name,
+    CORE_STATEMENT_MAP(X)
+#undef X
+    CORE_STATEMENT_COUNT
+};
+
+/* What is known of a connection's stream, so that a row does not cost a look-up. */
+struct core_stream {
+    char name[CORE_NAME_BYTES];
+    bool used;
+    int64_t id;  /* 0: it has no row */
+    bool dirty;  /* epoch, after, last: to be written before the commit */
+    int64_t epoch, after, last;
+};
+
+struct store_core {
+    sqlite3 *db; /* owned; NULL while it could not be opened again */
+    sqlite3_stmt *statements[CORE_STATEMENT_COUNT]; /* owned */
+    char *path, *vfs; /* owned */
+    char boot_id[STORE_BOOT_ID_BYTES];
+    struct store_core_options options;
+    bool read_only, was_clean, is_new;
+    bool broken; /* the disk failed: the connection is opened anew before anything else */
+    bool failed; /* the last write failed: tidying proves with one of its own that they work again */
+    uint64_t epoch, seed;
+    int64_t run, boot;      /* numbers of this start and of this boot */
+    uint64_t boot_ms_most;  /* the newest boot time heard of */
+    int64_t tidied_stream;  /* where the next piece of streams begins */
+    bool tidy_more;
+    int log_pages;          /* in the log and not in the file */
+    struct core_stream streams[CORE_STREAM_SLOTS];
+};
+
+/* Reset and without bindings; NULL with *rc set. */
+sqlite3_stmt *core__statement(struct store_core *c, enum core_statement which, int *rc);
+/* Steps once and resets: SQLITE_OK for a finished statement. */
+int core__run(struct store_core *c, enum core_statement which, sqlite3_stmt *s);
+int core__meta_set(struct store_core *c, const char *name, int64_t value);
+int core__meta_get(struct store_core *c, const char *name, int64_t *value);
+/* Compared numbers: exact up to 2^63 - 2; above is `the most`, and read as UINT64_MAX. */
+int64_t core__ordered(uint64_t value);
+uint64_t core__unordered(int64_t value);
+
+int core__begin(struct store_core *c);
+int core__commit(struct store_core *c);
+/* Ends a transaction that failed with `rc`: all back, statements reset, caches forgotten; says what it was. */
+enum store_applied core__fail(struct store_core *c, int rc, char *why, size_t why_bytes);
+/* The connection works, or was opened anew. */
+int core__heal(struct store_core *c);
+void core__forget_streams(struct store_core *c);
+int core__connect(struct store_core *c, int flags);
+void core__disconnect(struct store_core *c);
+/* "cannot write the store PATH: ..." for a result code. */
+enum store_applied core__explain(struct store_core *c, int rc, const char *doing, char *why,
+                                 size_t why_bytes);
+int core__checkpoint(struct store_core *c, int pages_min, int mode);
+int64_t core__wal_bytes(struct store_core *c);
+
+#endif

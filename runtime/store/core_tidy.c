@@ -1,0 +1,230 @@
+/* Store core, retention: takes away what nobody will ask for again, and gives room back to the disk, in
+ * pieces small enough to stand between two batches. The piece that a call took tells whether there is more. */
+#include "base/assert.h"
+#include "store/core_internal.h"
+
+#define ROWS_MAX    200 /* a piece: of each kind */
+#define STREAMS_MAX 64
+#define PAGES_MAX   256
+#define PAGES_FREE_KEPT 256 /* room that the next batches would ask for again */
+#define COMING_BACK_MS (10ull * 60 * 1000) /* how long a start gives its connections to say something */
+
+static int tidy_rows(struct store_core *c, uint64_t wall_ms);
+static int tidy_old(struct store_core *c, enum core_statement which, uint64_t limit);
+static int tidy_permits(struct store_core *c, uint64_t wall_ms);
+static int tidy_trimmed(struct store_core *c);
+static int tidy_streams(struct store_core *c, uint64_t wall_ms);
+static int tidy_stream(struct store_core *c, int64_t stream, bool here, uint64_t wall_ms);
+static int delete_of_stream(struct store_core *c, enum core_statement which, int64_t stream, int64_t a,
+                            int64_t b, int64_t d);
+static int give_back(struct store_core *c);
+
+static uint64_t before(uint64_t wall_ms, uint64_t age_ms)
+{
+    return wall_ms > age_ms ? wall_ms - age_ms : 0;
+}
+
+enum store_applied store_core_tidy(struct store_core *c, uint64_t wall_ms, char *why, size_t why_bytes)
+{
+    ASSERT(!c->read_only);
+    if (why_bytes) why[0] = 0;
+    c->tidy_more = false;
+    int rc = core__heal(c);
+    if (rc == SQLITE_OK) rc = core__begin(c);
+    if (rc == SQLITE_OK && c->failed) {
+        sqlite3_stmt *s = core__statement(c, CORE_PROBE, &rc);
+        if (s) rc = core__run(c, CORE_PROBE, s);
+    }
+    if (rc == SQLITE_OK) rc = tidy_rows(c, wall_ms);
+    if (rc == SQLITE_OK) rc = core__commit(c);
+    if (rc == SQLITE_OK) rc = give_back(c);
+    if (rc != SQLITE_OK) return core__fail(c, rc, why, why_bytes);
+    c->failed = false;
+    return STORE_APPLIED;
+}
+
+bool store_core_wants_tidy(const struct store_core *c)
+{
+    return c->tidy_more;
+}
+
+enum store_applied store_core_compact(struct store_core *c, char *why, size_t why_bytes)
+{
+    ASSERT(!c->read_only);
+    if (why_bytes) why[0] = 0;
+    int rc = core__heal(c);
+    if (rc == SQLITE_OK) rc = sqlite3_exec(c->db, "VACUUM", NULL, NULL, NULL);
+    if (rc == SQLITE_OK)
+        rc = core__checkpoint(c, 0, SQLITE_CHECKPOINT_TRUNCATE);
+    return rc == SQLITE_OK ? STORE_APPLIED : core__fail(c, rc, why, why_bytes);
+}
+
+static int tidy_rows(struct store_core *c, uint64_t wall_ms)
+{
+    int rc = tidy_old(c, CORE_OLD_JOURNAL, before(wall_ms, c->options.journal_age_ms));
+    if (rc == SQLITE_OK) rc = tidy_old(c, CORE_MANY_JOURNAL, c->options.journal_entries);
+    if (rc == SQLITE_OK) rc = tidy_permits(c, wall_ms);
+    if (rc == SQLITE_OK) rc = tidy_old(c, CORE_OLD_SEEN, wall_ms);
+    if (rc == SQLITE_OK) rc = tidy_trimmed(c);
+    if (rc == SQLITE_OK) rc = tidy_streams(c, wall_ms);
+    return rc;
+}
+
+static int tidy_old(struct store_core *c, enum core_statement which, uint64_t limit)
+{
+    int rc;
+    sqlite3_stmt *s = core__statement(c, which, &rc);
+    if (!s) return rc;
+    sqlite3_bind_int64(s, 1, core__ordered(limit));
+    sqlite3_bind_int64(s, 2, ROWS_MAX);
+    rc = core__run(c, which, s);
+    if (rc == SQLITE_OK && sqlite3_changes(c->db) >= ROWS_MAX) c->tidy_more = true;
+    return rc;
+}
+
+/* A step of the wall clock never refills a budget: permits of this boot are as old as its own clock says,
+ * of which the newest request is the witness. */
+static int tidy_permits(struct store_core *c, uint64_t wall_ms)
+{
+    int rc;
+    sqlite3_stmt *s = core__statement(c, CORE_OLD_PERMITS, &rc);
+    if (!s) return rc;
+    sqlite3_bind_int64(s, 1, core__ordered(before(wall_ms, c->options.permit_age_ms)));
+    sqlite3_bind_int64(s, 2, ROWS_MAX);
+    sqlite3_bind_int64(s, 3, c->boot);
+    sqlite3_bind_int64(s, 4, core__ordered(before(c->boot_ms_most, c->options.permit_age_ms)));
+    rc = core__run(c, CORE_OLD_PERMITS, s);
+    if (rc == SQLITE_OK && sqlite3_changes(c->db) >= ROWS_MAX) c->tidy_more = true;
+    return rc;
+}
+
+/* What a trim left behind its mark. */
+static int tidy_trimmed(struct store_core *c)
+{
+    struct { int64_t id, epoch, offset, kind; } found[4];
+    int count = 0, rc;
+    sqlite3_stmt *s = core__statement(c, CORE_TRIMMED_STREAMS, &rc);
+    if (!s) return rc;
+    sqlite3_bind_int64(s, 1, 4);
+    while ((rc = sqlite3_step(s)) == SQLITE_ROW) {
+        found[count].id = sqlite3_column_int64(s, 0);
+        found[count].epoch = sqlite3_column_int64(s, 1);
+        found[count].offset = sqlite3_column_int64(s, 2);
+        found[count++].kind = sqlite3_column_int64(s, 3);
+    }
+    sqlite3_reset(s);
+    if (rc == SQLITE_DONE) rc = SQLITE_OK;
+    if (count == 4) c->tidy_more = true;
+    for (int i = 0; i < count && rc == SQLITE_OK; i++) {
+        s = core__statement(c, CORE_TRIM, &rc);
+        if (!s) return rc;
+        sqlite3_bind_int64(s, 1, found[i].id);
+        sqlite3_bind_int64(s, 2, found[i].epoch);
+        sqlite3_bind_int64(s, 3, found[i].offset);
+        sqlite3_bind_int64(s, 4, found[i].kind);
+        sqlite3_bind_int64(s, 5, ROWS_MAX * 5);
+        rc = core__run(c, CORE_TRIM, s);
+        if (rc != SQLITE_OK) return rc;
+        if (sqlite3_changes(c->db) >= ROWS_MAX * 5) {
+            c->tidy_more = true;
+            continue;
+        }
+        s = core__statement(c, CORE_STREAM_TRIMMED, &rc);
+        if (!s) return rc;
+        sqlite3_bind_int64(s, 1, found[i].id);
+        rc = core__run(c, CORE_STREAM_TRIMMED, s);
+    }
+    return rc;
+}
+
+/* The next few streams, round and round. */
+static int tidy_streams(struct store_core *c, uint64_t wall_ms)
+{
+    struct { int64_t id; bool here; } found[STREAMS_MAX];
+    uint32_t count = 0;
+    int rc;
+    sqlite3_stmt *s = core__statement(c, CORE_SOME_STREAMS, &rc);
+    if (!s) return rc;
+    sqlite3_bind_int64(s, 1, c->tidied_stream);
+    sqlite3_bind_int64(s, 2, STREAMS_MAX);
+    while ((rc = sqlite3_step(s)) == SQLITE_ROW) {
+        ASSERT(count < STREAMS_MAX);
+        found[count].id = sqlite3_column_int64(s, 0);
+        found[count++].here = sqlite3_column_int64(s, 1) >= c->run;
+    }
+    sqlite3_reset(s);
+    if (rc == SQLITE_DONE) rc = SQLITE_OK;
+    bool more = c->tidy_more, full;
+    c->tidy_more = false;
+    for (uint32_t i = 0; i < count && rc == SQLITE_OK; i++)
+        rc = tidy_stream(c, found[i].id, found[i].here, wall_ms);
+    full = c->tidy_more;
+    c->tidy_more = more || full;
+    /* Where there is more to take, the same ones come again. */
+    if (!full) c->tidied_stream = count == STREAMS_MAX ? found[count - 1].id : 0;
+    return rc;
+}
+
+static int tidy_stream(struct store_core *c, int64_t stream, bool here, uint64_t wall_ms)
+{
+    uint64_t old = before(wall_ms, c->options.event_age_ms);
+    /* A connection that this start does not know yet may only be late. */
+    bool late = before(wall_ms, COMING_BACK_MS) < c->options.wall_ms;
+    int rc = SQLITE_OK;
+    if (!here && !late)
+        rc = delete_of_stream(c, CORE_OLD_EVENTS, stream, core__ordered(old), ROWS_MAX, 0);
+    if (rc == SQLITE_OK)
+        rc = delete_of_stream(c, CORE_MANY_EPOCHS, stream, ROWS_MAX, CORE_EPOCHS_MAX, 0);
+    if (rc == SQLITE_OK)
+        rc = delete_of_stream(c, CORE_OLD_CURSORS, stream, core__ordered(old), 0, 0);
+    /* An epoch is a time, so that old ones are told from the number alone. */
+    uint64_t gone = here || late ? 0 : old;
+    if (rc == SQLITE_OK)
+        rc = delete_of_stream(c, CORE_OLD_EPOCHS, stream, core__ordered(c->epoch), core__ordered(gone),
+                              CORE_EPOCHS_MAX);
+    if (rc == SQLITE_OK && !here && !late) {
+        rc = delete_of_stream(c, CORE_OLD_STREAM, stream, 0, 0, 0);
+        if (rc == SQLITE_OK && sqlite3_changes(c->db)) core__forget_streams(c);
+    }
+    return rc;
+}
+
+static int delete_of_stream(struct store_core *c, enum core_statement which, int64_t stream, int64_t a,
+                            int64_t b, int64_t d)
+{
+    int rc;
+    sqlite3_stmt *s = core__statement(c, which, &rc);
+    if (!s) return rc;
+    int parameters = sqlite3_bind_parameter_count(s);
+    sqlite3_bind_int64(s, 1, stream);
+    if (parameters >= 2) sqlite3_bind_int64(s, 2, a);
+    if (parameters >= 3) sqlite3_bind_int64(s, 3, b);
+    if (parameters >= 4) sqlite3_bind_int64(s, 4, d);
+    rc = core__run(c, which, s);
+    if (rc == SQLITE_OK && sqlite3_changes(c->db) >= ROWS_MAX) c->tidy_more = true;
+    return rc;
+}
+
+/* Free pages at the end of the file, then the log into the file. Both are outside a transaction: what was
+ * written stays true whether they are through or not. */
+static int give_back(struct store_core *c)
+{
+    sqlite3_stmt *s = NULL;
+    int64_t pages = 0;
+    int rc = sqlite3_prepare_v2(c->db, "PRAGMA freelist_count", -1, &s, NULL);
+    if (rc == SQLITE_OK && (rc = sqlite3_step(s)) == SQLITE_ROW) pages = sqlite3_column_int64(s, 0);
+    sqlite3_finalize(s);
+    if (rc == SQLITE_ROW || rc == SQLITE_DONE) rc = SQLITE_OK;
+    if (rc == SQLITE_OK && pages > PAGES_FREE_KEPT) {
+        char sql[64];
+        int64_t take = pages - PAGES_FREE_KEPT < PAGES_MAX ? pages - PAGES_FREE_KEPT : PAGES_MAX;
+        sqlite3_snprintf(sizeof sql, sql, "PRAGMA incremental_vacuum(%lld)", (long long)take);
+        rc = sqlite3_exec(c->db, sql, NULL, NULL, NULL);
+        if (pages - take > PAGES_FREE_KEPT) c->tidy_more = true;
+    }
+    if (rc != SQLITE_OK || c->tidy_more) return rc;
+    /* The log's file shrinks only when it is told so, or begins anew. */
+    bool large = core__wal_bytes(c) > (int64_t)CORE_WAL_PAGES_MAX * 2 * 4096;
+    if (large) return core__checkpoint(c, 0, SQLITE_CHECKPOINT_TRUNCATE);
+    return core__checkpoint(c, CORE_WAL_PAGES_IDLE, SQLITE_CHECKPOINT_PASSIVE);
+}
