@@ -366,9 +366,3 @@ void runtime_swap(struct runtime *rt, struct handle conn, struct policy_build *b
     rt_pump(rt);
     rt->options.host.ops->wake(rt->options.host.self);
 }
-
-void runtime_restore_permit(struct runtime *rt, uint64_t account, enum budget_kind budget,
-                            uint64_t wall_ms)
-{
-    engine_restore_permit(rt->engine, account, budget, wall_ms, rt_clock(rt));
-}

@@ -143,13 +143,26 @@ static void on_refuse(struct runtime *rt, struct rt_conn *c, const struct effect
 
 static void on_store(struct runtime *rt, struct rt_conn *c, const struct effect *fx)
 {
+    static const enum store_op ops[] = { [STORE_PERMIT] = STORE_OP_PERMIT,
+                                         [STORE_PERMIT_RETURN] = STORE_OP_PERMIT_RETURN,
+                                         [STORE_TOLD] = STORE_OP_TOLD };
     struct store_request request = {
-        .op = fx->store.kind == STORE_PERMIT ? STORE_OP_PERMIT : STORE_OP_PERMIT_RETURN,
+        .op = ops[fx->store.kind],
         .connection = c->name,
         .budget = fx->store.budget,
         .account = fx->store.account,
+        .lane = fx->store.lane,
+        .count = fx->store.left,
+        .lanes = fx->store.lanes,
         .wall_ms = fx->store.wall_ms,
+        .boot_ms = fx->store.boot_ms,
+        .until_wall_ms = fx->store.until_wall_ms,
+        .until_boot_ms = fx->store.until_boot_ms,
     };
+    if (fx->store.reserve) {
+        rt_journal_note(rt, c, fx->generation, JOURNAL_NOTE,
+                        "takes a session start of the share that is kept for people");
+    }
     if (fx->store.no_answer) {
         rt->options.store.ops->submit(rt->options.store.self, &request);
         return;

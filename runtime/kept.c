@@ -232,8 +232,13 @@ static void left_keep(void *self, const char *connection, const void *json, size
 static void left_permit(void *self, uint64_t account, enum budget_kind budget, int64_t lane,
                         bool same_boot, uint64_t wall_ms, uint64_t boot_ms)
 {
-    (void)lane, (void)same_boot, (void)boot_ms;
-    runtime_restore_permit(self, account, budget, wall_ms);
+    runtime_restore_permit(self, account, budget, lane, same_boot, wall_ms, boot_ms);
+}
+
+static void left_told(void *self, uint64_t account, enum budget_kind budget, int64_t left,
+                      uint32_t lanes, bool same_boot, uint64_t until_wall_ms, uint64_t until_boot_ms)
+{
+    runtime_restore_told(self, account, budget, left, lanes, same_boot, until_wall_ms, until_boot_ms);
 }
 
 static void left_epoch(void *self, const char *connection, uint64_t epoch, uint64_t after,
@@ -308,6 +313,7 @@ struct store_visitor runtime_restore(struct runtime *rt)
                                    .session = left_session,
                                    .keep = left_keep,
                                    .permit = left_permit,
+                                   .told = left_told,
                                    .epoch = left_epoch,
                                    .event = left_event,
                                    .consumer = left_consumer,

@@ -70,6 +70,10 @@ bool runtime_next(const struct runtime *rt, uint32_t *index, struct handle *conn
 uint32_t runtime_count(const struct runtime *rt);
 
 void runtime_start(struct runtime *rt, struct handle conn);
+/* As above, and its next session start may be of the share of the budget that the policy keeps for people,
+ * once; the wish ends when the connection is up or stopped. False with a sentence when there is no use for
+ * it, or when nothing is left of the share either: then nothing happens, and `why` says from when on. */
+bool runtime_start_reserve(struct runtime *rt, struct handle conn, char *why, size_t why_bytes);
 void runtime_stop(struct runtime *rt, struct handle conn);
 void runtime_restart(struct runtime *rt, struct handle conn);
 void runtime_remove(struct runtime *rt, struct handle conn);
@@ -89,10 +93,12 @@ void runtime_stored(struct runtime *rt, uint64_t ticket, bool ok);
 struct store_visitor runtime_restore(struct runtime *rt);
 /* After the visit. `clean`: that process ended in order. */
 void runtime_restored(struct runtime *rt, bool clean);
-/* A permit that was stored in an earlier life of the process and still counts in its window: to be told
- * before connections start. */
-void runtime_restore_permit(struct runtime *rt, uint64_t account, enum budget_kind budget,
-                            uint64_t wall_ms);
+/* What an earlier life of the process stored of budgets (STORE_OP_PERMIT that was not returned, the last
+ * STORE_OP_TOLD): to be told before connections start, as store/core.h's visitor gives it, in any order. */
+void runtime_restore_permit(struct runtime *rt, uint64_t account, enum budget_kind budget, int64_t lane,
+                            bool same_boot, uint64_t wall_ms, uint64_t boot_ms);
+void runtime_restore_told(struct runtime *rt, uint64_t account, enum budget_kind budget, int64_t left,
+                          uint32_t lanes, bool same_boot, uint64_t until_wall_ms, uint64_t until_boot_ms);
 
 struct connection_view {
     char name[64];

@@ -328,7 +328,12 @@ function Sim:try_connection(name, settings)
   return true
 end
 
-function Sim:start(name) self.core:order(name, "start") return self end
+---options: spend_reserve, as `holdfast start NAME --spend-reserve`; nil and the reason when it is refused.
+function Sim:start(name, options)
+  local ok, why = self.core:order(name, "start", options and options.spend_reserve or false)
+  if not ok then return nil, why end
+  return self
+end
 function Sim:stop(name) self.core:order(name, "stop") return self end
 function Sim:restart(name) self.core:order(name, "restart") return self end
 function Sim:remove(name)
@@ -391,7 +396,7 @@ function Sim:json(name) return core.decode(self.core:view_json(name)) end
 function Sim:journal(name) return self.core:journal(name) end
 ---conn.session, decoded.
 function Sim:session(name) return core.decode(self.core:session_json(name) or "null") end
----{ left, used, next } of "start", "dial", "call" or "send".
+---{ left, used, next, hold, reserve_left } of "start", "dial", "call" or "send".
 function Sim:budget(name, kind) return self.core:budget(name, kind) end
 ---{ at, host, generation }
 function Sim:dials(name) return self.core:dials(name) end
@@ -403,7 +408,7 @@ function Sim:wire(name, direction) return self.core:wire(name, direction) end
 function Sim:http() return self.core:http() end
 ---{ open, most }: descriptors of the connection's identity.
 function Sim:descriptors(name) return self.core:descriptors(name) end
----{ session, keep, safe, permits }: what is durable.
+---{ session, keep, safe, permits, told = { { budget, left, lanes, until_wall } } }: what is durable.
 function Sim:disk(name) return self.core:disk(name) end
 function Sim:stats() return self.core:stats() end
 ---Streams whose end a fault kept from the servers.

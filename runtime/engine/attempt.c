@@ -1,6 +1,8 @@
 /* Attempts: begin, budgets and permits, prepare, dial. A place in the budgets is claimed before
  * the attempt begins; when the attempt will start a session the claim is made durable before the
  * dial, and given back when the start frame was never sent (I2). */
+#include <string.h>
+
 #include "engine/engine_internal.h"
 
 static uint32_t attempt_needs(const struct conn *c, struct clock at);
@@ -8,6 +10,8 @@ static bool start_claim_holds(const struct step *s);
 static void requeue(struct step *s, uint32_t needs);
 static void dial(struct step *s);
 static void wait_in_queue(struct step *s, int64_t free_at);
+static void reserve_permit(struct step *s);
+static void release(struct step *s, uint32_t needs);
 static struct effect *store(struct step *s, enum store_kind kind, enum budget_kind budget);
 
 bool session_valid(const struct conn *c, struct clock at)
@@ -52,7 +56,9 @@ void attempt_begin(struct step *s)
     }
     const uint32_t needs = attempt_needs(c, s->at);
     if (needs) {
+        if (c->queued && c->wait.reserve != c->spend_reserve) attempt_unqueue(s);
         c->wait.needs = needs;
+        c->wait.reserve = c->spend_reserve;
         int64_t free_at = account_free_at(c->account, c->plan, &c->wait);
         if (free_at > c->account->now && !PLANTED(s->e, PLANT_I2_START_WITHOUT_PERMIT)) {
             wait_in_queue(s, free_at);
@@ -62,6 +68,7 @@ void attempt_begin(struct step *s)
     attempt_unqueue(s);
     if (needs) {
         c->claim.needs = needs;
+        c->claim.reserve = c->spend_reserve;
         account_claim(c->account, &c->claim);
     }
     const struct link *main = link_of_role(c, ROLE_MAIN);
@@ -90,7 +97,7 @@ void attempt_prepared(struct step *s)
     const uint32_t start_bit = 1u << BUDGET_START;
     if (!starts) {
         if (c->permit.state == PERMIT_CLAIMED) {
-            account_release(c->account, &c->claim, start_bit);
+            release(s, start_bit);
             c->permit.state = PERMIT_NONE;
         }
         dial(s);
@@ -105,7 +112,9 @@ void attempt_prepared(struct step *s)
         }
     } else {
         /* The session was lost while preparing: only now does the attempt need a permit. */
-        struct budget_node asking = { .conn = c, .lane = c->lane, .needs = start_bit };
+        struct budget_node asking = {
+            .conn = c, .lane = c->lane, .needs = start_bit, .reserve = c->spend_reserve
+        };
         if (account_free_at(c->account, c->plan, &asking) > c->account->now &&
             !PLANTED(s->e, PLANT_I2_START_WITHOUT_PERMIT)) {
             requeue(s, attempt_needs(c, s->at));
@@ -117,13 +126,11 @@ void attempt_prepared(struct step *s)
             c->claim.needs = start_bit;
             account_claim(c->account, &c->claim);
         }
+        c->claim.reserve = c->spend_reserve;
     }
-    c->permit.state = PERMIT_STORING;
-    c->permit.ticket = ++s->e->next_ticket;
-    c->permit.wall_ms = s->at.wall_ms;
     c->attempt.phase = ATTEMPT_STORING;
     c->attempt.since_ms = s->now;
-    store(s, STORE_PERMIT, BUDGET_START);
+    reserve_permit(s);
 }
 
 void attempt_stored(struct step *s, bool stored)
@@ -140,7 +147,7 @@ void attempt_stored(struct step *s, bool stored)
         else requeue(s, attempt_needs(c, s->at));
         return;
     }
-    c->permit.state = PERMIT_CLAIMED; /* nothing durable to give back */
+    /* It may be on the disk all the same: an answer can be lost. The attempt's end gives it back. */
     struct cause cause = cause_make(STAGE_PREPARING, CAUSE_STORE, BY_US,
                                     "the permit to start a session could not be stored");
     conn_attempt_fails(s, &cause);
@@ -171,16 +178,48 @@ void permit_give_back(struct step *s, uint32_t generation)
     if (c->permit.state == PERMIT_STORING || c->permit.state == PERMIT_HELD)
         store(s, STORE_PERMIT_RETURN, BUDGET_START)->store.no_answer = true;
     if (c->permit.state != PERMIT_SPENT) c->permit.state = PERMIT_NONE;
-    account_release(c->account, &c->claim, c->claim.needs);
+    release(s, c->claim.needs);
 }
 
 void permit_spend(struct step *s)
 {
     struct conn *c = s->c;
     ASSERT(c->permit.state == PERMIT_HELD);
+    if (c->account->now > (int64_t)c->permit.boot_ms) {
+        MARK("a permit was used later than it was stored for");
+        c->permit.wall_ms = s->at.wall_ms;
+        c->permit.boot_ms = (uint64_t)c->account->now;
+        store(s, STORE_PERMIT, BUDGET_START)->store.no_answer = true;
+    }
     c->permit.state = PERMIT_SPENT;
     c->wants_start = false;
+    c->spend_reserve = false;
     account_spend(c->account, &c->claim, BUDGET_START);
+}
+
+/* Less what is claimed: a claim that is given back says so anew, one that was used need not. What a
+ * failing store loses of it, the platform tells again at the next prepare, and the windows are kept
+ * by the permits. */
+void told_store(struct step *s, enum budget_kind kind)
+{
+    struct account *a = s->c->account;
+    struct ledger *l = &a->ledgers[kind];
+    const int64_t told = ledger_told(l, a->now), claimed = account_claimed(a, kind);
+    int64_t left = -1;
+    if (told != INT64_MAX) left = told > claimed ? told - claimed : 0;
+    if (left == l->told_stored) return;
+    if (left < 0 && !l->lanes) return;
+    l->told_stored = left;
+    struct effect *f = store(s, STORE_TOLD, kind);
+    f->store.ticket = 0;
+    f->store.no_answer = true;
+    f->store.wall_ms = s->at.wall_ms;
+    f->store.boot_ms = s->at.boot_ms;
+    f->store.left = left;
+    f->store.lanes = l->lanes;
+    if (left < 0) return;
+    f->store.until_boot_ms = (uint64_t)l->told_until;
+    f->store.until_wall_ms = s->at.wall_ms + (uint64_t)(l->told_until - a->now);
 }
 
 uint64_t account_deadline(const struct conn *c, int64_t free_at, struct clock at, uint64_t now)
@@ -227,6 +266,7 @@ static void requeue(struct step *s, uint32_t needs)
         return;
     }
     c->wait.needs = needs;
+    c->wait.reserve = c->spend_reserve;
     wait_in_queue(s, account_free_at(c->account, c->plan, &c->wait));
 }
 
@@ -236,19 +276,56 @@ static void dial(struct step *s)
     c->attempt.phase = ATTEMPT_NONE;
     if (c->claim.listed && c->claim.needs & 1u << BUDGET_DIAL) {
         account_spend(c->account, &c->claim, BUDGET_DIAL);
+        /* Not waited for: a budget of dials must not keep a resume from a disk that is slow. */
         store(s, STORE_PERMIT, BUDGET_DIAL)->store.no_answer = true;
     }
     link_dial(s);
 }
 
+/* Stored under the latest moment at which its start frame may leave, so that a process that is killed
+ * in between leaves nothing that looks older than its use. No two of a ledger are stored under the
+ * same moment: what is given back names exactly one. */
+static void reserve_permit(struct step *s)
+{
+    struct conn *c = s->c;
+    const struct plan *p = c->plan;
+    struct ledger *l = &c->account->ledgers[BUDGET_START];
+    const uint64_t way_ms = p->limits_ms.prepare + p->limits_ms.resolve + p->limits_ms.connect +
+                            p->limits_ms.secure + p->limits_ms.upgrade + p->limits_ms.greeting;
+    int64_t latest = c->account->now + (int64_t)way_ms;
+    if (latest <= l->reserved) latest = l->reserved + 1;
+    l->reserved = latest;
+    c->permit.state = PERMIT_STORING;
+    c->permit.ticket = ++s->e->next_ticket;
+    c->permit.boot_ms = (uint64_t)latest;
+    c->permit.wall_ms = s->at.wall_ms + (uint64_t)(latest - c->account->now);
+    told_store(s, BUDGET_START); /* first: what the disk has of the two is never one too many */
+    store(s, STORE_PERMIT, BUDGET_START)->store.reserve = c->claim.reserve;
+}
+
+static void release(struct step *s, uint32_t needs)
+{
+    struct conn *c = s->c;
+    if (!c->claim.listed) return;
+    const bool start = (needs & c->claim.needs & 1u << BUDGET_START) != 0;
+    account_release(c->account, &c->claim, needs);
+    if (start && ledger_told(&c->account->ledgers[BUDGET_START], c->account->now) != INT64_MAX) {
+        told_store(s, BUDGET_START);
+    }
+}
+
 static struct effect *store(struct step *s, enum store_kind kind, enum budget_kind budget)
 {
     struct conn *c = s->c;
+    const bool start = budget == BUDGET_START;
     struct effect *f = fx(s, FX_STORE, c->generation);
+    memset(&f->store, 0, sizeof f->store);
     f->store.kind = kind;
     f->store.budget = budget;
     f->store.account = c->account->id;
-    f->store.ticket = budget == BUDGET_START ? c->permit.ticket : ++s->e->next_ticket;
-    f->store.wall_ms = budget == BUDGET_START ? c->permit.wall_ms : s->at.wall_ms;
+    f->store.lane = c->lane;
+    f->store.ticket = start ? c->permit.ticket : ++s->e->next_ticket;
+    f->store.wall_ms = start ? c->permit.wall_ms : s->at.wall_ms;
+    f->store.boot_ms = start ? c->permit.boot_ms : (uint64_t)c->account->now;
     return f;
 }

@@ -134,6 +134,9 @@ static void conn_on_start(struct step *s)
 {
     struct conn *c = s->c;
     if (c->removing) return;
+    if (s->ev->kind == EV_START_REQUESTED && s->ev->start.spend_reserve && c->state != CONN_UP) {
+        c->spend_reserve = true;
+    }
     switch (c->state) {
     case CONN_STOPPED:
         c->wanted = true;
@@ -161,6 +164,8 @@ static void conn_on_start(struct step *s)
         c->attempt_at_ms = s->now;
         return;
     case CONN_QUEUED:
+        if (c->spend_reserve) attempt_begin(s);
+        return;
     case CONN_PREPARING:
     case CONN_LINKING:
     case CONN_UP:
@@ -276,6 +281,7 @@ static void conn_on_budget_told(struct step *s)
     }
     account_told(c->account, kind, s->ev->budget_told.left, s->ev->budget_told.reset_ms,
                  s->ev->budget_told.lanes);
+    told_store(s, kind);
 }
 
 /* A machine that slept longer than the peer's patience has dead links, whatever they look like. */
@@ -349,7 +355,7 @@ static void conn_on_greeted(struct step *s, struct link *l)
     link_enter(s, l, LINK_READY);
     l->ready_ms = s->now;
     c->attempt_at_ms = ENGINE_NEVER;
-    c->wants_start = false;
+    c->wants_start = c->spend_reserve = false;
     l->retire_draw = rng_unit(conn_draw(s, l->generation, DRAW_RETIRE, 0));
     bool continuous = false;
     if (l->role == ROLE_NEXT) {

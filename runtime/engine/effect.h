@@ -62,8 +62,9 @@ enum effect_kind {
 };
 
 enum store_kind {
-    STORE_PERMIT,        /* reserve a permit of `budget` at wall_ms */
-    STORE_PERMIT_RETURN, /* it was not used */
+    STORE_PERMIT,        /* reserve a permit of `budget`, counted until wall_ms and boot_ms: its latest use */
+    STORE_PERMIT_RETURN, /* it was not used; the values are those it was reserved with */
+    STORE_TOLD,          /* what the platform said of `budget`, less what was claimed since */
 };
 
 enum refuse_why {
@@ -107,8 +108,13 @@ struct effect {
             enum store_kind kind;
             enum budget_kind budget;
             uint64_t account;
-            uint64_t wall_ms;
-            bool no_answer;      /* a return that nobody waits for */
+            int64_t lane;
+            uint64_t wall_ms, boot_ms;
+            bool no_answer;      /* nobody waits for it */
+            bool reserve;        /* PERMIT: of the share that is kept for people */
+            int64_t left;        /* TOLD; -1: only lanes are known */
+            uint32_t lanes;      /* TOLD; 0: not told */
+            uint64_t until_wall_ms, until_boot_ms; /* TOLD: `left` counts until then */
         } store;
         struct { char cause[CAUSE_NAME_MAX]; bool certain; } gap;
         struct {

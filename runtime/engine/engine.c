@@ -101,18 +101,46 @@ enum engine_add_result engine_add(struct engine *e, const struct engine_add *add
     return ENGINE_ADDED;
 }
 
-bool engine_restore_permit(struct engine *e, uint64_t account, enum budget_kind budget,
-                           uint64_t wall_ms, struct clock now)
+/* Of the same boot, boot time says exactly when the permit could be used at the latest, whatever the
+ * wall clock did since. Across a boot (another one, or another machine that was given the file) only
+ * wall time is left, and a step of it while nothing ran cannot be told from time that passed: a clock
+ * set forward then frees permits too early, and nothing here can know. A time in the future counts
+ * as now: a clock set back makes a permit count longer, never shorter. */
+bool engine_restore_permit(struct engine *e, uint64_t account, enum budget_kind budget, int64_t lane,
+                           bool same_boot, uint64_t wall_ms, uint64_t boot_ms, struct clock now)
 {
-    if (budget >= ACCOUNT_BUDGETS) return false;
+    if ((unsigned)budget >= ACCOUNT_BUDGETS) return false;
+    struct account *a = account_get(e, account);
+    if (!a) return false;
+    if ((int64_t)now.boot_ms > a->now) a->now = (int64_t)now.boot_ms; /* sorted later, at once */
+    struct ledger *l = &a->ledgers[budget];
+    const uint64_t wall_age_ms = now.wall_ms > wall_ms ? now.wall_ms - wall_ms : 0;
+    const uint64_t boot_age_ms = now.boot_ms > boot_ms ? now.boot_ms - boot_ms : 0;
+    const uint64_t age_ms = same_boot ? boot_age_ms : wall_age_ms;
+    const int64_t longest = (int64_t)(RESTORE_AGE_MS_MAX);
+    if (same_boot && (int64_t)boot_ms > l->reserved) l->reserved = (int64_t)boot_ms;
+    if (age_ms > (uint64_t)longest) return true; /* no window is that long */
+    if (!ledger_restore(l, a->now - (int64_t)age_ms, lane)) return false;
+    a->dirty = true;
+    return true;
+}
+
+/* Of another boot: told then for no longer than until_boot_ms, because that boot began at 0. */
+bool engine_restore_told(struct engine *e, uint64_t account, enum budget_kind budget, int64_t left,
+                         uint32_t lanes, bool same_boot, uint64_t until_wall_ms,
+                         uint64_t until_boot_ms, struct clock now)
+{
+    if ((unsigned)budget >= ACCOUNT_BUDGETS) return false;
     struct account *a = account_get(e, account);
     if (!a) return false;
     account_tick(a, now);
-    /* The permit was stored before it was used; and a wall clock that went back makes none younger
-     * than now. */
-    uint64_t used_ms = wall_ms + RESTORE_SLACK_MS;
-    uint64_t age_ms = used_ms < now.wall_ms ? now.wall_ms - used_ms : 0;
-    account_restore(a, budget, a->now - (int64_t)age_ms);
+    uint64_t ms = until_boot_ms > now.boot_ms ? until_boot_ms - now.boot_ms : 0;
+    if (!same_boot) {
+        ms = until_wall_ms > now.wall_ms ? until_wall_ms - now.wall_ms : 0;
+        if (ms > until_boot_ms) ms = until_boot_ms;
+    }
+    /* Over: only the lanes are still of use. */
+    account_told(a, budget, ms ? left : -1, ms, lanes);
     return true;
 }
 

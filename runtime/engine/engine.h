@@ -59,10 +59,15 @@ void engine_destroy(struct engine *e);
  * identity on ENGINE_IDENTITY_TAKEN. */
 enum engine_add_result engine_add(struct engine *e, const struct engine_add *add,
                                   struct handle *conn_out, struct handle *taken_by_out);
-/* A permit that an earlier process stored (STORE_PERMIT, not returned). Before the connections of the
- * account start; may allocate. False without memory or for a budget that no ledger keeps. */
-bool engine_restore_permit(struct engine *e, uint64_t account, enum budget_kind budget,
-                           uint64_t wall_ms, struct clock now);
+/* What an earlier process stored: a permit (STORE_PERMIT, not returned), or what the platform told (the last
+ * STORE_TOLD). Before the connections of the account start; in any order; may allocate, bounded for an
+ * account. `same_boot`: boot_ms is of the boot that `now` is of, and believed; otherwise only wall time is
+ * known. False without memory or for a budget that no ledger keeps. */
+bool engine_restore_permit(struct engine *e, uint64_t account, enum budget_kind budget, int64_t lane,
+                           bool same_boot, uint64_t wall_ms, uint64_t boot_ms, struct clock now);
+bool engine_restore_told(struct engine *e, uint64_t account, enum budget_kind budget, int64_t left,
+                         uint32_t lanes, bool same_boot, uint64_t until_wall_ms,
+                         uint64_t until_boot_ms, struct clock now);
 
 /* `out` is cleared first. Effects are valid until the caller's list is used again. */
 void engine_step(struct engine *e, const struct event *ev, struct effect_list *out);
@@ -72,6 +77,25 @@ uint64_t engine_deadline_ms(const struct engine *e);
  * driver answers with EV_DEADLINE_PASSED for it, until none is left. */
 struct handle engine_due(const struct engine *e, uint64_t mono_ms);
 
+/* When the account's next permit of `budget` is free, how many are left now in the tightest window, and what
+ * holds the next one up. For refusals, status and checkers. */
+enum budget_hold {
+    BUDGET_HOLD_NONE,
+    BUDGET_HOLD_WINDOW, /* a window is full */
+    BUDGET_HOLD_GAP,    /* the gap in its lane, or those who asked before */
+    BUDGET_HOLD_TOLD,   /* the platform said so */
+};
+const char *budget_hold_name(enum budget_hold hold);
+struct budget_view {
+    uint64_t next_ms; /* mono; now or earlier: at once */
+    uint32_t left;
+    uint32_t used;    /* in the longest window */
+    enum budget_hold hold;
+    uint64_t window_ms;       /* HOLD_WINDOW: which one, and what it allows */
+    uint32_t window_count;
+    uint32_t reserve_left;    /* left when the share for people may be used too */
+    uint64_t reserve_next_ms; /* mono; likewise */
+};
 /* What is true of one connection now (I8): for status, policies and checkers. Plain copy. */
 struct engine_view {
     enum conn_state state;
@@ -97,16 +121,13 @@ struct engine_view {
     uint64_t attempts_total, ready_total;
     uint64_t account, identity;
     const struct plan *plan;
+    bool queued;              /* for a budget: which one it waits for longest, and how that stands */
+    enum budget_kind queued_for;
+    struct budget_view queue;
+    bool spend_reserve;       /* an operator's wish for the next session start */
 };
 /* False when the handle is stale. */
 bool engine_get(const struct engine *e, struct handle conn, struct engine_view *out);
-/* When the account's next permit of `budget` is free, and how many are left now in the tightest
- * window. For refusals, status and checkers. */
-struct budget_view {
-    uint64_t next_ms; /* mono; now or earlier: at once */
-    uint32_t left;
-    uint32_t used;    /* in the longest window */
-};
 bool engine_budget(const struct engine *e, struct handle conn, enum budget_kind budget,
                    struct clock now, struct budget_view *out);
 /* The bound of I6: how long after the network is well and credentials are good the connection needs at

@@ -29,7 +29,9 @@
 #define SUSPEND_DELAY_MS_MAX 600 /* a dial within a second of waking up, prepare included */
 #define RETRY_AFTER_MS_MAX ((uint64_t)24 * 3600 * 1000)
 #define TOLD_MS_DEFAULT 5000    /* figures told without a reset hold this long */
-#define RESTORE_SLACK_MS 120000 /* a stored permit may have been used this much later */
+
+#define TOLD_MS_MAX (RETRY_AFTER_MS_MAX * 31)
+#define RESTORE_AGE_MS_MAX ((uint64_t)400 * 24 * 3600 * 1000) /* longer than any window */
 
 #define LEDGER_COUNT_MAX 4096   /* entries kept per ledger; larger windows count as this large */
 #define SEND_SLICE_MAX 16       /* sends answered per step; the rest at once, in further steps */
@@ -49,22 +51,42 @@ enum draw {
     DRAW_SUSPEND,
 };
 
-/* --- budgets (budget.c) --- */
+/* --- ledgers (ledger.c): what was used --- */
 
 struct ledger_entry {
     int64_t at;   /* boot ms; restored ones may lie before boot */
-    int64_t lane; /* LANE_ANY: blocks every lane */
+    int64_t lane;
 };
-#define LANE_ANY INT64_MIN
 
 struct ledger {
     struct ledger_entry *entries; /* owned ring, oldest first */
     uint32_t capacity, head, count;
+    bool unsorted;                /* restored entries are not in order yet */
     uint64_t longest_ms;          /* of the windows and gaps seen */
     int64_t told_left;            /* -1: not told */
     int64_t told_until;           /* boot ms */
+    int64_t told_stored;          /* `left` as it was last handed to the store; -2: never */
     uint32_t lanes;               /* 0: not told */
+    int64_t reserved;             /* boot ms that the newest permit was stored under */
 };
+
+void ledger_init(struct ledger *l);
+/* Room for what the budget's windows count. False without memory. */
+bool ledger_reserve(struct ledger *l, const struct budget_plan *b);
+void ledger_push(struct ledger *l, int64_t at, int64_t lane);
+/* In any order; ledger_settle() sorts. Keeps the newest. False without memory. */
+bool ledger_restore(struct ledger *l, int64_t at, int64_t lane);
+void ledger_settle(struct ledger *l);
+const struct ledger_entry *ledger_at(const struct ledger *l, uint32_t i);
+/* The first entry that a closed window [now - ms, now] still holds; count when none. */
+uint32_t ledger_first(const struct ledger *l, int64_t now, uint64_t window_ms);
+int64_t ledger_lane(const struct ledger *l, int64_t value);
+/* What is left by the platform's word; INT64_MAX when it said nothing that still counts. */
+int64_t ledger_told(const struct ledger *l, int64_t now);
+/* Nothing in it can count any more. */
+bool ledger_forgotten(const struct ledger *l, int64_t now);
+
+/* --- budgets (budget.c) --- */
 
 /* One connection in an account's queue or among its claims. */
 struct budget_node {
@@ -72,6 +94,7 @@ struct budget_node {
     struct conn *conn;
     int64_t lane;
     uint32_t needs; /* bit 1 << enum budget_kind */
+    bool reserve;   /* may take of the share for people */
     bool listed;
 };
 
@@ -87,9 +110,17 @@ struct account {
     uint32_t refs;
     int64_t now; /* boot ms, never backwards: a step of wall time refills nothing */
     struct ledger ledgers[ACCOUNT_BUDGETS];
-    struct budget_list waiting; /* first come, first served */
+    struct budget_list waiting; /* first come, first served; people before all */
     struct budget_list claims;  /* places taken whose use still lies ahead */
     bool dirty;                 /* waiters' deadlines want to be computed again */
+};
+
+/* What a permit waits for. */
+struct budget_wait {
+    int64_t until; /* boot ms; at or before a->now: nothing */
+    enum budget_hold hold;
+    uint64_t window_ms;
+    uint32_t window_count;
 };
 
 struct account *account_create(uint64_t id);
@@ -110,14 +141,16 @@ void account_claim(struct account *a, struct budget_node *node);
 void account_release(struct account *a, struct budget_node *node, uint32_t needs);
 /* The claim of `kind` becomes an entry at this moment. */
 void account_spend(struct account *a, struct budget_node *node, enum budget_kind kind);
-void account_restore(struct account *a, enum budget_kind kind, int64_t at);
 void account_told(struct account *a, enum budget_kind kind, int64_t left, uint64_t reset_ms,
                   uint32_t lanes);
 /* False when figures told since the claim leave no place for it. */
 bool account_claim_holds(const struct account *a, const struct budget_plan *b,
                          const struct budget_node *node, enum budget_kind kind);
+uint32_t account_claimed(const struct account *a, enum budget_kind kind);
+/* How `kind` stands for a node that asks, whether it is queued or not. */
 void account_view(const struct account *a, const struct plan *p, enum budget_kind kind,
-                  int64_t lane, int64_t *free_at_out, struct budget_view *out);
+                  const struct budget_node *node, struct budget_wait *wait_out,
+                  struct budget_wait *reserve_wait_out, struct budget_view *out);
 
 /* Sends of one link, on the monotonic clock; starts empty with each link. */
 struct send_ledger {
@@ -221,7 +254,8 @@ struct attempt {
 struct permit {
     enum permit_state state;
     uint32_t generation;
-    uint64_t ticket, wall_ms;
+    uint64_t ticket;
+    uint64_t wall_ms, boot_ms; /* what it was stored under: its latest use */
 };
 
 #define SEND_NONE UINT32_MAX
@@ -267,6 +301,7 @@ struct conn {
 
     bool session_present;
     uint64_t session_saved_wall_ms;
+    bool spend_reserve;   /* an operator lets its next session start use the share for people */
     bool wants_start;     /* a greeting tried to start one without a permit: the next has one */
     bool session_known;   /* there was one, or the connection was ready: its loss is a gap */
 
@@ -415,6 +450,8 @@ void attempt_unqueue(struct step *s);
 void attempt_cancel(struct step *s);
 void permit_give_back(struct step *s, uint32_t generation);
 void permit_spend(struct step *s);
+/* What the platform told is made durable, when that is news. */
+void told_store(struct step *s, enum budget_kind kind);
 uint64_t account_deadline(const struct conn *c, int64_t free_at, struct clock at, uint64_t now);
 
 /* --- conn.c */

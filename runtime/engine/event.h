@@ -76,6 +76,7 @@ struct event {
     uint32_t generation; /* 0 for connection level */
     struct clock at;
     union {
+        struct { bool spend_reserve; } start; /* its next session start may be of the share for people */
         struct { const struct plan *plan; } policy_swapped;
         struct { bool present; uint64_t saved_wall_ms; } session_changed;
         struct {

@@ -1,7 +1,6 @@
 /* Names of states, events, effects: from the lists in the headers, so that they cannot drift. */
 #include "base/assert.h"
-#include "engine/effect.h"
-#include "engine/event.h"
+#include "engine/engine.h"
 
 const char *event_name(enum event_kind kind)
 {
@@ -58,5 +57,17 @@ const char *refuse_text(enum refuse_why why)
     case REFUSE_REMOVED: return "removed";
     }
     ASSERT(!"refuse_why");
+    return "";
+}
+
+const char *budget_hold_name(enum budget_hold hold)
+{
+    switch (hold) {
+    case BUDGET_HOLD_NONE: return "none";
+    case BUDGET_HOLD_WINDOW: return "window";
+    case BUDGET_HOLD_GAP: return "gap";
+    case BUDGET_HOLD_TOLD: return "told";
+    }
+    ASSERT(!"budget_hold");
     return "";
 }

@@ -33,6 +33,7 @@ void conn_update(struct step *s)
         attempt_cancel(s);
         attempt_unqueue(s);
         c->attempt_at_ms = ENGINE_NEVER;
+        c->spend_reserve = false;
         for (int i = 0; i < 2; i++) {
             struct link *l = &c->links[i];
             if (!link_alive(l) && l->state != LINK_DRAINING) continue;

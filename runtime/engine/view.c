@@ -3,6 +3,9 @@
 
 #include "engine/engine_internal.h"
 
+static void budget_of(const struct conn *c, enum budget_kind budget, uint64_t now_ms,
+                      struct budget_view *out);
+static void queue_of(const struct engine *e, const struct conn *c, struct engine_view *out);
 static uint64_t attempt_most_ms(const struct plan *p);
 static uint64_t wait_most_ms(const struct plan *p);
 static uint32_t tries_most(const struct plan *p);
@@ -53,6 +56,8 @@ bool engine_get(const struct engine *e, struct handle conn, struct engine_view *
     out->account = c->account->id;
     out->identity = c->identity;
     out->plan = c->plan;
+    out->spend_reserve = c->spend_reserve;
+    queue_of(e, c, out);
     return true;
 }
 
@@ -64,18 +69,49 @@ bool engine_budget(const struct engine *e, struct handle conn, enum budget_kind 
     memset(out, 0, sizeof *out);
     out->next_ms = now.mono_ms;
     out->left = UINT32_MAX;
+    out->reserve_next_ms = now.mono_ms;
+    out->reserve_left = UINT32_MAX;
     if (budget != BUDGET_SEND) {
-        int64_t free_at;
         account_tick(c->account, now);
-        account_view(c->account, c->plan, budget, c->lane, &free_at, out);
-        out->next_ms = account_deadline(c, free_at, now, now.mono_ms);
+        budget_of(c, budget, now.mono_ms, out);
         return true;
     }
     const struct budget_plan *b = &c->plan->budgets[BUDGET_SEND];
     const struct link *l = link_of_role(c, ROLE_MAIN);
     if (!l || !b->on) return true;
     send_ledger_view(&l->sends, b, now.mono_ms, out);
+    out->reserve_next_ms = out->next_ms;
+    out->reserve_left = out->left;
     return true;
+}
+
+/* As it stands for this connection: from its place in the queue when it waits there. */
+static void budget_of(const struct conn *c, enum budget_kind budget, uint64_t now_ms,
+                      struct budget_view *out)
+{
+    const struct budget_node asking = {
+        .conn = (struct conn *)c, .lane = c->lane, .needs = 1u << budget, .reserve = c->spend_reserve
+    };
+    const bool queued = c->wait.listed && c->wait.needs & 1u << budget;
+    struct budget_wait wait, reserve_wait;
+    account_view(c->account, c->plan, budget, queued ? &c->wait : &asking, &wait, &reserve_wait,
+                 out);
+    const struct clock at = { 0 };
+    out->next_ms = account_deadline(c, wait.until, at, now_ms);
+    out->reserve_next_ms = account_deadline(c, reserve_wait.until, at, now_ms);
+}
+
+static void queue_of(const struct engine *e, const struct conn *c, struct engine_view *out)
+{
+    out->queued = c->queued;
+    for (int kind = 0; c->queued && kind < ACCOUNT_BUDGETS; kind++) {
+        struct budget_view view = { 0 };
+        if (!(c->wait.needs & 1u << kind) || !c->plan->budgets[kind].on) continue;
+        budget_of(c, (enum budget_kind)kind, e->now_ms, &view);
+        if (out->queue.hold != BUDGET_HOLD_NONE && view.next_ms <= out->queue.next_ms) continue;
+        out->queue = view;
+        out->queued_for = (enum budget_kind)kind;
+    }
 }
 
 /* The worst case once the network is well: what we wait for now (or the time to notice that the
@@ -98,9 +134,8 @@ uint64_t engine_recovery_bound_ms(const struct engine *e, struct handle conn, st
         uint64_t longest = b->gap_ms * (tries + c->account->waiting.count);
         for (uint32_t i = 0; i < b->window_count; i++) {
             /* A window that cannot run out within the tries costs nothing. */
-            struct budget_view view;
-            int64_t free_at;
-            account_view(c->account, p, (enum budget_kind)kind, c->lane, &free_at, &view);
+            struct budget_view view = { 0 };
+            budget_of(c, (enum budget_kind)kind, now.mono_ms, &view);
             if (view.left >= tries + c->account->waiting.count) continue;
             if (b->windows[i].ms > longest) longest = b->windows[i].ms;
         }

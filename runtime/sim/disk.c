@@ -25,6 +25,7 @@ struct write {
     size_t len;
     uint64_t wall_ms, world_ms, offset;
     struct disk_permit permit;
+    struct disk_told told;
     bool fails;
 };
 
@@ -33,6 +34,8 @@ struct disk {
     uint32_t record_count;
     struct disk_permit *permits; /* owned */
     uint32_t permit_count, permit_capacity;
+    struct disk_told *told; /* owned; one for each budget of an account */
+    uint32_t told_count, told_capacity;
     struct write *writes; /* owned, in order of submission */
     uint32_t write_count, write_capacity;
     uint64_t next_number;
@@ -79,6 +82,7 @@ void disk_destroy(struct disk *d)
     for (uint32_t i = 0; i < d->write_count; i++) write_free(&d->writes[i]);
     free(d->records);
     free(d->permits);
+    free(d->told);
     free(d->writes);
     free(d);
 }
@@ -104,7 +108,7 @@ static struct record *get(struct disk *d, const char *connection)
 }
 
 uint64_t disk_submit(struct disk *d, const struct store_request *request, uint64_t wall_ms,
-                     uint64_t world_ms, bool fails)
+                     uint64_t world_ms, uint64_t boot, bool fails)
 {
     d->writes = grown(d->writes, d->write_count, &d->write_capacity, sizeof *d->writes);
     struct write *wr = &d->writes[d->write_count++];
@@ -120,8 +124,18 @@ uint64_t disk_submit(struct disk *d, const struct store_request *request, uint64
                           .offset = request->offset,
                           .permit = { .budget = request->budget,
                                       .account = request->account,
+                                      .lane = request->lane,
                                       .wall_ms = request->wall_ms,
+                                      .boot_ms = request->boot_ms,
+                                      .boot = boot,
                                       .world_ms = world_ms },
+                          .told = { .budget = request->budget,
+                                    .account = request->account,
+                                    .left = request->count,
+                                    .lanes = request->lanes,
+                                    .until_wall_ms = request->until_wall_ms,
+                                    .until_boot_ms = request->until_boot_ms,
+                                    .boot = boot },
                           .fails = fails };
     return wr->number;
 }
@@ -130,11 +144,23 @@ static void return_permit(struct disk *d, const struct disk_permit *p)
 {
     for (uint32_t i = d->permit_count; i > 0; i--) {
         struct disk_permit *q = &d->permits[i - 1];
-        if (q->budget != p->budget || q->account != p->account || q->wall_ms != p->wall_ms) continue;
+        if (q->budget != p->budget || q->account != p->account) continue;
+        if (q->wall_ms != p->wall_ms || q->boot_ms != p->boot_ms) continue;
         memmove(q, q + 1, (d->permit_count - i) * sizeof *q);
         d->permit_count--;
         return;
     }
+}
+
+static void tell(struct disk *d, const struct disk_told *told)
+{
+    for (uint32_t i = 0; i < d->told_count; i++) {
+        if (d->told[i].budget != told->budget || d->told[i].account != told->account) continue;
+        d->told[i] = *told;
+        return;
+    }
+    d->told = grown(d->told, d->told_count, &d->told_capacity, sizeof *d->told);
+    d->told[d->told_count++] = *told;
 }
 
 static void apply(struct disk *d, struct write *wr)
@@ -145,6 +171,7 @@ static void apply(struct disk *d, struct write *wr)
         d->permits[d->permit_count++] = wr->permit;
         break;
     case STORE_OP_PERMIT_RETURN: return_permit(d, &wr->permit); break;
+    case STORE_OP_TOLD: tell(d, &wr->told); break;
     case STORE_OP_FRAMES: {
         struct record *r = get(d, wr->connection);
         if (wr->offset > r->safe) r->safe = wr->offset;
@@ -207,6 +234,13 @@ bool disk_permit(const struct disk *d, uint32_t index, struct disk_permit *out)
 {
     if (index >= d->permit_count) return false;
     *out = d->permits[index];
+    return true;
+}
+
+bool disk_told(const struct disk *d, uint32_t index, struct disk_told *out)
+{
+    if (index >= d->told_count) return false;
+    *out = d->told[index];
     return true;
 }
 

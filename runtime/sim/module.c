@@ -291,6 +291,21 @@ static int l_halt(lua_State *L)
     return 0;
 }
 
+static void restore_budgets(struct sim *s)
+{
+    const uint64_t boot_now = world_boot_number(s->world);
+    struct disk_permit p;
+    struct disk_told t;
+    for (uint32_t i = 0; world_disk_permit(s->world, i, &p); i++) {
+        runtime_restore_permit(s->runtime, p.account, p.budget, p.lane, p.boot == boot_now, p.wall_ms,
+                               p.boot_ms);
+    }
+    for (uint32_t i = 0; world_disk_told(s->world, i, &t); i++) {
+        runtime_restore_told(s->runtime, t.account, t.budget, t.left, t.lanes, t.boot == boot_now,
+                             t.until_wall_ms, t.until_boot_ms);
+    }
+}
+
 /* s:boot(): a new process, with what the disk holds. */
 static int l_boot(lua_State *L)
 {
@@ -298,10 +313,7 @@ static int l_boot(lua_State *L)
     if (s->runtime) return luaL_error(L, "it runs already");
     s->epoch++;
     boot(s);
-    struct disk_permit p;
-    for (uint32_t i = 0; world_disk_permit(s->world, i, &p); i++) {
-        runtime_restore_permit(s->runtime, p.account, p.budget, p.wall_ms);
-    }
+    restore_budgets(s);
     for (uint32_t i = 0; i < s->conn_count; i++) {
         char why[256];
         if (s->conns[i]->removed) continue;

@@ -206,17 +206,25 @@ static int l_add(lua_State *L)
     return 1;
 }
 
-/* s:order(name, verb) */
+/* s:order(name, verb[, spend_reserve]): true, or nil and why */
 static int l_order(lua_State *L)
 {
     static const char *const verbs[] = { "start", "stop", "restart", "remove", NULL };
     struct sim *s = sim__check(L, 1);
     struct sim_conn *c = sim__check_conn(s, L, 2);
     int verb = luaL_checkoption(L, 3, NULL, verbs);
+    char why[256];
     if (!s->runtime) return luaL_error(L, "nothing runs");
+    if (lua_toboolean(L, 4) && !runtime_start_reserve(s->runtime, c->handle, why, sizeof why)) {
+        lua_pushnil(L);
+        lua_pushstring(L, why);
+        return 2;
+    }
     struct value stopped = value_bool(verb == 1);
     switch (verb) {
-    case 0: runtime_start(s->runtime, c->handle); break;
+    case 0:
+        if (!lua_toboolean(L, 4)) runtime_start(s->runtime, c->handle);
+        break;
     case 1: runtime_stop(s->runtime, c->handle); break;
     case 2: runtime_restart(s->runtime, c->handle); break;
     default:
@@ -224,7 +232,8 @@ static int l_order(lua_State *L)
         c->removed = true;
     }
     value_set(&c->own, "stopped", stopped); /* an operator's wish survives a restart */
-    return 0;
+    lua_pushboolean(L, true);
+    return 1;
 }
 
 /* s:reload(name[, policy]): the same file or text anew, or another. True, or nil and why. */

@@ -223,6 +223,8 @@ static int l_budget(lua_State *L)
     lua_newtable(L);
     set_number(L, "left", v.left);
     set_number(L, "used", v.used);
+    set_number(L, "reserve_left", v.reserve_left);
+    lua_pushstring(L, budget_hold_name(v.hold)), lua_setfield(L, -2, "hold");
     if (v.next_ms != ENGINE_NEVER) set_number(L, "next", (double)world_of_mono(s->world, v.next_ms));
     return 1;
 }
@@ -385,6 +387,20 @@ static int l_trace(lua_State *L)
     return 1;
 }
 
+static void push_told(lua_State *L, const struct sim *s)
+{
+    struct disk_told t;
+    lua_newtable(L);
+    for (uint32_t i = 0; world_disk_told(s->world, i, &t); i++) {
+        lua_newtable(L);
+        lua_pushstring(L, budget_name(t.budget)), lua_setfield(L, -2, "budget");
+        set_number(L, "left", (double)t.left);
+        set_number(L, "lanes", t.lanes);
+        set_number(L, "until_wall", (double)t.until_wall_ms);
+        lua_rawseti(L, -2, (int)i + 1);
+    }
+}
+
 static int l_disk(lua_State *L)
 {
     struct sim *s = sim__check(L, 1);
@@ -404,6 +420,8 @@ static int l_disk(lua_State *L)
     uint32_t permits = 0;
     while (world_disk_permit(s->world, permits, &p)) permits++;
     set_number(L, "permits", permits);
+    push_told(L, s);
+    lua_setfield(L, -2, "told");
     return 1;
 }
 

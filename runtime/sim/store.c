@@ -19,7 +19,8 @@ static bool submit(void *self, const struct store_request *request)
     const struct fault *slow = faults_strike(&w->faults, FAULT_STORE_DELAY, &about);
     uint64_t delay = slow ? slow->ms : 0;
     bool fails = faults_strike(&w->faults, FAULT_STORE_FAIL, &about) != NULL;
-    uint64_t number = disk_submit(w->disk, request, world_clock(w).wall_ms, w->now_ms, fails);
+    uint64_t number = disk_submit(w->disk, request, world_clock(w).wall_ms, w->now_ms, w->boots,
+                                  fails);
     delay += rng_range(world_draw(w, "disk", number, 0), 1, 10);
     trace_line(&w->trace, w->now_ms, "disk write %llu of %s begins: %s", (unsigned long long)number,
                request->connection ? request->connection : "-", names[request->op]);
@@ -53,6 +54,11 @@ bool world_disk_get(const struct world *w, enum store_op op, const char *connect
 bool world_disk_permit(const struct world *w, uint32_t index, struct disk_permit *out)
 {
     return disk_permit(w->disk, index, out);
+}
+
+bool world_disk_told(const struct world *w, uint32_t index, struct disk_told *out)
+{
+    return disk_told(w->disk, index, out);
 }
 
 uint64_t world_disk_safe(const struct world *w, const char *connection)

@@ -84,8 +84,8 @@ struct clock world_clock(const struct world *w)
     uint64_t asleep = w->asleep_ms;
     if (w->sleeping) asleep += w->now_ms - w->frozen_since_ms;
     return (struct clock){
-        .mono_ms = WORLD_MONO_START_MS + w->now_ms - asleep,
-        .boot_ms = WORLD_BOOT_START_MS + w->now_ms,
+        .mono_ms = WORLD_MONO_START_MS + w->now_ms - w->boot_at_ms - asleep,
+        .boot_ms = WORLD_BOOT_START_MS + w->now_ms - w->boot_at_ms,
         .wall_ms = w->options.wall_ms + w->now_ms + (uint64_t)w->wall_shift_ms,
     };
 }
@@ -96,7 +96,12 @@ uint64_t world_of_mono(const struct world *w, uint64_t mono_ms)
     uint64_t asleep = w->asleep_ms;
     if (w->sleeping) asleep += w->frozen_until_ms - w->frozen_since_ms;
     uint64_t zero = WORLD_MONO_START_MS;
-    return mono_ms <= zero ? 0 : mono_ms - zero + asleep;
+    return w->boot_at_ms + (mono_ms <= zero ? 0 : mono_ms - zero + asleep);
+}
+
+uint64_t world_boot_number(const struct world *w)
+{
+    return w->boots;
 }
 
 bool world_is_frozen(const struct world *w)
@@ -162,6 +167,12 @@ void world_boot(struct world *w, const struct machine *m)
     ASSERT(!w->booted);
     ASSERT(m->sink != NULL);
     w->machine = *m;
+    if (w->power_off || w->boots == 0) {
+        w->boots++;
+        w->power_off = false;
+        w->boot_at_ms = w->now_ms;
+        w->asleep_ms = 0;
+    }
     w->booted = true;
     w->wake = true;
     trace_line(&w->trace, w->now_ms, "machine boots");
@@ -172,6 +183,11 @@ void world_unplug(struct world *w, enum world_gone how)
     ASSERT(w->booted);
     w->booted = false;
     w->wake = false;
+    if (how == GONE_POWER) {
+        if (world_is_frozen(w)) thaw(w); /* without power nothing sleeps */
+        w->power_off = true;
+        w->wake = false;
+    }
     trace_line(&w->trace, w->now_ms, how == GONE_POWER ? "power is cut" : "process crashes");
     struct handle h;
     struct stream *s;

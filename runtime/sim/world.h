@@ -66,6 +66,8 @@ struct machine {
 };
 /* Only one at a time. `m`: copied. */
 void world_boot(struct world *w, const struct machine *m);
+/* A crash leaves the machine running, and its clocks. Without power nobody hears a word, and the next
+ * world_boot() is the machine's own: mono and boot time begin anew, wall time goes on. */
 enum world_gone { GONE_CRASH /* the kernel ends the streams */, GONE_POWER /* nobody says a word */ };
 /* The runtime is gone: nothing is reported any more, unfinished writes to the disk may be lost. */
 void world_unplug(struct world *w, enum world_gone how);
@@ -82,6 +84,9 @@ enum world_ran world_run(struct world *w, uint64_t until_ms, bool one, uint64_t 
 void world_stop(struct world *w);
 void world_user_at(struct world *w, uint64_t at_ms, uint64_t user);
 void world_check_at(struct world *w, uint64_t at_ms, uint64_t a, uint64_t b);
+
+/* Counts the machine's boots from 1: what a boot id is to a real one. */
+uint64_t world_boot_number(const struct world *w);
 
 /* The machine does nothing for `ms`, as if the process got no time. */
 void world_stall(struct world *w, uint64_t ms);
@@ -175,12 +180,23 @@ struct disk_record {
 };
 bool world_disk_get(const struct world *w, enum store_op op, const char *connection,
                     struct disk_record *out);
+/* `boot`: of the machine's boots, the one in which boot_ms counts; see world_boot_number(). */
 struct disk_permit {
     enum budget_kind budget;
-    uint64_t account, wall_ms, world_ms;
+    uint64_t account;
+    int64_t lane;
+    uint64_t wall_ms, boot_ms, boot, world_ms;
+};
+struct disk_told {
+    enum budget_kind budget;
+    uint64_t account;
+    int64_t left;
+    uint32_t lanes;
+    uint64_t until_wall_ms, until_boot_ms, boot;
 };
 /* In order of reservation; index from 0. */
 bool world_disk_permit(const struct world *w, uint32_t index, struct disk_permit *out);
+bool world_disk_told(const struct world *w, uint32_t index, struct disk_told *out);
 /* The highest offset of the connection's frames that is durable. */
 uint64_t world_disk_safe(const struct world *w, const char *connection);
 uint32_t world_disk_pending(const struct world *w);

@@ -143,7 +143,10 @@ struct world {
     bool booted;
     uint64_t now_ms;
     /* clocks */
-    uint64_t asleep_ms;      /* mono lost to suspends, those over */
+    uint64_t boots;          /* of the machine; a crash of the process is none */
+    uint64_t boot_at_ms;     /* world time at which the last one began */
+    bool power_off;          /* the next world_boot() is one */
+    uint64_t asleep_ms;      /* mono lost to suspends of this boot, those over */
     int64_t wall_shift_ms;
     uint64_t frozen_since_ms, frozen_until_ms; /* equal: it runs */
     bool sleeping;           /* the freeze is a suspend */

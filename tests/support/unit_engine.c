@@ -513,7 +513,17 @@ static void push_effect(lua_State *L, const struct effect *f)
     case FX_ASK_ENDED: set_cause(L, "cause", &f->ask_ended); break;
     case FX_DROP_FETCHED: set_text(L, "name", f->drop_fetched.name); break;
     case FX_STORE:
-        set_text(L, "what", f->store.kind == STORE_PERMIT ? "permit" : "return");
+        set_text(L, "what", f->store.kind == STORE_PERMIT ? "permit"
+                            : f->store.kind == STORE_TOLD ? "told" : "return");
+        set_number(L, "lane", (double)f->store.lane);
+        set_number(L, "boot", (double)f->store.boot_ms);
+        set_bool(L, "reserve", f->store.reserve);
+        if (f->store.kind == STORE_TOLD) {
+            set_number(L, "left", (double)f->store.left);
+            set_number(L, "lanes", f->store.lanes);
+            set_number(L, "until_wall", (double)f->store.until_wall_ms);
+            set_number(L, "until_boot", (double)f->store.until_boot_ms);
+        }
         set_text(L, "budget", budget_name(f->store.budget));
         set_number(L, "ticket", (double)f->store.ticket);
         set_number(L, "account", (double)f->store.account);
@@ -644,6 +654,7 @@ static int l_step(lua_State *L)
     ev.generation = (uint32_t)get_number(L, t, "generation", 0);
     ev.at = get_clock(L, t, "at");
     switch (ev.kind) {
+    case EV_START_REQUESTED: ev.start.spend_reserve = get_bool(L, t, "spend_reserve", false); break;
     case EV_POLICY_SWAPPED: ev.policy_swapped.plan = get_plan(L, t, box); break;
     case EV_SESSION_CHANGED:
         ev.session_changed.present = get_bool(L, t, "present", false);
@@ -766,6 +777,15 @@ static int l_view(lua_State *L)
     set_number(L, "stale", (double)v.stale_events);
     set_number(L, "attempts", (double)v.attempts_total);
     set_number(L, "readies", (double)v.ready_total);
+    set_bool(L, "spend_reserve", v.spend_reserve);
+    if (v.queued) {
+        lua_newtable(L);
+        set_text(L, "budget", budget_name(v.queued_for));
+        set_text(L, "hold", budget_hold_name(v.queue.hold));
+        set_number(L, "left", v.queue.left);
+        set_number(L, "next", (double)v.queue.next_ms);
+        lua_setfield(L, -2, "queue");
+    }
     return 1;
 }
 
@@ -786,6 +806,11 @@ static int l_budget(lua_State *L)
     set_number(L, "next", (double)v.next_ms);
     set_number(L, "left", v.left);
     set_number(L, "used", v.used);
+    set_text(L, "hold", budget_hold_name(v.hold));
+    set_number(L, "window", (double)v.window_ms);
+    set_number(L, "window_count", v.window_count);
+    set_number(L, "reserve_left", v.reserve_left);
+    set_number(L, "reserve_next", (double)v.reserve_next_ms);
     return 1;
 }
 
@@ -802,13 +827,29 @@ static int l_bound(lua_State *L)
     return 1;
 }
 
-/* restore { account =, budget =, wall =, at = } */
+/* restore { account =, budget =, lane =, same_boot =, wall =, boot =, at = } */
 static int l_restore(lua_State *L)
 {
     struct engine_box *box = check_engine(L);
     bool ok = engine_restore_permit(box->e, get_ms(L, 2, "account", 7),
                                     (enum budget_kind)get_enum(L, 2, "budget", budget_names, 0),
-                                    get_ms(L, 2, "wall", 0), get_clock(L, 2, "at"));
+                                    (int64_t)get_number(L, 2, "lane", 0),
+                                    get_bool(L, 2, "same_boot", false), get_ms(L, 2, "wall", 0),
+                                    get_ms(L, 2, "boot", 0), get_clock(L, 2, "at"));
+    lua_pushboolean(L, ok);
+    return 1;
+}
+
+/* restore_told { account =, budget =, left =, lanes =, same_boot =, until_wall =, until_boot =, at = } */
+static int l_restore_told(lua_State *L)
+{
+    struct engine_box *box = check_engine(L);
+    bool ok = engine_restore_told(box->e, get_ms(L, 2, "account", 7),
+                                  (enum budget_kind)get_enum(L, 2, "budget", budget_names, 0),
+                                  (int64_t)get_number(L, 2, "left", -1),
+                                  (uint32_t)get_number(L, 2, "lanes", 0),
+                                  get_bool(L, 2, "same_boot", false), get_ms(L, 2, "until_wall", 0),
+                                  get_ms(L, 2, "until_boot", 0), get_clock(L, 2, "at"));
     lua_pushboolean(L, ok);
     return 1;
 }
@@ -914,7 +955,8 @@ static int l_make_cause(lua_State *L)
 static const luaL_Reg engine_methods[] = {
     { "add", l_add },         { "step", l_step },     { "deadline", l_deadline },
     { "due", l_due },         { "view", l_view },     { "budget", l_budget },
-    { "bound", l_bound },     { "restore", l_restore }, { "plant", l_plant },
+    { "bound", l_bound },     { "restore", l_restore },
+    { "restore_told", l_restore_told }, { "plant", l_plant },
     { "close", l_close },     { NULL, NULL },
 };
 

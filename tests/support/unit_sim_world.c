@@ -451,13 +451,20 @@ static int l_server(lua_State *L)
     return 0;
 }
 
+static enum store_op op_at(lua_State *L, int index)
+{
+    static const char *const names[] = { "permit", "permit_return", "session", "keep", "frames", NULL };
+    static const enum store_op ops[] = { STORE_OP_PERMIT, STORE_OP_PERMIT_RETURN, STORE_OP_SESSION,
+                                         STORE_OP_KEEP, STORE_OP_FRAMES };
+    return ops[luaL_checkoption(L, index, NULL, names)];
+}
+
 static int l_store(lua_State *L)
 {
     struct box *b = box_of(L);
-    static const char *const ops[] = { "permit", "permit_return", "session", "keep", "frames", NULL };
     size_t len = 0;
     const char *bytes = lua_tolstring(L, 5, &len);
-    struct store_request r = { .op = (enum store_op)luaL_checkoption(L, 2, NULL, ops),
+    struct store_request r = { .op = op_at(L, 2),
                                .ticket = id_at(L, 3), .connection = luaL_checkstring(L, 4),
                                .bytes = bytes, .len = len, .wall_ms = id_at(L, 3) };
     if (r.op == STORE_OP_FRAMES) r.offset = id_at(L, 5);
@@ -469,8 +476,7 @@ static int l_store(lua_State *L)
 static int l_disk(lua_State *L)
 {
     struct box *b = box_of(L);
-    static const char *const ops[] = { "permit", "permit_return", "session", "keep", "frames", NULL };
-    enum store_op op = (enum store_op)luaL_checkoption(L, 2, NULL, ops);
+    enum store_op op = op_at(L, 2);
     struct disk_record record;
     struct disk_permit permit;
     if (op == STORE_OP_PERMIT) {
