@@ -65,7 +65,7 @@ struct deliver_keeper {
     void (*cursor)(void *self, const char *consumer, const char *connection, uint64_t epoch,
                    uint64_t offset, uint64_t wall_ms);
 };
-/* NULL: nothing is told any more. At the end: detach the consumers, deliver_pump(), then NULL, and only then
+/* NULL, or one without functions: nothing is told any more. At the end: detach the consumers, deliver_pump(), then NULL, and only then
  * let connections go, or their removal is taken for the operator's and their frames are given up. */
 void deliver_set_keeper(struct deliver *d, const struct deliver_keeper *keeper);
 

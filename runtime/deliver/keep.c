@@ -20,7 +20,7 @@ void deliver_set_keeper(struct deliver *d, const struct deliver_keeper *keeper)
 {
     while (d->released_first) released_unlink(d, d->released_first);
     while (d->moved_first) moved_unlink(d, d->moved_first);
-    d->keeps = keeper != NULL;
+    d->keeps = keeper && keeper->event;
     if (keeper) d->keeper = *keeper;
 }
 
