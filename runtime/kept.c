@@ -378,11 +378,3 @@ void rt_parked_take(struct runtime *rt, struct rt_conn *c)
     *at = p->next;
     parked_free(rt, p);
 }
-
-#define WEAK __attribute__((weak))
-WEAK void deliver_set_keeper(struct deliver *d, const struct deliver_keeper *k) { (void)d, (void)k; }
-WEAK void deliver_restore_epoch(struct deliver *d, const char *c, uint64_t e, uint64_t a, uint64_t l) { (void)d, (void)c, (void)e, (void)a, (void)l; }
-WEAK void deliver_restore_event(struct deliver *d, const char *c, bool g, uint64_t e, uint64_t o, uint64_t w, const void *l, size_t n) { (void)d, (void)c, (void)g, (void)e, (void)o, (void)w, (void)l, (void)n; }
-WEAK void deliver_restore_consumer(struct deliver *d, const char *n, const void *p, size_t l, uint64_t w) { (void)d, (void)n, (void)p, (void)l, (void)w; }
-WEAK void deliver_restore_cursor(struct deliver *d, const char *n, const char *c, uint64_t e, uint64_t o, uint64_t w) { (void)d, (void)n, (void)c, (void)e, (void)o, (void)w; }
-WEAK void deliver_restore_done(struct deliver *d, bool c) { (void)d, (void)c; }
