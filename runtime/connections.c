@@ -306,7 +306,24 @@ void runtime_shutdown(struct runtime *rt)
     uint32_t i = 0;
     struct handle conn;
     rt->shutting_down = true;
-    for (; runtime_next(rt, &i, &conn); i++) request(rt, EV_SHUTDOWN_REQUESTED, conn);
+    for (; runtime_next(rt, &i, &conn); i++) {
+        struct rt_conn *c = rt_conn_get(rt, conn);
+        struct engine_view view;
+        c->ended_by_shutdown = engine_get(rt->engine, conn, &view) && view.wanted && !view.stop_is_fatal;
+        request(rt, EV_SHUTDOWN_REQUESTED, conn);
+    }
+}
+
+void runtime_shutdown_undo(struct runtime *rt)
+{
+    uint32_t i = 0;
+    struct handle conn;
+    rt->shutting_down = false;
+    for (; runtime_next(rt, &i, &conn); i++) {
+        struct rt_conn *c = rt_conn_get(rt, conn);
+        if (c->ended_by_shutdown) request(rt, EV_START_REQUESTED, conn);
+        c->ended_by_shutdown = false;
+    }
 }
 
 bool runtime_is_down(const struct runtime *rt)

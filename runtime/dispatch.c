@@ -133,8 +133,10 @@ static void on_refuse(struct runtime *rt, struct rt_conn *c, const struct effect
     uint64_t deliver_id = s->deliver_id;
     rt_send_free(rt, s);
     if (deliver_id && rt->options.deliver) {
-        deliver_send_answer(rt->options.deliver, deliver_id, refuse_text(fx->refuse.why),
-                            fx->refuse.retry);
+        /* Whoever waited learns what to wait for. */
+        bool ours = rt->shutting_down && fx->refuse.retry;
+        deliver_send_answer(rt->options.deliver, deliver_id,
+                            ours ? "shutting down" : refuse_text(fx->refuse.why), fx->refuse.retry);
     } else {
         rt_journal_note(rt, c, fx->generation, JOURNAL_HOOK, "a hook's send was refused: %s",
                         refuse_text(fx->refuse.why));

@@ -82,6 +82,8 @@ void runtime_swap(struct runtime *rt, struct handle conn, struct policy_build *b
 /* Closes everything with `keep`; runtime_is_down() when all links are closed. */
 void runtime_shutdown(struct runtime *rt);
 bool runtime_is_down(const struct runtime *rt);
+/* Takes runtime_shutdown() back: those that it ended start again, with their sessions. */
+void runtime_shutdown_undo(struct runtime *rt);
 
 /* Carries out what is due and queued. */
 void runtime_tick(struct runtime *rt);

@@ -104,6 +104,7 @@ struct rt_conn {
     struct rt_build *build;          /* reference */
     char *ca_file;                   /* owned or NULL */
     bool plain;
+    bool ended_by_shutdown;          /* runtime_shutdown_undo() starts it again */
     struct {
         char *host;                  /* owned or NULL */
         uint16_t port;

@@ -17,7 +17,7 @@
 #define ANSWER_BYTES_MAX ((size_t)256 << 20)
 #define ANSWER_WAIT_S 10
 
-static bool read_all(int fd, struct buffer *raw, char *why, size_t why_bytes);
+static bool read_all(int fd, struct buffer *raw, unsigned wait_s, char *why, size_t why_bytes);
 static bool answer_parse(struct buffer *raw, struct client_answer *out);
 static bool unchunk(const char *text, size_t len, struct buffer *out);
 static const char *header_get(const char *head, const char *name);
@@ -96,12 +96,21 @@ bool client_request_typed(const char *path, const char *method, const char *targ
                           const void *body, size_t len, struct client_answer *out, char *why,
                           size_t why_bytes)
 {
+    return client_request_within(path, method, target, type, body, len, ANSWER_WAIT_S, out, why, why_bytes);
+}
+
+bool client_request_within(const char *path, const char *method, const char *target, const char *type,
+                           const void *body, size_t len, unsigned wait_s, struct client_answer *out,
+                           char *why, size_t why_bytes)
+{
+    struct timeval wait = { .tv_sec = wait_s };
     struct buffer raw;
     buffer_init(&raw, ANSWER_BYTES_MAX);
     buffer_init(&out->body, ANSWER_BYTES_MAX);
     out->status = 0;
     int fd = client_connect(path, why, why_bytes);
     if (fd < 0) return false;
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
 
     bool ok = buffer_printf(&raw, "%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n", method,
                             target);
@@ -115,7 +124,7 @@ bool client_request_typed(const char *path, const char *method, const char *targ
         snprintf(why, why_bytes, "the holdfast at %s hung up", path);
     }
     buffer_clear(&raw);
-    ok = ok && read_all(fd, &raw, why, why_bytes);
+    ok = ok && read_all(fd, &raw, wait_s, why, why_bytes);
     close(fd);
     if (ok && !answer_parse(&raw, out)) {
         ok = false;
@@ -131,7 +140,7 @@ void client_answer_deinit(struct client_answer *a)
     buffer_deinit(&a->body);
 }
 
-static bool read_all(int fd, struct buffer *raw, char *why, size_t why_bytes)
+static bool read_all(int fd, struct buffer *raw, unsigned wait_s, char *why, size_t why_bytes)
 {
     for (;;) {
         if (!buffer_reserve(raw, 65536)) {
@@ -142,8 +151,8 @@ static bool read_all(int fd, struct buffer *raw, char *why, size_t why_bytes)
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) {
             if (errno == EAGAIN) {
-                snprintf(why, why_bytes, "a holdfast listens there and gave no answer within %d s",
-                         ANSWER_WAIT_S);
+                snprintf(why, why_bytes, "a holdfast listens there and gave no answer within %u s",
+                         wait_s);
             } else {
                 snprintf(why, why_bytes, "the answer broke off: %s", strerror(errno));
             }

@@ -31,6 +31,10 @@ bool client_request(const char *path, const char *method, const char *target, co
 bool client_request_typed(const char *path, const char *method, const char *target, const char *type,
                           const void *body, size_t len, struct client_answer *out, char *why,
                           size_t why_bytes);
+/* The same, for an answer that may take longer than the usual ten seconds. */
+bool client_request_within(const char *path, const char *method, const char *target, const char *type,
+                           const void *body, size_t len, unsigned wait_s, struct client_answer *out,
+                           char *why, size_t why_bytes);
 void client_answer_deinit(struct client_answer *a);
 
 /* A connected stream for NDJSON, or -1 with a sentence. Owned: close(). */

@@ -1,5 +1,7 @@
 /* run: the daemon in the foreground. Checks everything first; starts nothing when anything is wrong. */
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
@@ -21,7 +23,8 @@ const struct cli_command cli_run = {
             "  HOLDFAST_LOG=debug holdfast run -c /etc/holdfast/holdfast.lua\n\n"
             "The configuration and every policy are checked first; with any error nothing starts.\n"
             "SIGHUP reads them again and keeps links open. SIGTERM closes every link so that its session can\n"
-            "be resumed, for at most 10 s; a second SIGTERM or Ctrl-C ends at once.\n"
+            "be resumed, for at most 10 s; a second SIGTERM or Ctrl-C ends at once. `holdfast upgrade` replaces\n"
+            "it by another version without closing its listeners.\n"
             "HOLDFAST_LOG is debug, info, warning or alarm. The log goes to standard error: lines for people\n"
             "on a terminal, logfmt otherwise.\n",
     .options = options,
@@ -29,31 +32,63 @@ const struct cli_command cli_run = {
     .run = run,
 };
 
+/* What is wrong, in one sentence, for who asked for an upgrade. */
+static void handover_fail_problems(int fd, const struct problems *problems)
+{
+    char first[1024] = "", text[1200];
+    for (uint32_t i = 0; i < problems->count && !first[0]; i++) {
+        if (!problems->items[i].warning) problem_format(&problems->items[i], first, sizeof first);
+    }
+    if (problems->errors > 1) {
+        snprintf(text, sizeof text, "%.900s (and %u more error%s: see its log, or `holdfast check`)", first,
+                 problems->errors - 1, problems->errors == 2 ? "" : "s");
+    } else {
+        snprintf(text, sizeof text, "%s", first);
+    }
+    handover_fail(fd, text);
+}
+
 static enum cli_exit run(struct cli *cli)
 {
     const char *path = files_config(cli);
     char why[1024];
+    int handover = handover_inherited();
+    struct handover_message taken;
     struct log_options lo;
     struct problems problems;
     struct roster roster;
     if (!log_options_find(&lo, STDERR_FILENO, why, sizeof why)) {
+        handover_fail(handover, why);
         cli_complain("%s", why);
         return CLI_USAGE;
     }
-    if (!files_config_is_there(path)) return CLI_FAILED;
+    if (!files_config_is_there(path)) {
+        handover_fail(handover, "the configuration cannot be read any more");
+        return CLI_FAILED;
+    }
     problems_init(&problems);
     struct roster_load load = { .path = path, .seed = (uint64_t)getpid() };
     bool ok = roster_load(&load, &roster, &problems);
     files_print_problems(&problems);
     if (!ok) {
         cli_complain("not started: %u error%s", problems.errors, problems.errors == 1 ? "" : "s");
+        handover_fail_problems(handover, &problems);
     }
     problems_deinit(&problems);
     if (!ok) return CLI_FAILED;
+    if (handover >= 0 && !daemon_takeover_wait(handover, &roster.config, HOLDFAST_VERSION, &taken, why, sizeof why)) {
+        cli_complain("not started: %s", why);
+        roster_deinit(&roster);
+        return CLI_FAILED;
+    }
 
     enum cli_exit result = CLI_FAILED;
     struct log *log = log_create(&lo);
-    struct daemon_options with = { .log = log, .version = HOLDFAST_VERSION };
+    struct daemon_options with = { .log = log,
+                                   .version = HOLDFAST_VERSION,
+                                   .program = cli->program,
+                                   .taken = handover >= 0 ? &taken : NULL,
+                                   .handover_fd = handover };
     struct daemon *d = log ? daemon_create(&roster, &with, why, sizeof why) : NULL;
     if (d) {
         bool in_order = daemon_run(d);
@@ -64,9 +99,12 @@ static enum cli_exit run(struct cli *cli)
     log_destroy(log);
     if (!log) {
         roster_deinit(&roster);
-        cli_complain("no thread for the log");
-    } else if (!d) {
-        cli_complain("not started: %s", why);
+        snprintf(why, sizeof why, "no thread for the log");
     }
+    if (!d) {
+        cli_complain("not started: %s", why);
+        handover_fail(handover, why);
+    }
+    if (handover >= 0) close(handover);
     return result;
 }

@@ -14,6 +14,7 @@
 #include "cli/client.h"
 #include "cli/term.h"
 #include "cli/words.h"
+#include "ops/ops.h"
 
 #define READ_BYTES ((size_t)64 << 10)
 #define LINE_BYTES_MAX ((size_t)128 << 20)
@@ -33,15 +34,15 @@ struct tail {
     struct position *positions;  /* owned */
     uint32_t position_count, position_capacity;
     char said[WORDS_MAX + 64];   /* connection and cause of the last state line */
-    bool refused;
+    bool refused, again;         /* again: another holdfast will listen there in a moment */
 };
 
 static volatile sig_atomic_t interrupted;
 
 static enum cli_exit run(struct cli *cli);
-static enum cli_exit follow(struct tail *t);
+static enum cli_exit follow(struct tail *t, struct cli *cli);
 static void take_line(struct tail *t, const char *line, size_t len);
-static bool attach(struct tail *t, struct cli *cli);
+static bool attach(struct tail *t, struct cli *cli, const char *from);
 static bool names_exist(const struct tail *t, const struct cli *cli);
 
 static const struct cli_option options[] = {
@@ -62,7 +63,7 @@ const struct cli_command cli_tail = {
             "  holdfast tail --from start            also what the backlog still holds\n"
             "  holdfast tail --consumer bot-a | ./bot\n"
             "                                        at least once: goes on after the last line printed\n\n"
-            "It ends when holdfast ends, or with Ctrl-C.\n",
+            "It ends when holdfast ends, or with Ctrl-C; after an upgrade of holdfast it goes on.\n",
     .options = options,
     .words_max = 32,
     .run = run,
@@ -96,7 +97,7 @@ static enum cli_exit run(struct cli *cli)
     sigaction(SIGTERM, &action, NULL);
 
     enum cli_exit result = CLI_FAILED;
-    if (names_exist(&t, cli) && attach(&t, cli)) result = follow(&t);
+    if (names_exist(&t, cli) && attach(&t, cli, cli_get(cli, "--from"))) result = follow(&t, cli);
     if (t.fd >= 0) close(t.fd);
     buffer_deinit(&t.in);
     buffer_deinit(&t.out);
@@ -148,10 +149,9 @@ static bool append_quoted(struct buffer *out, const char *text)
     return text_json_string(out, text, strlen(text));
 }
 
-static bool attach(struct tail *t, struct cli *cli)
+static bool attach(struct tail *t, struct cli *cli, const char *from)
 {
     char why[512];
-    const char *from = cli_get(cli, "--from");
     struct timeval for_ever = { 0 };
     t->fd = client_connect(t->path, why, sizeof why);
     if (t->fd < 0) {
@@ -329,8 +329,11 @@ static void take_line(struct tail *t, const char *line, size_t len)
     if (t->pretty || t->consumer || error) root = cJSON_ParseWithLength(line, len);
     if (error) {
         const cJSON *e = cJSON_GetObjectItemCaseSensitive(root, "error");
-        t->refused = true;
-        cli_complain("%s (expected: %s)", words_text(e, "what"), words_text(e, "expected"));
+        const char *what = words_text(e, "what");
+        bool ends = strcmp(what, OPS_SHUTTING_DOWN) == 0;
+        t->again = strcmp(what, OPS_BEING_UPGRADED) == 0;
+        t->refused = !ends && !t->again;
+        if (t->refused) cli_complain("%s (expected: %s)", words_text(e, "what"), words_text(e, "expected"));
     } else if (t->pretty) {
         show(t, root, line, len);
     } else {
@@ -355,7 +358,7 @@ static bool print_out(struct tail *t)
     return true;
 }
 
-static enum cli_exit follow(struct tail *t)
+static enum cli_exit follow(struct tail *t, struct cli *cli)
 {
     while (!interrupted) {
         if (!buffer_reserve(&t->in, READ_BYTES)) {
@@ -364,6 +367,15 @@ static enum cli_exit follow(struct tail *t)
         }
         ssize_t n = recv(t->fd, t->in.data + t->in.len, READ_BYTES, 0);
         if (n < 0 && errno == EINTR) continue;
+        if (n <= 0 && t->again) {
+            fprintf(stderr, "holdfast: the holdfast at %s is being upgraded: attaching again\n", t->path);
+            close(t->fd);
+            t->again = false;
+            buffer_clear(&t->in);
+            /* A consumer goes on at its cursor; anybody else from now on, or all would come twice. */
+            if (!attach(t, cli, t->consumer ? NULL : "now")) return CLI_FAILED;
+            continue;
+        }
         if (n <= 0) {
             if (!t->refused) fprintf(stderr, "holdfast: the holdfast at %s ended\n", t->path);
             return t->refused ? CLI_FAILED : CLI_OK;

@@ -53,6 +53,7 @@ static const struct route routes[] = {
     { "POST", { "v1", "connections", "*", "restart" }, OPS_OPERATE, 0, post_order },
     { "POST", { "v1", "connections", "*", "send" }, OPS_CONSUME, 0, post_send },
     { "POST", { "v1", "reload" }, OPS_OPERATE, 0, post_reload },
+    { "POST", { "v1", "upgrade" }, OPS_OPERATE, PUT_BYTES_MAX, leave__post_upgrade },
     { "POST", { "v1", "ack" }, OPS_CONSUME, 0, post_ack },
     { "GET", { "v1", "events" }, OPS_CONSUME, 0, get_events },
     { "GET", { "v1", "attach" }, OPS_CONSUME, 0, get_attach },
@@ -61,7 +62,7 @@ static const struct route routes[] = {
 int api__request(struct client *c, uint64_t body_len)
 {
     char name[256], allowed[48];
-    int status;
+    int status, result;
     const char *what = "", *expected = "";
     const struct route *r = route_find(c, name, sizeof name, &status);
     /* Who may not ask learns nothing about what there is. */
@@ -89,6 +90,7 @@ int api__request(struct client *c, uint64_t body_len)
         c->in_request = false;
         return http__refuse(c, refused, what, expected);
     }
+    if (leave__refuses(c, r->scope <= OPS_READ, &result)) return result;
     if (body_len > 0) {
         c->waits_body = true; /* api__body_done() follows */
         return 0;
@@ -121,6 +123,11 @@ bool api__upgrade(struct client *c)
         refused = 403;
         what = "this token may not do that";
         expected = "a token with the scope consume";
+    }
+    if (!refused && c->ops->suspended[0]) {
+        refused = 503;
+        what = c->ops->suspended;
+        expected = "try again in a moment";
     }
     if (!refused && !attach_read(c, &why)) {
         refused = 400;

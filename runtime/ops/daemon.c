@@ -10,13 +10,13 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/assert.h"
 #include "base/url.h"
 
-#define SHUTDOWN_GRACE_MS 10000
 #define DESCRIPTORS_MAX ((rlim_t)1 << 20) /* far above it libwebsockets assumes a small table */
 #define TOKEN_HEX 64
 #define TELL_STATUS_MS 5000
@@ -26,11 +26,12 @@ static void proxies_start(struct daemon *d);
 static void limits_raise(struct daemon *d);
 static bool ops_start(struct daemon *d, char *why, size_t why_bytes);
 static struct secret *token_generate(char *why, size_t why_bytes);
+static struct secret *token_read(const struct daemon *d);
+static void token_path(const struct daemon *d, char *out, size_t out_bytes);
 static bool token_write(struct daemon *d, const struct secret *token, char *why, size_t why_bytes);
 static void on_prepare(uv_prepare_t *handle);
 static void on_again(uv_idle_t *handle);
 static void on_signal(uv_signal_t *handle, int number);
-static void on_grace(uv_timer_t *handle);
 static void on_telling(uv_timer_t *handle);
 static void on_runtime_log(void *self, enum log_level level, const char *connection, const char *text);
 
@@ -62,7 +63,15 @@ struct daemon *daemon_create(struct roster *roster, const struct daemon_options 
         snprintf(why, why_bytes, "out of memory");
         goto fail_parts;
     }
-    if (!daemon__store_open(d, -1, why, why_bytes)) goto fail_parts;
+    const struct handover_message *taken = options->taken;
+    int lock_fd = taken ? taken->fds[HANDOVER_FD_STORE_LOCK] : -1;
+    d->adopted = OPS_LISTENERS_NONE;
+    if (taken) {
+        d->adopted = (struct ops_listeners){ .unix_fd = taken->fds[HANDOVER_FD_UNIX],
+                                             .unix_lock_fd = taken->fds[HANDOVER_FD_UNIX_LOCK],
+                                             .http_fd = taken->fds[HANDOVER_FD_HTTP] };
+    }
+    if (!daemon__store_open(d, lock_fd, why, why_bytes)) goto fail_parts;
     struct runtime_options ro = { .seed = d->seed,
                                   .host = host,
                                   .store = daemon__store(d),
@@ -79,8 +88,10 @@ struct daemon *daemon_create(struct roster *roster, const struct daemon_options 
     uv_prepare_init(&d->loop, &d->prepare);
     uv_idle_init(&d->loop, &d->again);
     uv_timer_init(&d->loop, &d->grace);
+    uv_timer_init(&d->loop, &d->leave);
     uv_timer_init(&d->loop, &d->telling);
-    d->prepare.data = d->again.data = d->grace.data = d->telling.data = d;
+    d->prepare.data = d->again.data = d->grace.data = d->leave.data = d->telling.data = d;
+    daemon__upgrade_init(d);
     bool told = notify_open(&d->notify, options->log);
     uv_prepare_start(&d->prepare, on_prepare);
     for (int i = 0; i < 3; i++) {
@@ -90,8 +101,10 @@ struct daemon *daemon_create(struct roster *roster, const struct daemon_options 
     }
     /* The API first: a second daemon for the same socket must not dial anything. */
     if (!ops_start(d, why, why_bytes)) goto fail_started;
+    if (taken && !daemon__takeover_finish(d, why, why_bytes)) goto fail_started;
     for (uint32_t i = 0; i < d->roster.config.connection_count; i++) {
-        if (daemon__add(d, i, roster_take(&d->roster, i))) continue;
+        /* One that took over has nobody to go back to: the others go on. */
+        if (daemon__add(d, i, roster_take(&d->roster, i)) || taken) continue;
         snprintf(why, why_bytes, "connection %s cannot be added", d->roster.config.connections[i].name);
         goto fail_started;
     }
@@ -104,6 +117,7 @@ struct daemon *daemon_create(struct roster *roster, const struct daemon_options 
                c->listen.unix_path ? c->listen.unix_path : "none",
                c->listen.http ? ", http " : "", c->listen.http ? ops_http_address(d->ops) : "");
     if (told) {
+        if (taken) notify_main_pid(&d->notify, (long)getpid());
         notify_ready(&d->notify);
         on_telling(&d->telling);
     }
@@ -138,7 +152,8 @@ static void on_ops_closed(void *to)
 void daemon_destroy(struct daemon *d)
 {
     bool ops_closed = d->ops == NULL;
-    if (d->token_path[0]) unlink(d->token_path); /* while the lock on the socket is still ours */
+    /* While the lock on the socket is still ours; after a handover it is the next one's. */
+    if (d->token_path[0] && !d->handed_over) unlink(d->token_path);
     if (d->ops) ops_close(d->ops, on_ops_closed, &ops_closed);
     while (!ops_closed) uv_run(&d->loop, UV_RUN_ONCE);
     runtime_destroy(d->rt);
@@ -147,14 +162,16 @@ void daemon_destroy(struct daemon *d)
     uv_close((uv_handle_t *)&d->prepare, NULL);
     uv_close((uv_handle_t *)&d->again, NULL);
     uv_close((uv_handle_t *)&d->grace, NULL);
+    uv_close((uv_handle_t *)&d->leave, NULL);
     uv_close((uv_handle_t *)&d->telling, NULL);
+    daemon__upgrade_deinit(d);
     notify_close(&d->notify);
     net_close(d->net, NULL, NULL);
     uv_run(&d->loop, UV_RUN_DEFAULT);
     int failed = uv_loop_close(&d->loop);
     ASSERT(failed == 0);
     deliver_destroy(d->deliver);
-    daemon__store_end(d, false);
+    daemon__store_end(d, d->handed_over);
     roster_deinit(&d->roster);
     free(d->to_add);
     daemon__added_deinit(d);
@@ -250,6 +267,11 @@ static bool on_ops_reload(void *self, const char *policy, struct buffer *problem
     return daemon__reload(self, policy, problems);
 }
 
+static bool on_ops_ready(void *self)
+{
+    return !((struct daemon *)self)->stopping;
+}
+
 static enum ops_scope scope_of(unsigned scopes)
 {
     if (scopes & SCOPE_OPERATE) return OPS_OPERATE;
@@ -275,7 +297,8 @@ static bool ops_start(struct daemon *d, char *why, size_t why_bytes)
                                             .consumer = t->consumer[0] ? t->consumer : NULL };
     }
     if (listen->http && count == 0) {
-        generated = token_generate(why, why_bytes);
+        generated = d->options.taken ? token_read(d) : NULL; /* clients know it */
+        if (!generated) generated = token_generate(why, why_bytes);
         if (!generated) return false;
         tokens[count++] = (struct ops_token){ .secret = generated, .scope = OPS_OPERATE };
     }
@@ -290,8 +313,12 @@ static bool ops_start(struct daemon *d, char *why, size_t why_bytes)
                               .log = on_ops_log,
                               .reload = on_ops_reload,
                               .put = daemon__put,
-                              .remove = daemon__remove };
+                              .remove = daemon__remove,
+                              .upgrade = daemon__upgrade,
+                              .ready = on_ops_ready,
+                              .adopted = &d->adopted };
     d->ops = ops_create(&d->loop, d->rt, d->deliver, &oo, why, why_bytes);
+    d->adopted = OPS_LISTENERS_NONE;
     bool ok = d->ops && (!generated || token_write(d, generated, why, why_bytes));
     secret_unref(generated);
     if (d->token_path[0]) {
@@ -316,14 +343,36 @@ static struct secret *token_generate(char *why, size_t why_bytes)
     return s;
 }
 
+/* The one that the process before us generated, or NULL. */
+static struct secret *token_read(const struct daemon *d)
+{
+    char path[sizeof d->token_path], text[TOKEN_HEX + 2];
+    struct secret *s = NULL;
+    struct stat st;
+    token_path(d, path, sizeof path);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0) return NULL;
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid() && !(st.st_mode & 077) &&
+        read(fd, text, sizeof text) == TOKEN_HEX + 1 && text[TOKEN_HEX] == '\n')
+        s = secret_create("generated token", text, TOKEN_HEX);
+    explicit_bzero(text, sizeof text);
+    close(fd);
+    return s;
+}
+
+static void token_path(const struct daemon *d, char *out, size_t out_bytes)
+{
+    const struct config *c = &d->roster.config;
+    snprintf(out, out_bytes, "%s.token", c->listen.unix_path ? c->listen.unix_path : c->path);
+}
+
 /* Into a file that only its owner can read. Once the socket is ours: another daemon's file is not. */
 static bool token_write(struct daemon *d, const struct secret *token, char *why, size_t why_bytes)
 {
-    const struct config *config = &d->roster.config;
     char path[sizeof d->token_path], beside[sizeof path + 8];
     size_t len;
     const char *bytes = secret_bytes(token, &len);
-    snprintf(path, sizeof path, "%s.token", config->listen.unix_path ? config->listen.unix_path : config->path);
+    token_path(d, path, sizeof path);
     snprintf(beside, sizeof beside, "%s.new", path);
     unlink(beside);
     int fd = open(beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -350,10 +399,7 @@ static void on_prepare(uv_prepare_t *handle)
     else uv_idle_stop(&d->again);
     if (d->to_add_count && !d->stopping) daemon__add_pending(d);
     if (d->added_waiting && !d->stopping) daemon__added_pending(d);
-    if (d->stopping && !d->down && runtime_is_down(d->rt)) {
-        d->down = d->in_order = true;
-        uv_idle_start(&d->again, on_again); /* wakes daemon_run() */
-    }
+    daemon__end_step(d);
 }
 
 static void on_again(uv_idle_t *handle)
@@ -364,30 +410,8 @@ static void on_again(uv_idle_t *handle)
 static void on_signal(uv_signal_t *handle, int number)
 {
     struct daemon *d = handle->data;
-    if (number == SIGHUP) {
-        if (!d->stopping) daemon__reload(d, NULL, NULL);
-        return;
-    }
-    if (d->stopping) {
-        log_line(d->options.log, LOG_WARNING, NULL, "second signal: what is open is dropped");
-        d->down = true;
-        return;
-    }
-    log_printf(d->options.log, LOG_INFO, NULL, "%s: closing %u connection%s so that sessions can be resumed",
-               number == SIGTERM ? "SIGTERM" : "SIGINT", runtime_count(d->rt),
-               runtime_count(d->rt) == 1 ? "" : "s");
-    d->stopping = true;
-    notify_stopping(&d->notify);
-    runtime_shutdown(d->rt);
-    uv_timer_start(&d->grace, on_grace, SHUTDOWN_GRACE_MS, 0);
-}
-
-static void on_grace(uv_timer_t *handle)
-{
-    struct daemon *d = handle->data;
-    log_printf(d->options.log, LOG_WARNING, NULL, "not all links closed within %d s: the rest is dropped",
-               SHUTDOWN_GRACE_MS / 1000);
-    d->down = true;
+    if (number != SIGHUP) daemon__end(d, number);
+    else if (!d->stopping) daemon__reload(d, NULL, NULL);
 }
 
 static void on_telling(uv_timer_t *handle)
@@ -401,7 +425,7 @@ static void on_telling(uv_timer_t *handle)
         up += runtime_view(d->rt, h, &view) && view.engine.state == CONN_UP;
     }
     snprintf(text, sizeof text, "%u of %u connections are up", up, runtime_count(d->rt));
-    notify_status(&d->notify, text);
+    if (!d->stopping) notify_status(&d->notify, text);
     notify_watchdog(&d->notify);
     uint64_t next_ms = notify_next_ms(&d->notify);
     if (!next_ms || next_ms > TELL_STATUS_MS) next_ms = TELL_STATUS_MS;

@@ -4,6 +4,7 @@
 #ifndef HOLDFAST_OPS_DAEMON_H
 #define HOLDFAST_OPS_DAEMON_H
 
+#include "ops/handover.h"
 #include "ops/log.h"
 #include "ops/roster.h"
 
@@ -12,7 +13,16 @@ struct daemon; /* opaque */
 struct daemon_options {
     struct log *log;     /* borrowed until daemon_destroy() */
     const char *version; /* of holdfast, for the first line of the log; borrowed likewise */
+    const char *program; /* as it was started, argv[0]: where an upgrade looks first; or NULL */
+    /* It replaces a running one: the answer of daemon_takeover_wait(), and its socket. */
+    const struct handover_message *taken; /* descriptors moved; NULL: it replaces nobody */
+    int handover_fd;                      /* borrowed */
 };
+
+/* The new one's side of an upgrade, before there is a daemon: says that `config` is good, and waits until
+ * the old one has closed all links. Blocks. False with a sentence: this process must end, and did nothing. */
+bool daemon_takeover_wait(int handover_fd, const struct config *config, const char *version,
+                          struct handover_message *taken, char *why, size_t why_bytes);
 
 /* Takes what is in `roster` (also on failure). Listens when it returns. NULL with a sentence. */
 struct daemon *daemon_create(struct roster *roster, const struct daemon_options *options, char *why,

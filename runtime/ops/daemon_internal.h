@@ -1,7 +1,8 @@
-/* Shared by daemon.c, which starts and ends, and daemon_reload.c, which changes what runs. */
+/* Shared by the files of the daemon: daemon.c puts it together, the others do one thing each. */
 #ifndef HOLDFAST_OPS_DAEMON_INTERNAL_H
 #define HOLDFAST_OPS_DAEMON_INTERNAL_H
 
+#include <limits.h>
 #include <uv.h>
 
 #include "ops/daemon.h"
@@ -20,12 +21,15 @@ struct added {
     struct policy_build *build;       /* owned: waits until its namesake is gone; NULL: it runs */
 };
 
+struct upgrade; /* daemon_upgrade.c */
+
 struct daemon {
     struct daemon_options options;
     uv_loop_t loop;
     uv_prepare_t prepare;   /* store answers, pending adds, and whether the shutdown is done */
     uv_idle_t again;        /* active while the store has more to answer: the loop must not sleep */
-    uv_timer_t grace;
+    uv_timer_t grace;       /* until links are dropped */
+    uv_timer_t leave;       /* while readers get their last lines */
     uv_timer_t telling;     /* the service manager, while there is one */
     struct notify notify;
     uv_signal_t signals[3];
@@ -35,6 +39,7 @@ struct daemon {
     struct deliver *deliver;
     struct runtime *rt;
     struct ops *ops;
+    struct ops_listeners adopted; /* owned until ops has them */
     struct roster roster;   /* what runs; builds were taken */
     char (*to_add)[CONFIG_NAME_MAX]; /* owned: of the roster, waiting until their namesakes are gone */
     uint32_t to_add_count;
@@ -44,7 +49,14 @@ struct daemon {
     char proxies_wrong[256];          /* why there is none, although a variable is set; "" */
     char token_path[512];   /* of the token made at start; "": none */
     uint64_t seed;
-    bool stopping, down, in_order;
+    char binary[PATH_MAX];  /* where this program is, for an upgrade */
+    struct upgrade *upgrade; /* owned; NULL: none is under way */
+    bool stopping;          /* links close, for an end or an upgrade */
+    bool links_down, left;  /* while stopping: no link is open; readers had their time */
+    uint64_t leave_until_ms; /* of the loop's clock */
+    bool end_wanted;        /* by a signal */
+    bool handed_over;       /* listeners, locks and store belong to the next process */
+    bool down, in_order;
 };
 
 /* Adds connection `index` of the roster, whose build is given. False after a log line. */
@@ -58,6 +70,39 @@ bool daemon__dials_the_same(const struct config_connection *a, const struct conf
 bool daemon__reload(struct daemon *d, const char *policy, struct buffer *problems);
 /* Adds those whose namesakes are gone by now. */
 void daemon__add_pending(struct daemon *d);
+
+/* --- daemon_end.c: how it comes to an end, or to an upgrade ------------------------------------------------ */
+
+/* SIGTERM or SIGINT. The second one hastens. */
+void daemon__end(struct daemon *d, int number);
+/* Closes all links with `keep`; `why` is what consumers and clients are told. */
+void daemon__links_close(struct daemon *d, const char *why, bool accept);
+/* The upgrade did not happen: opens them again. */
+void daemon__links_open(struct daemon *d);
+/* Each turn of the loop. */
+void daemon__end_step(struct daemon *d);
+/* For readers' last bytes: down in order, soon. */
+void daemon__end_when_quiet(struct daemon *d);
+
+/* --- daemon_upgrade.c: the old one's side of an upgrade ---------------------------------------------------- */
+
+void daemon__upgrade_init(struct daemon *d);
+/* For ops: see struct ops_options. */
+int daemon__upgrade(void *self, const struct ops_upgrade *wish, struct ops_problems *problems);
+/* All links are closed and all is on disk. Comes again each turn. */
+void daemon__upgrade_drained(struct daemon *d);
+/* Ends the new one, if it did not take over yet. */
+void daemon__upgrade_cancel(struct daemon *d, const char *why);
+/* Handles are closed: the loop must run until it is empty. */
+void daemon__upgrade_deinit(struct daemon *d);
+
+/* --- daemon_takeover.c: the new one's side ----------------------------------------------------------------- */
+
+/* What must be the same in both. */
+void daemon__takeover_describe(const struct config *config, struct handover_message *out);
+/* It listens and has the lock: tells, and waits for the old one's last word. Blocks for that moment. False
+ * with a sentence: it must end. */
+bool daemon__takeover_finish(struct daemon *d, char *why, size_t why_bytes);
 
 /* --- daemon_store.c: the one place where the store is opened, asked, drained, closed and unlocked ---------- */
 

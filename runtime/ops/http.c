@@ -53,7 +53,9 @@ void http__end(struct client *c)
     if (c->kind == CLIENT_EVENTS && c->why[0]) last_line(c);
     if (says_why) {
         c->kill_ms = uv_now(c->ops->loop) + CLOSE_WAIT_MS;
-        lws_close_reason(wsi, LWS_CLOSE_STATUS_POLICY_VIOLATION, (unsigned char *)c->why,
+        lws_close_reason(wsi,
+                         c->leaving ? LWS_CLOSE_STATUS_GOINGAWAY : LWS_CLOSE_STATUS_POLICY_VIOLATION,
+                         (unsigned char *)c->why,
                          strlen(c->why));
     }
     lws_set_timeout(wsi, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_SYNC);

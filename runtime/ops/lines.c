@@ -16,6 +16,10 @@ bool lines__attach(struct client *c, const char **why)
     struct deliver_sink sink = { .self = c, .write = sink_write, .detached = sink_detached };
     ASSERT(handle_is_none(c->consumer));
     *why = NULL;
+    if (c->ops->suspended[0]) {
+        *why = c->ops->suspended;
+        return false;
+    }
     if (c->own_consumer) {
         /* A token for one consumer is that consumer. */
         if (c->attach.consumer && strcmp(c->attach.consumer, c->own_consumer) != 0) {
@@ -41,6 +45,7 @@ void lines__drained(struct client *c)
     buffer_clear(&c->out);
     buffer_trim(&c->out, QUEUE_KEPT);
     c->sent = 0;
+    if (c->leaving) leave__written(c);
     if (!c->blocked) return;
     c->blocked = false;
     deliver_resume(c->ops->deliver, c->consumer); /* the pump comes before the next poll */

@@ -16,9 +16,15 @@
 #include "base/text.h"
 #include "ops/ops_internal.h"
 
-#define BACKLOG 128
+/* Also the room for those who wait during an upgrade. */
+#define BACKLOG 1024
 #define ACCEPTS_PER_TURN 64
 
+static bool unix_adopt(struct ops *ops, const struct sockaddr_un *address, char *why,
+                       size_t why_bytes);
+static bool tcp_adopt(struct ops *ops, const struct sockaddr_storage *at, char *why,
+                      size_t why_bytes);
+static bool listens(int fd, int family);
 static bool folder_make(const char *path, char *why, size_t why_bytes);
 static bool lock_take(struct ops *ops, const char *path, char *why, size_t why_bytes);
 static bool stale_remove(const char *path, char *why, size_t why_bytes);
@@ -37,6 +43,7 @@ bool listen__unix(struct ops *ops, const char *path, char *why, size_t why_bytes
         return false;
     }
     memcpy(address.sun_path, path, strlen(path) + 1);
+    if (ops->adopted.unix_fd >= 0) return unix_adopt(ops, &address, why, why_bytes);
     if (!folder_make(path, why, why_bytes) || !lock_take(ops, path, why, why_bytes) ||
         !stale_remove(path, why, why_bytes))
         return false;
@@ -68,6 +75,7 @@ bool listen__tcp(struct ops *ops, const char *address, char *why, size_t why_byt
                  address);
         return false;
     }
+    if (ops->adopted.http_fd >= 0) return tcp_adopt(ops, &at, why, why_bytes);
     int fd = socket(at.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd >= 0) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     if (fd >= 0 && at.ss_family == AF_INET6)
@@ -94,6 +102,7 @@ void listen__pause(struct ops *ops)
 void listen__go_on(struct ops *ops)
 {
     ops->listeners_paused = false;
+    if (!ops->accepts) return;
     if (ops->unix_listener.poller)
         uv_poll_start(&ops->unix_listener.poller->handle, UV_READABLE, on_incoming);
     if (ops->tcp_listener.poller)
@@ -116,6 +125,78 @@ void listen__close(struct ops *ops)
         unlink(ops->unix_path);
     if (ops->lock_fd >= 0) close(ops->lock_fd);
     ops->lock_fd = -1;
+}
+
+/* What is handed over keeps its address: ours must be the same. */
+static bool unix_adopt(struct ops *ops, const struct sockaddr_un *address, char *why,
+                       size_t why_bytes)
+{
+    struct sockaddr_un at;
+    struct stat st;
+    socklen_t len = sizeof at;
+    int fd = ops->adopted.unix_fd;
+    memset(&at, 0, sizeof at);
+    if (!listens(fd, AF_UNIX) || getsockname(fd, (struct sockaddr *)&at, &len) != 0 ||
+        strncmp(at.sun_path, address->sun_path, sizeof at.sun_path) != 0 ||
+        lstat(address->sun_path, &st) != 0 || !S_ISSOCK(st.st_mode)) {
+        snprintf(why, why_bytes, "what was handed over does not listen at %s", address->sun_path);
+        return false;
+    }
+    ops->lock_fd = ops->adopted.unix_lock_fd;
+    ops->adopted.unix_fd = ops->adopted.unix_lock_fd = -1;
+    memcpy(ops->unix_path, address->sun_path, sizeof ops->unix_path);
+    ops->unix_dev = st.st_dev;
+    ops->unix_ino = st.st_ino;
+    if (listener_open(ops, &ops->unix_listener, fd, false)) return true;
+    snprintf(why, why_bytes, "cannot poll %s", address->sun_path);
+    return false;
+}
+
+static bool tcp_adopt(struct ops *ops, const struct sockaddr_storage *at, char *why,
+                      size_t why_bytes)
+{
+    struct sockaddr_storage now;
+    socklen_t len = sizeof now;
+    int fd = ops->adopted.http_fd;
+    memset(&now, 0, sizeof now);
+    bool same = listens(fd, at->ss_family) && getsockname(fd, (struct sockaddr *)&now, &len) == 0;
+    if (same && at->ss_family == AF_INET) {
+        const struct sockaddr_in *x = (const struct sockaddr_in *)at, *y = (struct sockaddr_in *)&now;
+        same = x->sin_addr.s_addr == y->sin_addr.s_addr &&
+               (x->sin_port == 0 || x->sin_port == y->sin_port);
+    } else if (same) {
+        const struct sockaddr_in6 *x = (const struct sockaddr_in6 *)at,
+                                  *y = (struct sockaddr_in6 *)&now;
+        same = memcmp(&x->sin6_addr, &y->sin6_addr, sizeof x->sin6_addr) == 0 &&
+               (x->sin6_port == 0 || x->sin6_port == y->sin6_port);
+    }
+    if (!same) {
+        snprintf(why, why_bytes, "what was handed over does not listen at the address of listen.http");
+        return false;
+    }
+    ops->adopted.http_fd = -1;
+    address_show(ops, fd);
+    if (listener_open(ops, &ops->tcp_listener, fd, true)) return true;
+    snprintf(why, why_bytes, "cannot poll the listener of listen.http");
+    return false;
+}
+
+static bool listens(int fd, int family)
+{
+    int listening = 0, domain = 0;
+    socklen_t len = sizeof listening;
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) != 0 || !listening) return false;
+    len = sizeof domain;
+    return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 && domain == family;
+}
+
+void listen__drop_adopted(struct ops *ops)
+{
+    int *all[] = { &ops->adopted.unix_fd, &ops->adopted.unix_lock_fd, &ops->adopted.http_fd };
+    for (size_t i = 0; i < 3; i++) {
+        if (*all[i] >= 0) close(*all[i]);
+        *all[i] = -1;
+    }
 }
 
 static bool folder_make(const char *path, char *why, size_t why_bytes)
@@ -232,7 +313,7 @@ static void on_incoming(uv_poll_t *handle, int status, int events)
     struct ops *ops = p->owner;
     (void)status;
     (void)events;
-    if (!ops) return;
+    if (!ops || !ops->accepts) return;
     bool tcp = ops->tcp_listener.poller == p;
     int listening = tcp ? ops->tcp_listener.fd : ops->unix_listener.fd;
     for (int i = 0; i < ACCEPTS_PER_TURN; i++) {

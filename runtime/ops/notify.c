@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/assert.h"
@@ -15,7 +16,8 @@
 #include "base/text.h"
 
 #define MESSAGE_BYTES_MAX 512
-_Static_assert(NOTIFY_STATUS_BYTES_MAX + sizeof "READY=1\nSTOPPING=1\nSTATUS=\nWATCHDOG=1\n" <=
+_Static_assert(NOTIFY_STATUS_BYTES_MAX + 20 +
+                       sizeof "MAINPID=\nREADY=1\nSTOPPING=1\nSTATUS=\nWATCHDOG=1\n" <=
                    MESSAGE_BYTES_MAX,
                "every line at once fits one message");
 
@@ -57,6 +59,25 @@ void notify_ready(struct notify *n)
     tell(n, false);
 }
 
+/* On its own: nothing else may stand between the clock and its being told. */
+void notify_reloading(struct notify *n)
+{
+    struct timespec now;
+    char text[96];
+    if (n->fd < 0) return;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    int len = snprintf(text, sizeof text, "RELOADING=1\nMONOTONIC_USEC=%llu\n",
+                       (unsigned long long)now.tv_sec * 1000000 + (unsigned long long)now.tv_nsec / 1000);
+    /* Lost when the queue is full: then READY says nothing new, and that is all. */
+    sendto(n->fd, text, (size_t)len, MSG_NOSIGNAL, (const struct sockaddr *)&n->to, n->to_len);
+}
+
+void notify_main_pid(struct notify *n, long pid)
+{
+    n->owes_main_pid = pid;
+    tell(n, false);
+}
+
 void notify_stopping(struct notify *n)
 {
     n->owes_stopping = true;
@@ -83,7 +104,7 @@ void notify_watchdog(struct notify *n)
 
 uint64_t notify_next_ms(const struct notify *n)
 {
-    bool owes = n->owes_ready || n->owes_stopping || n->owes_status;
+    bool owes = n->owes_ready || n->owes_stopping || n->owes_status || n->owes_main_pid;
     if (n->fd < 0) return 0;
     if (owes && (n->watchdog_ms == 0 || n->watchdog_ms > NOTIFY_RETRY_MS)) return NOTIFY_RETRY_MS;
     return n->watchdog_ms;
@@ -95,8 +116,11 @@ static void tell(struct notify *n, bool watchdog)
 {
     char text[MESSAGE_BYTES_MAX];
     int len = 0;
-    if (n->fd >= 0 && (n->owes_ready || n->owes_stopping || n->owes_status || watchdog)) {
-        len = snprintf(text, sizeof text, "%s%s%s%s%s%s", n->owes_ready ? "READY=1\n" : "",
+    if (n->fd >= 0 &&
+        (n->owes_main_pid || n->owes_ready || n->owes_stopping || n->owes_status || watchdog)) {
+        char main_pid[32] = "";
+        if (n->owes_main_pid) snprintf(main_pid, sizeof main_pid, "MAINPID=%ld\n", n->owes_main_pid);
+        len = snprintf(text, sizeof text, "%s%s%s%s%s%s%s", main_pid, n->owes_ready ? "READY=1\n" : "",
                        n->owes_stopping ? "STOPPING=1\n" : "", n->owes_status ? "STATUS=" : "",
                        n->owes_status ? n->status : "", n->owes_status ? "\n" : "",
                        watchdog ? "WATCHDOG=1\n" : "");
@@ -109,6 +133,7 @@ static void tell(struct notify *n, bool watchdog)
         }
     }
     n->owes_ready = n->owes_stopping = n->owes_status = false;
+    n->owes_main_pid = 0;
 }
 
 static void complain(struct notify *n, const char *what, const char *why)

@@ -28,6 +28,7 @@ struct notify {
     uint64_t watchdog_ms; /* half of what the manager allows; 0: it watches nobody */
     bool failed;          /* and was logged */
     bool owes_ready, owes_stopping, owes_status;
+    long owes_main_pid; /* 0: none */
     char status[NOTIFY_STATUS_BYTES_MAX + 1];
 };
 
@@ -37,6 +38,10 @@ void notify_close(struct notify *n);
 
 /* The configuration is loaded and the listeners are open. */
 void notify_ready(struct notify *n);
+/* Configuration and policies are read again; notify_ready() must follow. */
+void notify_reloading(struct notify *n);
+/* Another process is the service from now on: told before this one ends. */
+void notify_main_pid(struct notify *n, long pid);
 /* The end began. Nothing but the watchdog is told after it. */
 void notify_stopping(struct notify *n);
 /* One line for `systemctl status`; made printable, so it may hold names from outside. Borrowed

@@ -8,7 +8,7 @@
  * PUT  /v1/connections/NAME       DELETE /v1/connections/NAME
  * POST /v1/connections/NAME/{stop,start,restart,send}              POST /v1/reload
  * GET  /v1/attach (WebSocket)     GET  /v1/events (NDJSON)         POST /v1/ack?consumer=NAME
- * GET  /healthz                   GET  /readyz */
+ * GET  /healthz                   GET  /readyz                     POST /v1/upgrade (UNIX socket) */
 #ifndef HOLDFAST_OPS_OPS_H
 #define HOLDFAST_OPS_OPS_H
 
@@ -45,11 +45,28 @@ struct ops_problems {
 void ops_problem_add(struct ops_problems *p, const char *where, const char *expected,
                      const char *format, ...) __attribute__((format(printf, 4, 5)));
 
+/* Listeners of an earlier process and the lock on its socket; -1: none. */
+struct ops_listeners {
+    int unix_fd, unix_lock_fd, http_fd;
+};
+#define OPS_LISTENERS_NONE ((struct ops_listeners){ -1, -1, -1 })
+
+/* `expected` of an upgrade that failed. */
+#define OPS_UPGRADE_GOES_ON "what ran goes on"
+
+struct ops_upgrade {
+    const char *binary;  /* absolute; NULL: the one that runs now, as it is on disk */
+    bool cold;           /* even though sessions are lost */
+    uint64_t within_ms;  /* for each of: check, take over; 0: the default */
+};
+
 struct ops_options {
     const char *unix_path;   /* NULL: no UNIX socket */
     const char *http;        /* "127.0.0.1:7600", "[::1]:7600"; port 0: any. NULL: no TCP */
     const struct ops_token *tokens;
     uint32_t token_count;    /* none: TCP answers /healthz and /readyz alone */
+    const struct ops_listeners *adopted; /* descriptors moved, also on failure; must listen at the
+                                          * addresses above; NULL: none */
     uint32_t clients_max;    /* connected at once; 0: 1024 */
     uint64_t head_ms;        /* from connect to a whole request or first line; 0: 10 s */
     uint64_t idle_ms; /* of a client that asks for nothing; attachments are never idle; 0: 60 s */
@@ -65,6 +82,8 @@ struct ops_options {
                struct ops_problems *problems);
     /* 202, or 4xx with problems. */
     int (*remove)(void *self, const char *name, struct ops_problems *problems);
+    /* Begins an upgrade. 202: ops_upgrade_answer() follows; or 4xx with problems. */
+    int (*upgrade)(void *self, const struct ops_upgrade *wish, struct ops_problems *problems);
     /* NULL: ready as soon as it listens. */
     bool (*ready)(void *self);
 };
@@ -77,6 +96,28 @@ struct ops *ops_create(uv_loop_t *loop, struct runtime *rt, struct deliver *d,
 /* Detaches all, closes every socket. `closed` (may be NULL) is called once all of it is gone, from
  * the loop, which must go on running until then; `ops` is freed before. */
 void ops_close(struct ops *ops, void (*closed)(void *to), void *to);
+
+/* --- before the end, or a handover ----------------------------------------------------------------- */
+
+#define OPS_SHUTTING_DOWN  "shutting down"
+#define OPS_BEING_UPGRADED "holdfast is being upgraded"
+
+/* From now on nobody attaches or gives orders: `why` (a sentence; copied) is the answer, with "try again".
+ * `accept` false: whoever connects waits in the listener's queue, for this process or the next. */
+void ops_suspend(struct ops *ops, const char *why, bool accept);
+/* Takes ops_suspend() back. */
+void ops_resume(struct ops *ops);
+/* Detaches all consumers: they get what is queued, then the sentence of ops_suspend(), then the end. */
+void ops_let_go(struct ops *ops);
+/* All of that, and every answer under way, was written, or its reader does not read. */
+bool ops_is_quiet(const struct ops *ops);
+/* Borrowed: for handing over. */
+struct ops_listeners ops_listeners(const struct ops *ops);
+/* Somebody else has the listeners now: ops_close() leaves the socket's file alone. */
+void ops_leave_listeners(struct ops *ops);
+/* To who asked for the upgrade, if still there. `why` NULL: `pid` with `version` took over. */
+void ops_upgrade_answer(struct ops *ops, const char *why, long pid, const char *version);
+
 /* As listened on: "127.0.0.1:43211"; "" without TCP. */
 const char *ops_http_address(const struct ops *ops);
 /* Clients connected now, for status. */

@@ -14,6 +14,7 @@
 #define WRITE_BYTES_MAX ((size_t)64 << 10) /* of a plain answer, per turn */
 #define CLOSE_WAIT_MS 2000                 /* for a peer's close frame */
 #define ANSWER_BYTES_MAX ((size_t)256 << 20)
+#define LEAVE_WAIT_MS 1000                 /* for a reader's last lines */
 
 enum client_kind {
     CLIENT_PEEKED, /* UNIX: its first byte is not here yet */
@@ -60,6 +61,7 @@ struct client {
     bool at_once;         /* the answer must go out inside this callback: a refused upgrade */
     bool served;          /* had an answer: it may be idle for longer */
     uint64_t send_id;     /* POST .../send that waits for its answer; 0: none */
+    bool waits_upgrade;   /* POST /v1/upgrade that does */
 
     /* what goes out: LWS_PRE bytes of room first, then bytes; `sent` of them are gone */
     struct buffer out;
@@ -73,6 +75,7 @@ struct client {
     bool attach_ok;       /* the upgrade was allowed */
     bool mid_line;        /* WebSocket: the message so far does not end in \n */
     bool blocked;         /* the sink refused: deliver_resume() is due */
+    bool leaving;         /* detached: what is queued goes out, then it ends */
     char why[96];         /* why deliver let go, for the close frame */
 };
 
@@ -92,6 +95,7 @@ struct ops {
     struct lws_context *lws;
     struct lws_vhost *vhost;
     struct listener unix_listener, tcp_listener;
+    struct ops_listeners adopted; /* owned: handed over and not listened on yet */
     char unix_path[108];
     char http_address[64];
     char http_host[64];    /* without port and brackets */
@@ -107,6 +111,8 @@ struct ops {
     uv_timer_t tick;
     uint32_t handles;      /* own ones that are open */
     bool listeners_paused; /* out of descriptors; the tick tries again */
+    char suspended[96];    /* why nobody attaches or orders; "": all is well */
+    bool accepts;          /* false: who connects waits in the queue */
     bool closing;
     uint32_t close_turns;
     uv_timer_t closer;
@@ -135,6 +141,16 @@ bool listen__tcp(struct ops *ops, const char *address, char *why, size_t why_byt
 void listen__pause(struct ops *ops);
 void listen__go_on(struct ops *ops);
 void listen__close(struct ops *ops);
+/* Closes what was handed over and not used. */
+void listen__drop_adopted(struct ops *ops);
+
+/* --- leave.c ---------------------------------------------------------------------------------- */
+
+/* True, and answered, when this request cannot be served now. */
+bool leave__refuses(struct client *c, bool reads_only, int *result);
+/* All that was queued for a client that leaves is written. */
+void leave__written(struct client *c);
+int leave__post_upgrade(struct client *c, const char *name);
 
 /* --- ndjson.c --------------------------------------------------------------------------------- */
 

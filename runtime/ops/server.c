@@ -47,6 +47,9 @@ struct ops *ops_create(uv_loop_t *loop, struct runtime *rt, struct deliver *d,
     ops->deliver = d;
     ops->options = *options;
     ops->lock_fd = ops->unix_listener.fd = ops->tcp_listener.fd = -1;
+    ops->accepts = true;
+    ops->adopted = options->adopted ? *options->adopted : OPS_LISTENERS_NONE;
+    ops->options.adopted = NULL; /* ours is a copy */
     if (!ops->options.clients_max) ops->options.clients_max = CLIENTS_DEFAULT;
     if (!ops->options.head_ms) ops->options.head_ms = HEAD_DEFAULT_MS;
     if (!ops->options.idle_ms) ops->options.idle_ms = IDLE_DEFAULT_MS;
@@ -64,6 +67,7 @@ struct ops *ops_create(uv_loop_t *loop, struct runtime *rt, struct deliver *d,
         (!options->unix_path || listen__unix(ops, options->unix_path, why, why_bytes)) &&
         (!options->http || listen__tcp(ops, options->http, why, why_bytes))) {
         why[0] = 0;
+        listen__drop_adopted(ops); /* what is not listened on any more */
         return ops;
     }
     ops_close(ops, NULL, NULL);
@@ -74,6 +78,7 @@ void ops_close(struct ops *ops, void (*closed)(void *to), void *to)
 {
     ASSERT(!ops->closing);
     ops->closing = true;
+    listen__drop_adopted(ops);
     ops->closed = closed;
     ops->closed_to = to;
     listen__close(ops);
@@ -290,11 +295,11 @@ static void client_judge(struct client *c, uint64_t now_ms)
     }
     /* While an answer is under way libwebsockets does not look at what comes in, its end included.
      */
-    if (c->wsi && (c->kind == CLIENT_EVENTS || c->send_id) && peer_is_gone(c)) {
+    if (c->wsi && (c->kind == CLIENT_EVENTS || c->send_id || c->waits_upgrade) && peer_is_gone(c)) {
         client_end(c);
         return;
     }
-    if (!handle_is_none(c->consumer) || c->send_id) return;
+    if (!handle_is_none(c->consumer) || c->send_id || c->waits_upgrade) return;
     /* Until the first request is whole; after it, between requests and during one. */
     uint64_t limit_ms = c->served || c->in_request ? o->idle_ms : o->head_ms;
     if (now_ms - c->active_ms >= limit_ms) client_end(c);
