@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/failpoint.h"
 #include "base/text.h"
 #include "runtime_internal.h"
 
@@ -76,7 +77,9 @@ static struct rt_ack *list_take(struct rt_ack_list *list)
 static void ack_send(struct runtime *rt, struct rt_conn *c, struct rt_ack *a)
 {
     struct rt_link *l = rt_link_find(c, a->generation);
+    FAILPOINT("ack");
     if (l) rt_link_send(rt, l, a->bytes, a->len, a->text);
+    FAILPOINT("acked");
 }
 
 /* What the platform wants to hear for this frame, in rt->scratch_text; false: nothing. */

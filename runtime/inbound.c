@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/failpoint.h"
 #include "base/text.h"
 #include "runtime_internal.h"
 
@@ -253,6 +254,7 @@ static bool accept(struct runtime *rt, struct rt_conn *c, struct rt_link *l, str
         if (!l->held) hold(rt, c, l, item);
         return false;
     }
+    FAILPOINT("accepted");
     c->frames_delivered++;
     if (item->malformed) c->frames_malformed++;
     remember(c, l, build, item);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/failpoint.h"
 #include "base/json_value.h"
 #include "base/rng.h"
 #include "base/text.h"
@@ -82,6 +83,7 @@ static void on_consumer_gone(void *self, const char *name)
 static void on_cursor(void *self, const char *consumer, const char *connection, uint64_t epoch,
                       uint64_t offset, uint64_t wall_ms)
 {
+    FAILPOINT("cursor");
     submit(self, &(struct store_request){ .op = STORE_OP_CURSOR,
                                           .consumer = consumer,
                                           .connection = connection,
