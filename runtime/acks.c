@@ -111,6 +111,13 @@ static bool ack_make(struct runtime *rt, struct rt_conn *c, struct rt_link *l, s
     return have;
 }
 
+/* Offsets go on over epochs, so they alone tell. */
+static bool owner_has(const struct runtime *rt, const struct rt_conn *c, uint64_t offset)
+{
+    uint64_t epoch, acked;
+    return deliver_cursor(rt->options.deliver, c->stream, c->owner, &epoch, &acked) && offset <= acked;
+}
+
 void rt_ack_queue(struct runtime *rt, struct rt_conn *c, struct rt_link *l, struct rt_build *build,
                   const struct path_item *item, const struct dedupe_key *key, uint64_t offset)
 {
@@ -123,7 +130,7 @@ void rt_ack_queue(struct runtime *rt, struct rt_conn *c, struct rt_link *l, stru
     a->generation = l->generation;
     a->text = text;
     memcpy(a->bytes, rt->scratch_text.data, a->len);
-    if (rules->ack.when == ACK_THROUGH && offset > c->owner_acked) {
+    if (rules->ack.when == ACK_THROUGH && !owner_has(rt, c, offset)) {
         a->keyed = key != NULL;
         if (key) a->key = *key;
         a->due_ms = rt_clock(rt).mono_ms + rules->ack.within_ms;
@@ -192,7 +199,6 @@ void rt_ack_owner(struct runtime *rt, struct rt_conn *c, uint64_t offset)
 {
     struct rt_ack_list waited = c->through;
     struct rt_ack *a;
-    if (offset > c->owner_acked) c->owner_acked = offset;
     c->through = (struct rt_ack_list){ 0 };
     while ((a = list_take(&waited))) {
         if (a->offset <= offset) safe_wait(rt, c, a);

@@ -78,7 +78,10 @@ void runtime_destroy(struct runtime *rt)
     /* Consumers outlive the runtime: what they take back from now on finds nobody. */
     if (rt->options.deliver) deliver_set_port(rt->options.deliver, &(struct deliver_port){ 0 });
     /* And what goes with the process is not gone for the next one. */
-    if (rt->options.deliver) deliver_set_keeper(rt->options.deliver, &(struct deliver_keeper){ 0 });
+    if (rt->options.deliver) {
+        deliver_pump(rt->options.deliver);
+        deliver_set_keeper(rt->options.deliver, NULL);
+    }
     uint32_t i = 0;
     struct handle h;
     for (i = 0; i < rt->conns_max; i++) {

@@ -123,7 +123,7 @@ struct rt_conn {
     struct dedupe *dedupe;           /* owned or NULL */
     char owner[64];                  /* the consumer whose acknowledgements count for `through`; "" */
     struct rt_ack_list through;      /* platform acknowledgements that wait for the owner */
-    uint64_t through_timer_ms, owner_acked;
+    uint64_t through_timer_ms;
     uint64_t acks_late;              /* whose owner missed the platform's deadline */
     struct rt_ack_list acks;         /* those that wait for safe */
     uint64_t acks_newest;            /* highest offset among them */

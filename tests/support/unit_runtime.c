@@ -165,6 +165,7 @@ static bool store_submit(void *self, const struct store_request *request)
     struct box *b = self;
     /* What is written beside each frame and each decision has its own specs. */
     if (request->op == STORE_OP_SEEN || request->op == STORE_OP_JOURNAL) return true;
+    if (request->op >= STORE_OP_EVENT && request->op != STORE_OP_FRAMES && request->op < STORE_OP_WISH) return true;
     note(b, "store %s %llu %.*s", names[request->op], (unsigned long long)request->offset,
          (int)request->len, request->bytes ? (const char *)request->bytes : "");
     if (b->store_refuses) return false;
