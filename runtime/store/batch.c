@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "store/pending.h"
 
 enum { HAS_CONNECTION = 1, HAS_CONSUMER = 2, HAS_BYTES = 4 };
 
@@ -81,4 +82,14 @@ bool store_batch_next(const struct buffer *batch, size_t *at, struct store_reque
     if (head.has & HAS_BYTES) out->bytes = data;
     *at += head.size;
     return true;
+}
+
+void batch__patch(struct buffer *batch, size_t at, enum store_op op, uint64_t ticket)
+{
+    struct record head;
+    ASSERT(at + sizeof head <= batch->len);
+    memcpy(&head, batch->data + at, sizeof head);
+    head.op = (uint8_t)op;
+    head.ticket = ticket;
+    memcpy(batch->data + at, &head, sizeof head);
 }

@@ -17,6 +17,7 @@
 #include "store/core.h"
 #include "store/schema.h"
 #include "store_request.h"
+#include "store_shim.h"
 
 #define MT "unit.store"
 
@@ -300,5 +301,7 @@ int luaopen_unit_store(lua_State *L)
     lua_setfield(L, -2, "__gc");
     lua_newtable(L);
     luaL_register(L, NULL, functions);
+    shim_push(L, "shim");
+    lua_setfield(L, -2, "shim");
     return 1;
 }
