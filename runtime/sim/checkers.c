@@ -42,6 +42,7 @@ void checkers_destroy(struct checkers *k)
 void checkers_engine(struct checkers *k, const struct engine *e)
 {
     k->engine = e;
+    checkers__starts_restored(k);
     if (e) return;
     /* Handles of the old engine name nobody any more. */
     k->crashes++;

@@ -32,9 +32,17 @@ struct checked {
     struct checker_view counts;
 };
 
+/* A session start as the platform saw it. After another boot of the machine only wall time says how old
+ * it is: what the wall clock was set forward since then makes it look that much older. */
+struct checked_start {
+    uint64_t world_ms, boot;
+    int64_t wall_shift_ms;
+    uint64_t aged_ms;
+};
+
 struct checked_account {
     uint64_t account;
-    uint64_t *starts;             /* owned: world times, oldest first */
+    struct checked_start *starts; /* owned, oldest first */
     uint32_t count, capacity;
 };
 
@@ -73,6 +81,8 @@ struct checked *checkers__find(const struct checkers *k, struct handle conn);
 void checkers__violated(struct checkers *k, const char *which, const struct checked *c,
                         const char *format, ...) __attribute__((format(printf, 4, 5)));
 void checkers__on_ending(struct checkers *k, struct checked *c, const struct effect *fx);
+/* A process begins with what the disk holds. */
+void checkers__starts_restored(struct checkers *k);
 void checkers__on_dead(void *self, const struct stream_view *stream);
 void checkers__check_dead(struct checkers *k, uint64_t index);
 

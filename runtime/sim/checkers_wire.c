@@ -9,10 +9,6 @@
 #include "base/text.h"
 #include "sim/checkers_internal.h"
 
-/* After a crash a start is known by the time of its permit, which is earlier than the frame: an attempt
- * may take that long. */
-#define START_LAG_AFTER_CRASH_MS 180000
-
 /* ---- I2 ---------------------------------------------------------------------------------------------- */
 
 static struct checked_account *account_of(struct checkers *k, uint64_t account)
@@ -25,6 +21,11 @@ static struct checked_account *account_of(struct checkers *k, uint64_t account)
     struct checked_account *a = &k->accounts[k->account_count++];
     *a = (struct checked_account){ .account = account };
     return a;
+}
+
+static int64_t wall_shift(const struct checkers *k)
+{
+    return (int64_t)world_clock(k->world).wall_ms - (int64_t)world_now_ms(k->world);
 }
 
 void checkers_start_sent(struct checkers *k, struct handle conn)
@@ -40,7 +41,7 @@ void checkers_start_sent(struct checkers *k, struct handle conn)
         if (plan->windows[i].ms > longest) longest = plan->windows[i].ms;
     }
     uint32_t old = 0;
-    while (old < a->count && a->starts[old] + longest < now) old++;
+    while (old < a->count && a->starts[old].world_ms + longest < now) old++;
     if (old) memmove(a->starts, a->starts + old, (a->count - old) * sizeof *a->starts);
     a->count -= old;
     if (a->count == a->capacity) {
@@ -48,17 +49,35 @@ void checkers_start_sent(struct checkers *k, struct handle conn)
         a->starts = realloc(a->starts, a->capacity * sizeof *a->starts);
         ASSERT(a->starts != NULL);
     }
-    a->starts[a->count++] = now;
+    a->starts[a->count++] = (struct checked_start){ .world_ms = now,
+                                                    .boot = world_boot_number(k->world),
+                                                    .wall_shift_ms = wall_shift(k) };
     if (!plan->on) return;
     for (uint32_t i = 0; i < plan->window_count; i++) {
-        uint64_t span = plan->windows[i].ms, lag = k->crashes ? START_LAG_AFTER_CRASH_MS : 0;
-        if (lag > span / 2) lag = span / 2;
+        uint64_t span = plan->windows[i].ms;
         uint32_t used = 0;
-        for (uint32_t j = a->count; j > 0 && a->starts[j - 1] + span > now + lag; j--) used++;
+        for (uint32_t j = 0; j < a->count; j++) {
+            if (a->starts[j].world_ms + span > now + a->starts[j].aged_ms) used++;
+        }
         if (used <= plan->windows[i].count) continue;
         char text[DURATION_TEXT_MAX];
         checkers__violated(k, "I2", c, "%u session starts within %s, %u are allowed", used,
                            duration_format(span, text), plan->windows[i].count);
+    }
+}
+
+void checkers__starts_restored(struct checkers *k)
+{
+    const int64_t shift = wall_shift(k);
+    const uint64_t boot = world_boot_number(k->world);
+    for (uint32_t i = 0; i < k->account_count; i++) {
+        struct checked_account *a = &k->accounts[i];
+        for (uint32_t j = 0; j < a->count; j++) {
+            struct checked_start *s = &a->starts[j];
+            if (s->boot == boot || shift <= s->wall_shift_ms) continue;
+            const uint64_t aged = (uint64_t)(shift - s->wall_shift_ms);
+            if (aged > s->aged_ms) s->aged_ms = aged;
+        }
     }
 }
 
