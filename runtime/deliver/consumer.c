@@ -60,23 +60,6 @@ void deliver_detach(struct deliver *d, struct handle consumer)
     if (a) attachment__end(d, a, NULL);
 }
 
-bool deliver_consumer_next(const struct deliver *d, uint32_t *index,
-                           struct deliver_consumer_view *out)
-{
-    struct handle h;
-    const struct consumer *c = slots_next(&d->consumers, index, &h);
-    if (!c) return false;
-    memset(out, 0, sizeof *out);
-    text_copy(out->name, sizeof out->name, c->name, strlen(c->name));
-    out->attached = c->attachment != NULL;
-    out->since_wall_ms = c->since_wall_ms;
-    for (const struct sub *sub = c->subs; sub; sub = sub->consumer_next) {
-        uint64_t done = c->name[0] ? sub->acked : sub->told;
-        if (sub->stream->last_offset > done) out->lag += sub->stream->last_offset - done;
-    }
-    return true;
-}
-
 bool deliver_consumer_forget(struct deliver *d, const char *name)
 {
     struct consumer *c = name[0] ? consumer__find(d, name) : NULL;
@@ -224,19 +207,6 @@ void sub__ack(struct deliver *d, struct sub *sub, uint64_t offset)
         d->port.acked(d->port.self, s->name, sub->consumer->name, at.epoch, at.offset);
 }
 
-bool deliver_cursor(const struct deliver *d, struct handle stream, const char *consumer,
-                    uint64_t *epoch, uint64_t *offset)
-{
-    const struct stream *s = stream__get(d, stream);
-    const struct sub *sub = s ? s->subs : NULL;
-    while (sub && strcmp(sub->consumer->name, consumer) != 0) sub = sub->stream_next;
-    if (!sub || !consumer[0]) return false;
-    struct position at = stream__position(d, s, sub->acked);
-    *epoch = at.epoch;
-    *offset = at.offset;
-    return true;
-}
-
 static const char *attach_check(const struct attach *attach)
 {
     if (attach->consumer && !consumer__name_is_valid(attach->consumer))
@@ -365,6 +335,7 @@ static void sub_place(struct deliver *d, struct sub *sub, const struct attach *a
         }
     }
     bool goes_on = (from == ATTACH_CURSOR && !is_new) || from == ATTACH_POSITION;
+    uint64_t begin = at > sub->acked ? at : sub->acked; /* a new one's cursor */
     sub->told = at;
     if (from == ATTACH_CURSOR && !is_new && sub->acked_unknown) {
         sub_owe_gap(sub, "unknown epoch", false, d->wall_ms);
@@ -372,6 +343,7 @@ static void sub_place(struct deliver *d, struct sub *sub, const struct attach *a
         /* Maybe it was here before, and was forgotten: nobody else will tell it what it misses. */
         sub_owe_gap(sub, "no cursor", false, 0);
         sub->told = stream__oldest(s);
+        begin = sub->told; /* until it acknowledges something it is told again */
     } else if (goes_on && !sub->gap_due && s->drop_rank > at * 2) {
         sub_owe_gap(sub, s->drop_cause, true, s->drop_wall_ms);
     } else if (goes_on && !sub->gap_due && start > at) {
@@ -379,7 +351,7 @@ static void sub_place(struct deliver *d, struct sub *sub, const struct attach *a
     }
     sub->gap_then = at > start ? at : start;
     if (at > sub->told_max) sub->told_max = at;
-    if (is_new && at > sub->acked) sub->acked = at;
+    if (is_new) sub->acked = begin;
     sub->next_seq = from == ATTACH_NOW ? s->end_seq : stream__seq_after(s, at);
     if (sub->next_seq < s->first_seq) sub->next_seq = s->first_seq;
 }

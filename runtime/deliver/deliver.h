@@ -212,12 +212,24 @@ bool deliver_stream_get(const struct deliver *d, struct handle stream,
 struct deliver_consumer_view {
     char name[64];                 /* "" anonymous */
     bool attached;
-    uint64_t lag;                  /* frames not yet acknowledged, over its streams */
-    uint64_t since_wall_ms;
+    uint32_t connections;
+    uint64_t lag;                  /* frames that wait for it or for its ack, over its connections */
+    uint64_t oldest_wall_ms;       /* when the oldest of them was accepted; 0: none */
+    uint64_t since_wall_ms;        /* attached or detached since */
 };
 /* Iteration as slots_next(). */
 bool deliver_consumer_next(const struct deliver *d, uint32_t *index,
                            struct deliver_consumer_view *out);
+struct deliver_position_view {
+    char connection[64];
+    bool configured;               /* false: restored or removed, and still held for it */
+    uint64_t epoch, offset;        /* its cursor */
+    uint64_t last_offset;          /* of the newest frame */
+    uint64_t lag, oldest_wall_ms;  /* as above, of this connection */
+};
+/* A named consumer's connections. *at: NULL at first; valid until anything else of deliver is called. */
+bool deliver_position_next(const struct deliver *d, const char *consumer, const void **at,
+                           struct deliver_position_view *out);
 /* How far a named consumer has acknowledged a stream. False: it does not read it. For `through`: whether
  * the owner has answered a frame that comes again. */
 bool deliver_cursor(const struct deliver *d, struct handle stream, const char *consumer,

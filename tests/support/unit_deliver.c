@@ -517,7 +517,25 @@ static int l_consumers(lua_State *L)
         lua_pushboolean(L, v.attached), lua_setfield(L, -2, "attached");
         lua_pushnumber(L, (double)v.lag), lua_setfield(L, -2, "lag");
         lua_pushnumber(L, (double)v.since_wall_ms), lua_setfield(L, -2, "since");
+        lua_pushnumber(L, (double)v.connections), lua_setfield(L, -2, "connections");
+        lua_pushnumber(L, (double)v.oldest_wall_ms), lua_setfield(L, -2, "oldest");
         lua_rawseti(L, -2, (int)n);
+    }
+    return 1;
+}
+
+/* positions(consumer): "a 3.4 of 9 lag 5 since 1795341600123", ... */
+static int l_positions(lua_State *L)
+{
+    struct box *b = check_box(L);
+    struct deliver_position_view v;
+    const void *at = NULL;
+    lua_newtable(L);
+    for (int n = 1; deliver_position_next(b->d, luaL_checkstring(L, 2), &at, &v); n++) {
+        lua_pushfstring(L, "%s %f.%f of %f lag %f since %f%s", v.connection, (double)v.epoch,
+                        (double)v.offset, (double)v.last_offset, (double)v.lag,
+                        (double)v.oldest_wall_ms, v.configured ? "" : " not configured");
+        lua_rawseti(L, -2, n);
     }
     return 1;
 }
@@ -651,6 +669,7 @@ static const luaL_Reg methods[] = { { "stream", l_stream },
                                     { "expire", l_expire },
                                     { "view", l_view },
                                     { "consumers", l_consumers },
+                                    { "positions", l_positions },
                                     { "forget", l_forget },
                                     { "ack_lines", l_ack_lines },
                                     { "orders", l_orders },

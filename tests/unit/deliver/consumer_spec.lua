@@ -202,8 +202,8 @@ describe("a consumer", function ()
     support.fill(box, s, 3)
     box:pump()
     box:input(r, support.ack("a", 1))
-    assert.same({ name = "bot", attached = true, lag = 2, since = box:consumers()[1].since },
-      box:consumers()[1])
+    assert.same({ name = "bot", attached = true, lag = 2, since = box:consumers()[1].since, connections = 1,
+      oldest = 1795341600123 }, box:consumers()[1])
     box:expire(1795341700000)
     assert.equal(1, #box:consumers())
     box:detach(r)
@@ -229,5 +229,84 @@ describe("a consumer", function ()
     assert.equal(0, box:view(s).frames)
     assert.equal(51, #support.lines((box:read(one))))
     assert.equal(31, #support.lines((box:read(two))))
+  end)
+
+  it("that is new where older frames are not held is told a gap: it may be one that was forgotten", function ()
+    local s = box:stream "a"
+    local r = box:attach { consumer = "bot" }
+    support.fill(box, s, 6)
+    box:pump()
+    box:input(r, support.ack("a", 4))
+    local lines = support.read(box, box:attach { consumer = "new" })
+    assert.equal("hello, gap 0 no cursor, 5, 6", support.brief(lines))
+    assert.is_false(lines[2].gap.certain)
+    local new = box:attach { consumer = "new" } -- has said nothing yet
+    assert.equal("hello, gap 0 no longer held, 5, 6", support.got(box, new))
+    box:input(new, support.ack("a", 5))
+    assert.equal("hello, 6", support.got(box, box:attach { consumer = "new" }))
+    assert.is_true(box:forget "bot")
+    assert.equal("hello, gap 0 no cursor, 6", support.got(box, box:attach { consumer = "bot" }))
+    assert.equal("hello, 6", support.got(box, box:attach { consumer = "third", from = "start" }))
+    assert.equal("hello", support.got(box, box:attach { consumer = "fourth", from = "now" }))
+  end)
+
+  it("that expired while it was away is told a gap when it comes back", function ()
+    box:close()
+    box = deliver.new { named_age = 1000 }
+    local s = box:stream "a"
+    local other, r = box:attach { consumer = "other" }, box:attach { consumer = "bot" }
+    support.fill(box, s, 2)
+    box:pump()
+    box:detach(r)
+    box:expire(1795341700000)
+    assert.equal(1, #box:consumers())
+    box:input(other, support.ack("a", 2))
+    support.fill(box, s, 1)
+    assert.equal("hello, gap 0 no cursor, 3", support.got(box, box:attach { consumer = "bot" }))
+  end)
+
+  it("has one place per connection, each with its own lag and age", function ()
+    local a, b = box:stream "a", box:stream("b", { bytes = 1000 })
+    local r = box:attach { consumer = "bot" }
+    box:append(a, "{}", { wall = 5000 })
+    box:append(a, "{}", { wall = 7000 })
+    support.fill(box, b, 20, { wall = 9000 })
+    box:pump()
+    box:input(r, support.ack("a", 1))
+    local held = box:view(b).frames
+    assert.is_true(held < 20)
+    assert.same({ "b 3.0 of 20 lag " .. held .. " since 9000", "a 3.1 of 2 lag 1 since 7000" },
+      box:positions "bot")
+    local view = box:consumers()[1]
+    assert.same({ 2, held + 1, 7000 }, { view.connections, view.lag, view.oldest })
+    box:input(r, support.ack("a", 2) .. support.ack("b", 20))
+    view = box:consumers()[1]
+    assert.same({ 2, 0, 0 }, { view.connections, view.lag, view.oldest })
+    assert.same({}, box:positions "nobody")
+    assert.same({}, box:positions "")
+    assert.is_nil((box:cursor(a, "nobody")))
+    box:attach {}
+    assert.is_nil((box:cursor(a, "")))
+  end)
+
+  it("still gets what a connection held that was removed, and what was added under its name", function ()
+    local s = box:stream "a"
+    local r = box:attach { consumer = "bot" }
+    support.fill(box, s, 3)
+    box:state(s, "up")
+    box:detach(r)
+    box:remove(s)
+    assert.is_nil(box:view(s))
+    assert.same({ "a 3.0 of 3 lag 3 since 1795341600123 not configured" }, box:positions "bot")
+    r = box:attach { consumer = "bot" }
+    assert.equal("hello, 1, 2, 3", support.got(box, r))
+    s = box:stream "a"
+    support.fill(box, s, 1)
+    assert.equal("4", support.got(box, r))
+    box:input(r, support.ack("a", 4))
+    box:remove(s)
+    assert.same({}, box:positions "bot")
+    local _, errors = box:ack_lines("bot", support.ack("a", 4))
+    assert.truthy(errors:find("no such connection", 1, true))
   end)
 end)
