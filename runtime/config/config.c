@@ -277,7 +277,7 @@ static int l_section(lua_State *L)
     char *folder = config__folder(file);
     struct config_place p = { r->problems, file, folder, section_names[which] };
     if (which == SECTION_LISTEN) config__listen(&p, &v, &r->out->listen);
-    if (which == SECTION_STORE) config__store(&p, &v, &r->out->store_path);
+    if (which == SECTION_STORE) config__store(&p, &v, r->out);
     if (which == SECTION_POLICIES) config__policies(&p, &v, r->out);
     free(folder);
     value_clear(&v);

@@ -50,6 +50,7 @@ struct config {
     char *path, *folder; /* owned */
     struct config_listen listen;
     char *store_path;    /* owned */
+    bool store_memory;   /* no file: nothing survives the process */
     char **policy_paths; /* owned: folders, in order */
     uint32_t policy_path_count;
     struct config_connection *connections; /* owned; in the order of the file, names unique */

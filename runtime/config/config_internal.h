@@ -30,7 +30,7 @@ const char *config__kind(const struct value *v);
 
 /* sections.c: one call of the file each. */
 void config__listen(const struct config_place *p, const struct value *v, struct config_listen *out);
-void config__store(const struct config_place *p, const struct value *v, char **path_out);
+void config__store(const struct config_place *p, const struct value *v, struct config *out);
 void config__policies(const struct config_place *p, const struct value *v, struct config *out);
 
 #endif

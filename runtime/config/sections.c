@@ -51,14 +51,22 @@ void config__listen(const struct config_place *p, const struct value *v, struct 
     }
 }
 
-void config__store(const struct config_place *p, const struct value *v, char **path_out)
+void config__store(const struct config_place *p, const struct value *v, struct config *out)
 {
-    static const char *const names[] = { "path" };
-    if (!config__keys(p, v, names, 1) && v->kind != VALUE_TABLE) return;
+    static const char *const names[] = { "path", "memory" };
+    if (!config__keys(p, v, names, 2) && v->kind != VALUE_TABLE) return;
+    const struct value *memory = value_get(v, "memory");
+    if (memory && memory->kind != VALUE_BOOL) {
+        config__error(p, memory, "memory", "expected true or false, got %s", config__kind(memory));
+    } else if (memory && memory->boolean && value_get(v, "path")) {
+        config__error(p, memory, "memory", "excludes `path`: nothing is written then");
+    } else if (memory) {
+        out->store_memory = memory->boolean;
+    }
     char *path = config__path(p, v, "path");
     if (!path) return;
-    free(*path_out);
-    *path_out = path;
+    free(out->store_path);
+    out->store_path = path;
 }
 
 void config__policies(const struct config_place *p, const struct value *v, struct config *out)

@@ -30,6 +30,9 @@ static struct secret *token_read(const struct daemon *d);
 static void token_path(const struct daemon *d, char *out, size_t out_bytes);
 static bool token_write(struct daemon *d, const struct secret *token, char *why, size_t why_bytes);
 static void on_prepare(uv_prepare_t *handle);
+static void on_store_wake(uv_async_t *handle);
+static void on_store_flush(uv_prepare_t *handle);
+static void store_handles_close(struct daemon *d);
 static void on_again(uv_idle_t *handle);
 static void on_signal(uv_signal_t *handle, int number);
 static void on_telling(uv_timer_t *handle);
@@ -52,14 +55,16 @@ struct daemon *daemon_create(struct roster *roster, const struct daemon_options 
     int failed = uv_loop_init(&d->loop);
     ASSERT(failed == 0);
     d->store_lock = STORE_LOCK_NONE;
+    /* libuv runs what was started first last: after net's turn and ours. */
+    uv_prepare_init(&d->loop, &d->store_flush);
+    uv_async_init(&d->loop, &d->store_wake, on_store_wake);
+    d->store_flush.data = d->store_wake.data = d;
+    uv_prepare_start(&d->store_flush, on_store_flush);
     d->net = net_create(&d->loop, &runtime_host_sink, NULL);
     struct clock now;
     struct host host = net_host(d->net);
     if (d->net) host.ops->clock(host.self, &now);
-    /* Wall time in milliseconds: a restart never repeats a position, although nothing was stored. Seconds
-     * would do, were it not for a kill and a start within one. */
-    d->deliver = d->net ? deliver_create(&(struct deliver_options){ .epoch = now.wall_ms }) : NULL;
-    if (!d->net || !d->deliver) {
+    if (!d->net) {
         snprintf(why, why_bytes, "out of memory");
         goto fail_parts;
     }
@@ -72,9 +77,19 @@ struct daemon *daemon_create(struct roster *roster, const struct daemon_options 
                                              .http_fd = taken->fds[HANDOVER_FD_HTTP] };
     }
     if (!daemon__store_open(d, lock_fd, why, why_bytes)) goto fail_parts;
+    struct store store = daemon__store(d);
+    struct deliver_options delivering = { .epoch = daemon__store_epoch(d, now.wall_ms),
+                                          .wall_ms = now.wall_ms,
+                                          .store = store.ops->kind(store.self) };
+    d->deliver = deliver_create(&delivering);
+    if (!d->deliver) {
+        snprintf(why, why_bytes, "out of memory");
+        goto fail_parts;
+    }
     struct runtime_options ro = { .seed = d->seed,
                                   .host = host,
-                                  .store = daemon__store(d),
+                                  .store = store,
+                                  .dedupe_seed = daemon__store_seed(d),
                                   .deliver = d->deliver,
                                   .proxies = &d->proxies,
                                   .observer = { .self = d, .log = on_runtime_log },
@@ -99,6 +114,7 @@ struct daemon *daemon_create(struct roster *roster, const struct daemon_options 
         d->signals[i].data = d;
         uv_signal_start(&d->signals[i], on_signal, signal_numbers[i]);
     }
+    if (!daemon__store_read(d, why, why_bytes)) goto fail_started;
     /* The API first: a second daemon for the same socket must not dial anything. */
     if (!ops_start(d, why, why_bytes)) goto fail_started;
     if (taken && !daemon__takeover_finish(d, why, why_bytes)) goto fail_started;
@@ -108,14 +124,16 @@ struct daemon *daemon_create(struct roster *roster, const struct daemon_options 
         snprintf(why, why_bytes, "connection %s cannot be added", d->roster.config.connections[i].name);
         goto fail_started;
     }
+    daemon__added_start(d);
     const struct config *c = &d->roster.config;
     log_printf(options->log, LOG_INFO, NULL,
                "holdfast %s runs %u connection%s by %u polic%s; socket %s%s%s; backlog and sessions are "
-               "kept in memory",
+               "kept in %s",
                options->version, c->connection_count, c->connection_count == 1 ? "" : "s",
                d->roster.version_count, d->roster.version_count == 1 ? "y" : "ies",
                c->listen.unix_path ? c->listen.unix_path : "none",
-               c->listen.http ? ", http " : "", c->listen.http ? ops_http_address(d->ops) : "");
+               c->listen.http ? ", http " : "", c->listen.http ? ops_http_address(d->ops) : "",
+               daemon__store_is_durable(d) ? c->store_path : "memory, and end with this process");
     if (told) {
         if (taken) notify_main_pid(&d->notify, (long)getpid());
         notify_ready(&d->notify);
@@ -127,6 +145,8 @@ fail_started:
     daemon_destroy(d);
     return NULL;
 fail_parts:
+    daemon__store_close(d);
+    store_handles_close(d);
     if (d->net) net_close(d->net, NULL, NULL);
     uv_run(&d->loop, UV_RUN_DEFAULT);
     uv_loop_close(&d->loop);
@@ -136,6 +156,22 @@ fail_parts:
     proxy_env_deinit(&d->proxies);
     free(d);
     return NULL;
+}
+
+static void on_store_wake(uv_async_t *handle)
+{
+    (void)handle; /* the answers are told before the loop sleeps again */
+}
+
+static void on_store_flush(uv_prepare_t *handle)
+{
+    daemon__store_flush(handle->data);
+}
+
+static void store_handles_close(struct daemon *d)
+{
+    uv_close((uv_handle_t *)&d->store_flush, NULL);
+    uv_close((uv_handle_t *)&d->store_wake, NULL);
 }
 
 bool daemon_run(struct daemon *d)
@@ -158,6 +194,8 @@ void daemon_destroy(struct daemon *d)
     while (!ops_closed) uv_run(&d->loop, UV_RUN_ONCE);
     runtime_destroy(d->rt);
     d->rt = NULL;
+    daemon__store_close(d);
+    store_handles_close(d);
     for (int i = 0; i < 3; i++) uv_close((uv_handle_t *)&d->signals[i], NULL);
     uv_close((uv_handle_t *)&d->prepare, NULL);
     uv_close((uv_handle_t *)&d->again, NULL);
@@ -419,12 +457,15 @@ static void on_telling(uv_timer_t *handle)
     struct daemon *d = handle->data;
     struct connection_view view;
     struct handle h;
-    char text[96];
+    char text[320];
+    struct store_health store;
     uint32_t up = 0;
     for (uint32_t i = 0; runtime_next(d->rt, &i, &h); i++) {
         up += runtime_view(d->rt, h, &view) && view.engine.state == CONN_UP;
     }
-    snprintf(text, sizeof text, "%u of %u connections are up", up, runtime_count(d->rt));
+    bool ill = daemon__store_health(d, &store) && store.degraded;
+    snprintf(text, sizeof text, "%u of %u connections are up%s%s", up, runtime_count(d->rt),
+             ill ? "; the store cannot write: " : "", ill ? store.why : "");
     if (!d->stopping) notify_status(&d->notify, text);
     notify_watchdog(&d->notify);
     uint64_t next_ms = notify_next_ms(&d->notify);

@@ -1,5 +1,5 @@
-/* Connections that were put over the API. Checked as those of the configuration are, kept in
- * memory, and second to the file: a name or an identity that the file owns is not taken from it. */
+/* Connections that were put over the API. Checked as those of the configuration are, kept in the
+ * store as they were put, and second to the file: a name or an identity that the file owns is not taken from it. */
 #include "ops/daemon_internal.h"
 
 #include <stdio.h>
@@ -11,6 +11,8 @@
 
 #define CREDENTIAL_EXPECTED                                                                        \
     "{\"credential\":\"NAME\"}, NAME a file in the directory that CREDENTIALS_DIRECTORY names"
+
+static void stored_free(struct daemon *d);
 
 static struct added *added_find(struct daemon *d, const char *name)
 {
@@ -65,6 +67,7 @@ void daemon__added_deinit(struct daemon *d)
     while (d->added_count) added_forget(d, &d->added[d->added_count - 1]);
     free(d->added);
     d->added = NULL;
+    stored_free(d);
 }
 
 void daemon__added_pending(struct daemon *d)
@@ -220,6 +223,17 @@ static int put_carry_out(struct daemon *d, struct config_connection *config,
     return 202;
 }
 
+/* For the next process. `json` NULL: it has none. */
+static void keep(struct daemon *d, const char *name, const void *json, size_t len)
+{
+    struct store store = daemon__store(d);
+    struct store_request request = { .op = STORE_OP_CONNECTION,
+                                     .connection = name,
+                                     .bytes = json,
+                                     .len = json ? len : 0 };
+    store.ops->submit(store.self, &request);
+}
+
 int daemon__put(void *self, const char *name, const void *json, size_t len,
                 struct ops_problems *out)
 {
@@ -261,13 +275,61 @@ int daemon__put(void *self, const char *name, const void *json, size_t len,
         policy_build_destroy(build);
         status = 409;
     } else {
+        const struct value *proxy = value_get(&table, "proxy");
+        bool told = config.proxy_authorization && proxy && proxy->kind == VALUE_STRING;
         status = put_carry_out(d, &config, build, out);
+        if (status < 300) keep(d, name, told ? NULL : json, len);
+        if (told && status < 300) {
+            log_line(d->options.log, LOG_WARNING, name,
+                     "its proxy has a password in plain text: not stored, and gone with this process");
+        }
     }
     policy_unref(version);
     config_connection_deinit(&config);
     value_clear(&table);
     problems_deinit(&problems);
     return status;
+}
+
+/* --- what the process before had ---------------------------------------------------------------- */
+
+void daemon__added_stored(struct daemon *d, const char *name, const void *json, size_t len)
+{
+    d->stored = realloc(d->stored, (d->stored_count + 1) * sizeof *d->stored);
+    ASSERT(d->stored != NULL);
+    struct stored *s = &d->stored[d->stored_count++];
+    text_copy(s->name, sizeof s->name, name, strlen(name));
+    s->json = malloc(len + 1);
+    ASSERT(s->json != NULL);
+    memcpy(s->json, json, len);
+    s->len = len;
+}
+
+static void stored_free(struct daemon *d)
+{
+    for (uint32_t i = 0; i < d->stored_count; i++) free(d->stored[i].json);
+    free(d->stored);
+    d->stored = NULL;
+    d->stored_count = 0;
+}
+
+void daemon__added_start(struct daemon *d)
+{
+    for (uint32_t i = 0; i < d->stored_count; i++) {
+        const struct stored *s = &d->stored[i];
+        struct ops_problems problems = { .count = 0 };
+        if (config_connection_find(&d->roster.config, s->name)) {
+            log_line(d->options.log, LOG_INFO, s->name,
+                     "was added over the API before; the configuration file has it now, and the file wins");
+            keep(d, s->name, NULL, 0);
+        } else if (daemon__put(d, s->name, s->json, s->len, &problems) >= 400) {
+            const struct ops_problem *first = &problems.items[0];
+            log_printf(d->options.log, LOG_ALARM, s->name,
+                       "was added over the API before and cannot be added now: %s%s%s; kept for the next start",
+                       first->where, first->where[0] ? " " : "", first->what);
+        }
+    }
+    stored_free(d);
 }
 
 /* --- DELETE ----------------------------------------------------------------------------------- */
@@ -286,6 +348,7 @@ int daemon__remove(void *self, const char *name, struct ops_problems *out)
         ops_problem_add(out, name, "a name from /v1/connections", "no such connection");
         return 404;
     }
+    keep(d, name, NULL, 0);
     if (a) {
         bool waiting = a->build != NULL;
         added_forget(d, a);

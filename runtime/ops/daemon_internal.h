@@ -12,13 +12,20 @@
 #include "ops/ops.h"
 #include "runtime.h"
 #include "store/lock.h"
-#include "store/store.h"
+#include "store/thread.h"
 
 /* A connection that was put over the API. */
 struct added {
     struct config_connection config;  /* owned */
     struct policy_version *version;   /* owned reference */
     struct policy_build *build;       /* owned: waits until its namesake is gone; NULL: it runs */
+};
+
+/* The same, as the process before stored it. */
+struct stored {
+    char name[CONFIG_NAME_MAX];
+    char *json; /* owned */
+    size_t len;
 };
 
 struct upgrade; /* daemon_upgrade.c */
@@ -35,7 +42,11 @@ struct daemon {
     uv_signal_t signals[3];
     struct net *net;
     struct store_lock store_lock;
-    struct store_memory *store;
+    struct store_thread *disk;   /* NULL: closed, or in memory */
+    struct store_memory *store;  /* NULL: on disk */
+    uv_async_t store_wake;
+    uv_prepare_t store_flush;    /* runs last before the loop sleeps */
+    bool store_degraded;
     struct deliver *deliver;
     struct runtime *rt;
     struct ops *ops;
@@ -45,6 +56,8 @@ struct daemon {
     uint32_t to_add_count;
     struct added *added;    /* owned */
     uint32_t added_count, added_waiting;
+    struct stored *stored;  /* owned */
+    uint32_t stored_count;
     struct proxy_env proxies;         /* of the environment, read once at the start */
     char proxies_wrong[256];          /* why there is none, although a variable is set; "" */
     char token_path[512];   /* of the token made at start; "": none */
@@ -110,6 +123,17 @@ bool daemon__takeover_finish(struct daemon *d, char *why, size_t why_bytes);
  * before. False with a sentence. */
 bool daemon__store_open(struct daemon *d, int lock_fd, char *why, size_t why_bytes);
 struct store daemon__store(struct daemon *d);
+/* Of the positions of this run; `wall_ms`: now. */
+uint64_t daemon__store_epoch(const struct daemon *d, uint64_t wall_ms);
+/* Of keys that outlive the process. */
+uint64_t daemon__store_seed(const struct daemon *d);
+/* Hands the runtime, and daemon_added.c, what the process before left; then writing begins. Blocks: for the
+ * time before the loop runs. False with a sentence. */
+bool daemon__store_read(struct daemon *d, char *why, size_t why_bytes);
+/* Once all of a turn has happened: it becomes durable as one. */
+void daemon__store_flush(struct daemon *d);
+/* False: in memory, where nothing can go wrong. */
+bool daemon__store_health(const struct daemon *d, struct store_health *out);
 /* What survives this process: false means that sessions, budgets and frames end with it. */
 bool daemon__store_is_durable(const struct daemon *d);
 /* Each turn of the loop: tells the answers that are there. True: more are due at once. */
@@ -124,13 +148,17 @@ bool daemon__store_reopen(struct daemon *d, char *why, size_t why_bytes);
 /* The end of it, open or closed. `handed_over`: the lock is somebody else's now. */
 void daemon__store_end(struct daemon *d, bool handed_over);
 
-/* --- daemon_added.c: what the API adds, kept in memory ----------------------------------------------------- */
+/* --- daemon_added.c: what the API adds, kept in the store ---------------------------------------------------- */
 
 /* For ops: see struct ops_options. */
 int daemon__put(void *self, const char *name, const void *json, size_t len, struct ops_problems *problems);
 int daemon__remove(void *self, const char *name, struct ops_problems *problems);
 /* Adds those whose namesakes are gone by now. */
 void daemon__added_pending(struct daemon *d);
+/* One that the process before had; it waits for daemon__added_start(). Copies. */
+void daemon__added_stored(struct daemon *d, const char *name, const void *json, size_t len);
+/* Adds them, after the file's, which wins on equal names. What cannot be added is said and kept. */
+void daemon__added_start(struct daemon *d);
 /* Before a reload: builds them all with the policies of `next` (`only`: with that one new). False with
  * problems: the reload is refused. `*builds`: owned, by index, NULL where the connection must yield. */
 bool daemon__added_prepare(struct daemon *d, const struct roster *next, const char *only,
