@@ -173,7 +173,7 @@ local function remaining(p, account)
     state.exhausted_until = nil
   end
   local first = kept[1]
-  return (limit.remaining or limit.total or 1000) - #kept, first and 86400000 - (now - first) or 0
+  return (limit.remaining or limit.total or 1000) - #kept, first and 86400000 - (now - first) or limit.reset_after or 0
 end
 
 -- All that the daily limit takes with it: every session of the token, and the token itself.

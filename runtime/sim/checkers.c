@@ -47,7 +47,8 @@ void checkers_engine(struct checkers *k, const struct engine *e)
     /* Handles of the old engine name nobody any more. */
     k->crashes++;
     idmap_deinit(&k->by_handle);
-    for (uint32_t i = 0; i < k->count; i++) k->items[i]->gone = true;
+    for (uint32_t i = k->living_from; i < k->count; i++) k->items[i]->gone = true;
+    k->living_from = k->count;
     k->heals++; /* what a heal promised went with the process */
 }
 

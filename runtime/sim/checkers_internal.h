@@ -64,7 +64,7 @@ struct checkers {
     struct world *world;
     const struct engine *engine;
     struct checked **items;       /* owned, each too */
-    uint32_t count;
+    uint32_t count, living_from;  /* those before it went with an earlier process */
     struct idmap by_handle;       /* to index + 1 */
     struct checked_account *accounts;
     uint32_t account_count;

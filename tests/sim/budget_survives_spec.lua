@@ -67,30 +67,149 @@ local function comes_back(s, p, name)
   s:up(name, wait + 90000)
 end
 
+-- Lives of 2 to 20 s. An IDENTIFY is never answered and its socket dies after 55 s: whoever lives long enough
+-- to have a permit spends it.
 local function killed(options)
   local s, p = world(options)
   local draw = drawing(options.seed)
-  -- No session outlives its socket, and no socket 55 s: each life that gets that far wants a start.
-  p:control("fault", { scripted = nil, invalid_identify = false })
-  if options.die then p:control("fault", { close_after_identify = 1000, close_delay = 55000 }) end
+  p:control("fault", { close_after_identify = 1000, close_delay = 55000 })
+  for name, fault in pairs(options.faults or {}) do s:fault(name, fault) end
   local from, lives = s:now(), 0
   while s:now() - from < options.lasts do
     lives = lives + 1
     s:advance(draw(2000, 20000))
-    if options.meddle then options.meddle(s, p, draw, lives) end
-    s:crash_and_restart { after = draw(50, 2000), power = options.power and draw(1, 10) == 1 or false }
+    if options.meddle then options.meddle(s, p, draw) end
+    s:crash_and_restart { after = draw(50, 2000), power = options.power and draw(1, 4) == 1 or false }
   end
-  return s, p, lives
+  assert.is_true(lives > options.lasts / 15000, lives .. " lives")
+  return s, p
 end
 
-describe("a daemon that is killed every few seconds, for two days, with sockets that die every 55 s", function ()
-  it("never goes over its budget, spends it all, and comes back within one refill", function ()
-    local s, p, lives = killed { seed = 1, lasts = 2 * DAY, die = true }
+describe("a daemon that is killed every few seconds", function ()
+  it("for two days never goes over its budget, spends it all, and comes back within one refill", function ()
+    local s, p = killed { seed = 1, lasts = 2 * DAY }
     local times = assert_within(p)
-    assert.is_true(lives > 12000, lives .. " lives")
-    assert.is_true(#times >= 400, #times .. " starts")
+    assert.equal(20, most_in(times, HOUR))
+    assert.is_true(most_in(times, DAY) >= 255, most_in(times, DAY) .. " in the busiest day")
     comes_back(s, p, "shard0")
     assert_within(p)
     s:close()
+  end)
+
+  it("while its store is slow and fails stays within it too", function ()
+    for seed = 2, 3 do
+      local s, p = killed { seed = seed, lasts = 8 * HOUR, faults = {
+        store_delay = { ms = "3s", probability = 0.3 }, store_fail = { probability = 0.2 } } }
+      assert.is_true(#assert_within(p) >= 60)
+      comes_back(s, p, "shard0")
+      s:close()
+    end
+  end)
+
+  it("on a machine that loses power stays within it too", function ()
+    local s, p = killed { seed = 5, lasts = 8 * HOUR, power = true }
+    assert.is_true(#assert_within(p) >= 100)
+    comes_back(s, p, "shard0")
+    s:close()
+  end)
+
+  it("on a machine that loses power and whose clock is set back stays within it too, and is not locked out", function ()
+    local s, p = killed { seed = 8, lasts = 8 * HOUR, power = true, meddle = function (s, _, draw)
+      if draw(1, 50) == 1 then s:wall_step(-draw(1, 20) * HOUR) end
+    end }
+    assert.is_true(#assert_within(p) >= 20)
+    comes_back(s, p, "shard0")
+    s:close()
+  end)
+
+  it("while its clock is set to and fro stays within it too", function ()
+    local s, p = killed { seed = 9, lasts = 8 * HOUR, meddle = function (s, _, draw)
+      if draw(1, 5) == 1 then s:wall_step((draw(0, 1) * 2 - 1) * draw(1, 40) * HOUR) end
+    end }
+    assert.is_true(#assert_within(p) >= 140)
+    comes_back(s, p, "shard0")
+    s:close()
+  end)
+
+  it("while its policy is reloaded and its token rotates stays within it too: the account survives", function ()
+    local tokens = 0
+    local s, p = killed { seed = 12, lasts = 8 * HOUR, meddle = function (s, p, draw)
+      if draw(1, 3) == 1 then s:reload "shard0" end
+      if draw(1, 40) == 1 then
+        tokens = tokens + 1
+        s:set("shard0", { token = s:secret("1.token" .. tokens), intents = 513, api = p.url .. "/api/v10" })
+        s:reload "shard0"
+      end
+    end }
+    assert.is_true(tokens >= 10)
+    assert.is_true(#assert_within(p) >= 140)
+    comes_back(s, p, "shard0")
+    s:close()
+  end)
+
+  it("with two shards in one lane keeps the gap between them, and both come back", function ()
+    local s, p = killed { seed = 13, lasts = 6 * HOUR, shards = 2, faults = { store_delay = { ms = "1s", probability = 0.3 } } }
+    local times = assert_within(p)
+    assert.is_true(least_gap(times) >= 5000, least_gap(times) .. " ms apart")
+    assert.is_true(#identifies(p, "0/2") >= 20)
+    assert.is_true(#identifies(p, "1/2") >= 20)
+    assert.equal(0, p:control("stats").refused_identifies)
+    comes_back(s, p, "shard0")
+    comes_back(s, p, "shard1")
+    s:close()
+  end)
+
+  it("with two shards in two lanes keeps the gap in each, and one does not wait for the other", function ()
+    local s, p = killed { seed = 14, lasts = 6 * HOUR, shards = 2, peer = { max_concurrency = 2 } }
+    assert_within(p)
+    assert.equal(0, p:control("stats").refused_identifies)
+    for shard = 0, 1 do
+      local times = identifies(p, shard .. "/2")
+      assert.is_true(#times >= 20)
+      assert.is_true(least_gap(times) >= 5000, least_gap(times) .. " ms apart")
+    end
+    assert.is_true(least_gap(identifies(p)) < 1000)
+    comes_back(s, p, "shard0")
+    comes_back(s, p, "shard1")
+    s:close()
+  end)
+end)
+
+describe("what the platform told", function ()
+  it("survives a crash: none left until the reset, although nobody asks the platform again", function ()
+    local s, p = world { seed = 1, peer = { limit = { total = 1000, remaining = 3, reset_after = DAY } } }
+    p:control("fault", { close_after_identify = 1000 })
+    s:advance "10m"
+    assert.equal(3, #identifies(p))
+    local told = s:disk("shard0").told
+    assert.same({ 1, "start", 0, 1 }, { #told, told[1].budget, told[1].left, told[1].lanes })
+    local asked = p:control("stats").http
+    for i = 1, 20 do
+      s:crash_and_restart { after = "5s", power = i % 3 == 0 }
+      s:advance "30m"
+      assert.equal("queued", s:state "shard0")
+      assert.equal("told", s:budget("shard0", "start").hold)
+    end
+    assert.equal(asked, p:control("stats").http)
+    assert.equal(3, #identifies(p))
+    assert.equal(0, p:control("stats").token_resets)
+    comes_back(s, p, "shard0")
+    s:close()
+  end)
+
+  it("counts what was claimed since, at every instant of a crash", function ()
+    for ms = 0, 400, 20 do
+      local s, p = world { seed = 1, peer = { limit = { total = 1000, remaining = 2, reset_after = DAY } } }
+      p:control("fault", { close_after_identify = 1000 })
+      s:advance(ms)
+      for _ = 1, 6 do
+        s:crash_and_restart { after = "1s" }
+        s:advance(ms + 7000)
+      end
+      s:advance "10m"
+      assert.is_true(#identifies(p) <= 2, #identifies(p) .. " starts")
+      assert.equal(0, p:control("stats").token_resets)
+      s:close()
+    end
   end)
 end)
