@@ -124,6 +124,7 @@ int core__heal(struct store_core *c)
         rc = SQLITE_READONLY_DBMOVED;
     if (rc == SQLITE_OK) rc = core__checkpoint(c, 0, SQLITE_CHECKPOINT_TRUNCATE);
     if (rc == SQLITE_OK) c->broken = false;
+    else core__disconnect(c);
     return rc;
 }
 

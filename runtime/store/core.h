@@ -43,7 +43,7 @@ enum store_open {
 struct store_core *store_core_open(const struct store_core_options *options, enum store_open *result,
                                    char *why, size_t why_bytes);
 /* `clean`: all that was submitted is in: the next start goes on in this epoch. False: it could not be
- * noted, and the next start counts as unclean. */
+ * noted (or nobody knows), and the next start counts as unclean unless the note is there after all. */
 bool store_core_close(struct store_core *c, bool clean);
 
 uint64_t store_core_epoch(const struct store_core *c);

@@ -104,6 +104,10 @@ static enum store_open place_file(const struct store_core *c, struct refusal *r)
         if (made != STORE_OPENED) return made;
         fd = open(r->path, flags, 0600);
     }
+    if (fd < 0 && errno == ENOENT && c->read_only) {
+        snprintf(r->why, r->why_bytes, "there is no store at %s", r->path);
+        return STORE_OPEN_MISSING_FOLDER;
+    }
     if (fd < 0) return refuse_errno(errno, r);
     bool regular = fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
     close(fd); /* before SQLite opens it: closing drops a process's locks on a file */
@@ -127,8 +131,8 @@ static enum store_open refuse_errno(int error, struct refusal *r)
 {
     switch (error) {
     case ENOENT:
-        snprintf(r->why, r->why_bytes, "there is no store at %s and its folder's folder is missing: "
-                 "create it, or correct `store.path`", r->path);
+        snprintf(r->why, r->why_bytes, "the store %s cannot be made: the folder of its folder is"
+                 " missing; create it, or correct `store.path`", r->path);
         return STORE_OPEN_MISSING_FOLDER;
     case ENOTDIR:
         snprintf(r->why, r->why_bytes, "the store %s cannot be: part of its path is no folder", r->path);
@@ -194,11 +198,11 @@ static enum store_open open_file(struct store_core *c, struct refusal *r)
                  "`holdfast run` brings it up to date", r->path, version);
         return STORE_OPEN_FAILED;
     }
-    rc = kind == SCHEMA_OURS ? check(c, text) : SQLITE_OK;
+    /* An export takes what it can get. */
+    bool checks = kind == SCHEMA_OURS && !c->read_only;
+    rc = checks ? check(c, text) : SQLITE_OK;
+    if (rc == SQLITE_OK && checks && strcmp(text, "ok") != 0) rc = SQLITE_CORRUPT;
     if (rc != SQLITE_OK) return refuse_code(c, rc, r);
-    if (kind == SCHEMA_OURS && strcmp(text, "ok") != 0 && !c->read_only) {
-        return refuse_code(c, SQLITE_CORRUPT, r);
-    }
     if (c->read_only) rc = read_run(c);
     else {
         c->is_new = kind == SCHEMA_EMPTY;

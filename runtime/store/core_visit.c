@@ -12,9 +12,10 @@ struct walk {
     const struct store_visitor *v;
     sqlite3_stmt *row; /* borrowed: the row at hand */
     const char *stream; /* borrowed: of events */
+    int rc; /* the first failure; the other tables are read all the same, for an export */
 };
 
-static int each(struct walk *w, const char *sql, void (*row)(struct walk *));
+static void each(struct walk *w, const char *sql, void (*row)(struct walk *));
 static void on_connection(struct walk *w);
 static void on_wish(struct walk *w);
 static void on_session(struct walk *w);
@@ -27,7 +28,7 @@ static void on_consumer(struct walk *w);
 static void on_cursor(struct walk *w);
 static void on_seen(struct walk *w);
 static void on_journal(struct walk *w);
-static int each_event(struct walk *w);
+static void each_event(struct walk *w);
 static int number(struct store_core *c, const char *sql, uint64_t *out);
 
 #define NOT_TRIMMED                                                                                \
@@ -56,39 +57,34 @@ bool store_core_visit(struct store_core *c, const struct store_visitor *visitor,
 {
     const struct store_visitor *v = visitor;
     struct walk w = { .c = c, .v = v };
-    int rc = core__heal(c);
+    w.rc = core__heal(c);
     if (why_bytes) why[0] = 0;
-    if (rc == SQLITE_OK && v->connection)
-        rc = each(&w, "SELECT name, json FROM connection ORDER BY name", on_connection);
-    if (rc == SQLITE_OK && v->wish)
-        rc = each(&w, "SELECT connection, stopped FROM wish ORDER BY connection", on_wish);
-    if (rc == SQLITE_OK && v->session)
-        rc = each(&w, "SELECT connection, session_of, wall_ms, json FROM session ORDER BY connection",
-                  on_session);
-    if (rc == SQLITE_OK && v->keep)
-        rc = each(&w, "SELECT connection, json FROM keep ORDER BY connection", on_keep);
-    if (rc == SQLITE_OK && v->permit)
-        rc = each(&w, "SELECT account, budget, lane, boot, wall_ms, boot_ms FROM permit ORDER BY wall_ms",
-                  on_permit);
-    if (rc == SQLITE_OK && v->told)
-        rc = each(&w, "SELECT account, budget, left, lanes, boot, until_wall_ms, until_boot_ms FROM told"
-                  " ORDER BY account, budget", on_told);
-    if (rc == SQLITE_OK && v->epoch)
-        rc = each(&w, "SELECT s.name, e.epoch, e.after, e.last FROM stream s CROSS JOIN epoch e"
-                  " ON e.stream = s.id ORDER BY s.name, e.epoch", on_epoch);
-    if (rc == SQLITE_OK && v->event) rc = each_event(&w);
-    if (rc == SQLITE_OK && v->consumer)
-        rc = each(&w, "SELECT name, patterns, wall_ms FROM consumer ORDER BY name", on_consumer);
-    if (rc == SQLITE_OK && v->cursor)
-        rc = each(&w, "SELECT k.consumer, s.name, k.epoch, k.offset, k.wall_ms FROM cursor k"
-                  " CROSS JOIN stream s ON s.id = k.stream ORDER BY k.consumer, k.stream", on_cursor);
-    if (rc == SQLITE_OK && v->seen)
-        rc = each(&w, "SELECT s.name, e.key_high, e.key_low, e.offset, e.wall_ms FROM seen e"
-                  " CROSS JOIN stream s ON s.id = e.stream ORDER BY e.until_wall_ms", on_seen);
-    if (rc == SQLITE_OK && v->journal)
-        rc = each(&w, "SELECT connection, wall_ms, json FROM journal ORDER BY id", on_journal);
-    if (rc != SQLITE_OK) core__explain(c, rc, "read", why, why_bytes);
-    return rc == SQLITE_OK;
+    if (v->connection) each(&w, "SELECT name, json FROM connection ORDER BY name", on_connection);
+    if (v->wish) each(&w, "SELECT connection, stopped FROM wish ORDER BY connection", on_wish);
+    if (v->session)
+        each(&w, "SELECT connection, session_of, wall_ms, json FROM session ORDER BY connection", on_session);
+    if (v->keep) each(&w, "SELECT connection, json FROM keep ORDER BY connection", on_keep);
+    if (v->permit)
+        each(&w, "SELECT account, budget, lane, boot, wall_ms, boot_ms FROM permit ORDER BY wall_ms",
+             on_permit);
+    if (v->told)
+        each(&w, "SELECT account, budget, left, lanes, boot, until_wall_ms, until_boot_ms FROM told"
+             " ORDER BY account, budget", on_told);
+    if (v->epoch)
+        each(&w, "SELECT s.name, e.epoch, e.after, e.last FROM stream s CROSS JOIN epoch e"
+             " ON e.stream = s.id ORDER BY s.name, e.epoch", on_epoch);
+    if (v->event) each_event(&w);
+    if (v->consumer)
+        each(&w, "SELECT name, patterns, wall_ms FROM consumer ORDER BY name", on_consumer);
+    if (v->cursor)
+        each(&w, "SELECT k.consumer, s.name, k.epoch, k.offset, k.wall_ms FROM cursor k"
+             " CROSS JOIN stream s ON s.id = k.stream ORDER BY k.consumer, k.stream", on_cursor);
+    if (v->seen)
+        each(&w, "SELECT s.name, e.key_high, e.key_low, e.offset, e.wall_ms FROM seen e"
+             " CROSS JOIN stream s ON s.id = e.stream ORDER BY e.until_wall_ms", on_seen);
+    if (v->journal) each(&w, "SELECT connection, wall_ms, json FROM journal ORDER BY id", on_journal);
+    if (w.rc != SQLITE_OK) core__explain(c, w.rc, "read", why, why_bytes);
+    return w.rc == SQLITE_OK;
 }
 
 bool store_core_info(struct store_core *c, struct store_core_info *out, char *why, size_t why_bytes)
@@ -174,9 +170,10 @@ bool store_core_each_stream(struct store_core *c, void (*stream)(void *self,
     return false;
 }
 
-static int each(struct walk *w, const char *sql, void (*row)(struct walk *))
+static void each(struct walk *w, const char *sql, void (*row)(struct walk *))
 {
     sqlite3_stmt *s = NULL;
+    if (!w->c->db) return;
     int rc = sqlite3_prepare_v2(w->c->db, sql, -1, &s, NULL);
     while (rc == SQLITE_OK && (rc = sqlite3_step(s)) == SQLITE_ROW) {
         w->row = s;
@@ -184,7 +181,7 @@ static int each(struct walk *w, const char *sql, void (*row)(struct walk *))
         rc = SQLITE_OK;
     }
     sqlite3_finalize(s);
-    return rc == SQLITE_DONE ? SQLITE_OK : rc;
+    if (rc != SQLITE_DONE && w->rc == SQLITE_OK) w->rc = rc;
 }
 
 static void on_connection(struct walk *w)
@@ -238,9 +235,10 @@ static void on_epoch(struct walk *w)
 }
 
 /* Two levels instead of a join: the lines are large, and no plan may come to sort them. */
-static int each_event(struct walk *w)
+static void each_event(struct walk *w)
 {
     sqlite3_stmt *s = NULL, *e = NULL;
+    if (!w->c->db) return;
     int rc = sqlite3_prepare_v2(w->c->db, "SELECT id, name FROM stream ORDER BY name", -1, &s, NULL);
     if (rc == SQLITE_OK)
         rc = sqlite3_prepare_v2(w->c->db,
@@ -254,11 +252,14 @@ static int each_event(struct walk *w)
             w->row = e;
             if (w->stream) on_event(w);
         }
-        if (rc == SQLITE_DONE) rc = sqlite3_reset(e);
+        /* A page that cannot be read ends its stream and no other. */
+        if (rc != SQLITE_DONE && w->rc == SQLITE_OK) w->rc = rc;
+        sqlite3_reset(e);
+        rc = SQLITE_OK;
     }
     sqlite3_finalize(e);
     sqlite3_finalize(s);
-    return rc == SQLITE_DONE ? SQLITE_OK : rc;
+    if (rc != SQLITE_DONE && w->rc == SQLITE_OK) w->rc = rc;
 }
 
 static void on_event(struct walk *w)

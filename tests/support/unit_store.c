@@ -8,7 +8,6 @@
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -150,7 +149,7 @@ static int l_compact(lua_State *L)
     return push_applied(L, store_core_compact(c, why, sizeof why), why);
 }
 
-/* -> { connections = { ... }, ... }; or nil, sentence */
+/* -> { connections = { ... }, ... }; or nil, sentence, what was read all the same */
 static int l_visit(lua_State *L)
 {
     char why[600] = "?";
@@ -159,7 +158,8 @@ static int l_visit(lua_State *L)
     if (store_core_visit(c, &v, why, sizeof why)) return 1;
     lua_pushnil(L);
     lua_pushstring(L, why);
-    return 2;
+    lua_pushvalue(L, -3);
+    return 3;
 }
 
 static int l_info(lua_State *L)
@@ -238,6 +238,70 @@ static int l_encoded(lua_State *L)
     return 1;
 }
 
+/* One batch of the killed writer: rows that carry its number, so that a part of it would be seen. */
+static bool crash_batch(struct buffer *batch, uint64_t n, uint64_t *offset, char *line)
+{
+    bool ok = true;
+    struct store_request r = { .connection = "a", .epoch = 1, .wall_ms = n };
+    buffer_clear(batch);
+    if (n % 16 == 0) {
+        r.op = STORE_OP_TRIM;
+        r.offset = *offset;
+        ok = store_batch_add(batch, &r);
+    }
+    for (uint64_t i = 0; i < n % 7 + 1; i++) {
+        r.op = STORE_OP_EVENT;
+        r.offset = ++*offset;
+        r.bytes = line;
+        r.len = (size_t)(n * 977 % 9000);
+        ok = ok && store_batch_add(batch, &r);
+    }
+    r = (struct store_request){ .op = STORE_OP_TOLD, .account = 1, .count = (int64_t)n };
+    ok = ok && store_batch_add(batch, &r);
+    r = (struct store_request){ .op = STORE_OP_PERMIT, .connection = "a", .account = 2, .wall_ms = n,
+                                .boot_ms = n };
+    return ok && store_batch_add(batch, &r);
+}
+
+/* crash(path, first number, first offset, microseconds): a process that writes one batch after the other
+ * until it is killed. -> the last number that was answered, or first - 1 */
+static int l_crash(lua_State *L)
+{
+    const char *path = luaL_checkstring(L, 1);
+    uint64_t first = store_number(L, 2), offset = store_number(L, 3), last = first - 1, n;
+    int out[2], status;
+    if (pipe(out)) return luaL_error(L, "no pipe");
+    pid_t pid = fork();
+    if (pid < 0) return luaL_error(L, "cannot fork");
+    if (pid == 0) {
+        char why[600];
+        struct buffer batch;
+        enum store_open result;
+        struct store_core_options o = { .path = path, .boot_id = "b", .wall_ms = 1000, .boot_ms = 1 };
+        struct store_core *c = store_core_open(&o, &result, why, sizeof why);
+        char *line = calloc(1, 9000);
+        buffer_init(&batch, 0);
+        n = first - 1; /* opened */
+        if (!c || write(out[1], &n, sizeof n) != sizeof n) _exit(1);
+        for (n = first;; n++) {
+            if (!crash_batch(&batch, n, &offset, line)) _exit(2);
+            if (store_core_apply(c, &batch, why, sizeof why) != STORE_APPLIED) _exit(3);
+            if (write(out[1], &n, sizeof n) != sizeof n) _exit(4);
+            if (n % 8 == 0 && store_core_tidy(c, 1000, why, sizeof why) != STORE_APPLIED) _exit(5);
+        }
+    }
+    close(out[1]);
+    if (read(out[0], &last, sizeof last) != sizeof last) last = first - 1;
+    usleep((useconds_t)luaL_checkint(L, 4));
+    kill(pid, SIGKILL);
+    while (read(out[0], &n, sizeof n) == sizeof n) last = n;
+    close(out[0]);
+    waitpid(pid, &status, 0);
+    if (!WIFSIGNALED(status)) return luaL_error(L, "the writer ended by itself, %d", WEXITSTATUS(status));
+    store_push_number(L, last);
+    return 1;
+}
+
 /* sql(path, text): another program's hands on a file. -> first value of the last row, or nil, error */
 static int l_sql(lua_State *L)
 {
@@ -291,6 +355,7 @@ int luaopen_unit_store(lua_State *L)
     };
     static const luaL_Reg functions[] = {
         { "open", l_open }, { "encoded", l_encoded }, { "sql", l_sql }, { "migrate", l_migrate },
+        { "crash", l_crash },
         { NULL, NULL }
     };
     luaL_newmetatable(L, MT);
