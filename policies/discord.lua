@@ -69,6 +69,8 @@ return holdfast.policy {
     -- Without Retry-After it is the front end's ban by address (error 1015).
     { stage = { "preparing", "upgrading" }, http = 429, delay_from = "retry_after", otherwise = "60s",
       counts = false, verdict = "resume" },
+    -- It led to a host that is not Discord's: asked again, not believed for an hour.
+    { cause = "address", drop = "gateway", verdict = "resume" },
     -- A refused RESUME costs one round trip, an IDENTIFY costs quota and events: when unsure, resume.
     { any = true, verdict = "resume" },
   },

@@ -50,6 +50,7 @@ struct far_end_link {
 
 struct far_end {
     int listener, stop;
+    int go;              /* eventfd for the step "go"; 0: nobody says it */
     uint16_t port;
     SSL_CTX *context;
     pthread_t thread;
@@ -310,6 +311,11 @@ static bool far_end_step(struct far_end_link *l, const struct far_end_step *s)
         poll(&stop, 1, FAR_END_WAIT_MS);
         return true;
     }
+    if (strcmp(s->verb, "go") == 0) { /* until told, or stopped */
+        struct pollfd fds[2] = { { l->server->go, POLLIN, 0 }, { l->server->stop, POLLIN, 0 } };
+        uint64_t one;
+        return poll(fds, 2, FAR_END_WAIT_MS) > 0 && !fds[1].revents && read(l->server->go, &one, sizeof one) > 0;
+    }
     if (strcmp(s->verb, "reset") == 0) {
         struct linger linger = { 1, 0 };
         setsockopt(l->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
@@ -392,6 +398,7 @@ static void far_end_stop(struct far_end *s)
     for (int i = 0; i < s->link_count; i++) pthread_join(s->links[i].thread, NULL);
     close(s->listener);
     close(s->stop);
+    if (s->go > 0) close(s->go);
     SSL_CTX_free(s->context);
     s->context = NULL;
 }

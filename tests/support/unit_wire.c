@@ -601,6 +601,7 @@ static int l_raw(lua_State *L)
         return luaL_error(L, "cannot listen");
     }
     pthread_mutex_init(&s->lock, NULL);
+    s->go = eventfd(0, EFD_CLOEXEC | EFD_SEMAPHORE);
     struct buffer ca, revoked;
     buffer_init(&ca, 0);
     buffer_init(&revoked, 0);
@@ -631,6 +632,15 @@ static int l_raw(lua_State *L)
     buffer_deinit(&ca);
     buffer_deinit(&revoked);
     return 4;
+}
+
+/* w:raw_go(number): one connection that stands at a step "go" goes on. */
+static int l_raw_go(lua_State *L)
+{
+    struct wire *w = check_wire(L);
+    uint64_t one = 1;
+    if (write(w->raws[check_index(L, 2, w->raw_count)]->go, &one, sizeof one) < 0) abort();
+    return 0;
 }
 
 /* w:raw_saw(number): a list of { received=, notes= }, one per connection */
@@ -668,6 +678,15 @@ static int l_silent_port(lua_State *L)
     }
     lua_pushnumber(L, s.port);
     return 1;
+}
+
+/* w:silent_end(): silent ports are free again. */
+static int l_silent_end(lua_State *L)
+{
+    struct wire *w = check_wire(L);
+    for (int i = 0; i < w->silent_count; i++) close(w->silent[i]);
+    w->silent_count = 0;
+    return 0;
 }
 
 /* A port on which nobody listens. */
@@ -848,6 +867,17 @@ static int l_view(lua_State *L)
     struct connection_view v;
     if (!runtime_view(w->rt, check_conn(w, L, 2)->handle, &v)) return 0;
     push_view(L, &v);
+    return 1;
+}
+
+/* w:bound(name): ms within which it is up once the network is well; nil: there is none */
+static int l_bound(lua_State *L)
+{
+    struct wire *w = check_wire(L);
+    struct connection_outlook o;
+    if (!runtime_outlook(w->rt, check_conn(w, L, 2)->handle, &o)) return 0;
+    if (o.recovery_bound_ms == ENGINE_NEVER) return 0;
+    lua_pushnumber(L, (double)o.recovery_bound_ms);
     return 1;
 }
 
@@ -1132,7 +1162,7 @@ int luaopen_unit_wire(lua_State *L)
         { "relay_target", l_relay_target },
         { "relay_proxy", l_relay_proxy }, { "pretend", l_pretend },
         { "relay_end", l_relay_end }, { "relay_stats", l_relay_stats }, { "raw", l_raw },
-        { "raw_saw", l_raw_saw }, { "silent_port", l_silent_port }, { "free_port", l_free_port },
+        { "raw_saw", l_raw_saw }, { "raw_go", l_raw_go }, { "silent_end", l_silent_end }, { "bound", l_bound }, { "silent_port", l_silent_port }, { "free_port", l_free_port },
         { "watch", l_watch }, { "watch_loop", l_watch_loop }, { "longest_gap", l_longest_gap },
         { "swap", l_swap }, { "sockets_most", l_sockets_most }, { "add", l_add },
         { "order", l_order }, { "view", l_view }, { "state", l_state }, { "journal", l_journal },

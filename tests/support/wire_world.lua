@@ -271,6 +271,7 @@ function S:raw(steps)
   raw.number, raw.port, raw.ca, raw.revoked = self.w:raw(options, steps)
   if steps.tls then table.insert(self.cas, raw.ca) end
   raw.ws = ("%s://%s:%d"):format(steps.tls and "wss" or "ws", steps.v6 and "[::1]" or "127.0.0.1", raw.port)
+  function raw.go() self.w:raw_go(raw.number) end
   function raw.saw() return self.w:raw_saw(raw.number) end
   return raw
 end
@@ -291,7 +292,7 @@ local function write(name, text)
   return path
 end
 
-local texts = {}
+local texts, ca_files = {}, {}
 
 -- The file of a policy: its name, or its text.
 local function policy_path(policy)
@@ -311,7 +312,8 @@ function S:connection(name, options)
   options.tune = merge(copy(M.SHORT), options.tune or {})
   local path = policy_path(policy)
   if ca == nil then ca = table.concat(self.cas) end
-  local ca_file = ca and #ca > 0 and write("ca.pem", ca) or nil
+  if ca and #ca > 0 then ca_files[ca] = ca_files[ca] or write("ca.pem", ca) end
+  local ca_file = ca and ca_files[ca]
   local ok, why = self.w:add(name, path, options, ca_file, stopped, proxy)
   if not ok then error(why, 2) end
   return name
@@ -391,27 +393,10 @@ function S:ending(name, within)
   return n.decision, n.at - from, n
 end
 
-local report = os.getenv "HOLDFAST_WIRE_REPORT" ~= "" and os.getenv "HOLDFAST_WIRE_REPORT"
--- One row of the table of faults, when somebody wants to read it.
-function M.report(fault, decision, took)
-  if not report then return end
-  local c, codes = decision.cause, {}
-  for _, k in ipairs { "close", "http", "retry_after" } do
-    if c[k] then codes[#codes + 1] = k .. "=" .. c[k] end
-  end
-  if c.code ~= 0 then codes[#codes + 1] = "code=" .. c.code end
-  local file = io.open(report, "a")
-  file:write(("%-44s | %s %s%s %s | %d ms | %s %s, next in %d ms | %s\n"):format(fault, c.stage, c.kind,
-    c.name ~= c.kind and "/" .. c.name or "", table.concat(codes, " "), took, decision.drop, decision.pace,
-    decision.delay, c.reason))
-  file:close()
-end
-
 -- The next ending has exactly this cause; what it must say is in `expected`: fields of the cause, and
 -- drop, pace of the verdict.
 function S:fails(name, fault, expected, within)
   local d, took, n = self:ending(name, within)
-  M.report(fault, d, took)
   for k, v in pairs(expected) do
     local is = d.cause[k]
     if k == "drop" or k == "pace" then is = d[k] end

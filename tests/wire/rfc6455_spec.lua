@@ -64,7 +64,7 @@ local function expected_of(case)
   local code, reason = case[3][#case[3]]:match "^close (%d+):(.*)$"
   if code == "0" then
     leaves[#leaves + 1] = "close"
-    cause = { kind = "closed", close = 1005, reason = "" }
+    cause = { kind = "closed", close = 1005, reason = "the close frame had no code" }
   elseif code then
     leaves[#leaves + 1] = "close " .. code
     cause = { kind = "closed", close = tonumber(code), reason = reason }

@@ -1,0 +1,17 @@
+-- Every fault of the table (tests/support/wire_faults.lua) on the way up: its cause, how soon it is noticed, and that the
+-- connection is up again within the bound that it names, once the fault is healed.
+local world = require "wire_world"
+local faults = require "wire_faults"
+
+describe("a dial, then well again:", function ()
+  local s
+  before_each(function ()
+    world.setup()
+    s = world.new()
+  end)
+  after_each(world.teardown)
+
+  for _, row in ipairs(faults.dialling) do
+    it(row[1], function () faults.run(s, row) end)
+  end
+end)
