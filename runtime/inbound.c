@@ -6,15 +6,11 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/failpoint.h"
 #include "base/text.h"
 #include "runtime_internal.h"
 
 #define HOLD_MS_DEFAULT 20000
-#define ACK_BYTES_MAX 16384
-#define ACKS_MAX 16384 /* of one connection, waiting for safe; over it the platform sends again */
-/* Freed acknowledgements are kept for the next, so that a frame costs no allocation. */
-#define ACK_POOLED_BYTES 512
-#define ACKS_POOLED_MAX 4096
 #define REMEMBERED_BYTES_MAX 2048
 
 static void on_message(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
@@ -151,146 +147,6 @@ static void remember(struct rt_conn *c, const struct rt_link *l, const struct rt
     }
 }
 
-/* --- acknowledgements to the platform ------------------------------------------------------------------ */
-
-static struct rt_ack *ack_new(struct runtime *rt, size_t len)
-{
-    struct rt_ack *a = rt->acks_pooled;
-    size_t capacity = len > ACK_POOLED_BYTES ? len : ACK_POOLED_BYTES;
-    if (a && len <= ACK_POOLED_BYTES) {
-        rt->acks_pooled = a->next;
-        rt->acks_pooled_count--;
-    } else {
-        a = malloc(sizeof *a + capacity);
-        ASSERT(a != NULL);
-    }
-    *a = (struct rt_ack){ .len = len, .pooled = capacity == ACK_POOLED_BYTES };
-    return a;
-}
-
-static void ack_free(struct runtime *rt, struct rt_ack *a)
-{
-    if (!a->pooled || rt->acks_pooled_count >= ACKS_POOLED_MAX) {
-        free(a);
-        return;
-    }
-    a->next = rt->acks_pooled;
-    rt->acks_pooled = a;
-    rt->acks_pooled_count++;
-}
-
-void rt_acks_drop(struct runtime *rt, struct rt_conn *c)
-{
-    while (c->acks) {
-        struct rt_ack *next = c->acks->next;
-        ack_free(rt, c->acks);
-        c->acks = next;
-    }
-    c->acks_tail = NULL;
-    c->ack_count = 0;
-}
-
-static void ack_send(struct runtime *rt, struct rt_conn *c, struct rt_ack *a)
-{
-    struct rt_link *l = rt_link_find(c, a->generation);
-    if (l) rt_link_send(rt, l, a->bytes, a->len, a->text);
-}
-
-/* What the platform wants to hear for this frame, in rt->scratch_text; false: nothing. */
-static bool ack_make(struct runtime *rt, struct rt_conn *c, struct rt_link *l, struct rt_build *build,
-                     const struct path_item *item, bool *text)
-{
-    const struct frame_rules *rules = &build->build->rules;
-    struct buffer *out = &rt->scratch_text;
-    buffer_clear(out);
-    *text = true;
-    if (rules->ack.frame) return path_ack_expand(rules, rules->ack.frame, item->fields, out);
-    if (!policy_has_hook(build->build->version, HOOK_ON_ACK)) return false;
-    struct policy_call call = rt_call_of(rt, c, build, l->generation, HOOK_ON_ACK, NULL);
-    call.frame = item->data;
-    call.frame_len = item->len;
-    call.fields = item->fields;
-    struct call_answer answer;
-    call_answer_init(&answer);
-    bool have = false;
-    enum call_result result = rt_enter(rt, build, &call, &answer, NULL, NULL);
-    buffer_clear(out); /* the hook may have changed the session, which is written by way of it */
-    if (result == CALL_OK) {
-        have = answer.frame.len > 0 && buffer_append(out, answer.frame.data, answer.frame.len);
-        *text = answer.frame_text;
-    } else {
-        rt_hook_failed(rt, c, l->generation, HOOK_ON_ACK, result, &answer);
-    }
-    call_answer_deinit(&answer);
-    return have;
-}
-
-static void ack_queue(struct runtime *rt, struct rt_conn *c, struct rt_link *l, struct rt_build *build,
-                      const struct path_item *item, uint64_t offset)
-{
-    bool text;
-    if (c->ack_count >= ACKS_MAX) return;
-    if (!ack_make(rt, c, l, build, item, &text) || rt->scratch_text.len > ACK_BYTES_MAX) return;
-    struct rt_ack *a = ack_new(rt, rt->scratch_text.len);
-    a->offset = offset;
-    a->generation = l->generation;
-    a->text = text;
-    memcpy(a->bytes, rt->scratch_text.data, a->len);
-    if (offset && offset <= c->acks_safe) {
-        MARK("a duplicate of what is safe is acknowledged at once");
-        ack_send(rt, c, a);
-        ack_free(rt, a);
-        return;
-    }
-#ifdef HOLDFAST_TEST
-    if (engine_planted(rt->engine) == PLANT_I7_ACK_BEFORE_SAFE) ack_send(rt, c, a);
-#endif
-    if (c->acks_tail) c->acks_tail->next = a;
-    if (!c->acks) c->acks = a;
-    c->acks_tail = a;
-    c->ack_count++;
-    if (offset > c->acks_newest) c->acks_newest = offset;
-}
-
-/* One write at a time: what comes while it is under way shares the next. */
-void rt_acks_flush(struct runtime *rt, struct rt_conn *c)
-{
-    if (!c->acks || c->acks_writing) return;
-    struct store_request request = { .op = STORE_OP_FRAMES, .offset = c->acks_newest };
-    c->acks_writing = true;
-    if (!rt_store_submit(rt, c, 0, 0, c->acks_newest, &request)) {
-        rt_acks_stored(rt, c, c->acks_newest, false);
-    }
-}
-
-void rt_acks_stored(struct runtime *rt, struct rt_conn *c, uint64_t offset, bool ok)
-{
-    struct rt_ack *a = c->acks, *next;
-    ASSERT(c->acks_writing);
-    c->acks_writing = false;
-    if (ok && offset > c->acks_safe) c->acks_safe = offset;
-    c->acks = c->acks_tail = NULL;
-    c->ack_count = 0;
-    c->acks_newest = 0;
-    for (; a; a = next) {
-        next = a->next;
-        a->next = NULL;
-        if (a->offset <= offset) {
-            if (ok) ack_send(rt, c, a);
-            ack_free(rt, a);
-            continue;
-        }
-        if (c->acks_tail) c->acks_tail->next = a;
-        if (!c->acks) c->acks = a;
-        c->acks_tail = a;
-        c->ack_count++;
-        if (a->offset > c->acks_newest) c->acks_newest = a->offset;
-    }
-    if (!ok) rt_log(rt, LOG_WARNING, c, "frames up to %llu are not safe: not acknowledged",
-                    (unsigned long long)offset);
-    rt_acks_flush(rt, c);
-}
-
 /* --- messages ---------------------------------------------------------------------------------------- */
 
 /* The frame that the backlog had no room for. It was not accepted: its sequence is not remembered and it
@@ -388,7 +244,7 @@ static bool accept(struct runtime *rt, struct rt_conn *c, struct rt_link *l, str
     if (keyed && dedupe_seen(c->dedupe, key, now.mono_ms, &offset)) {
         c->frames_duplicate++;
         remember(c, l, build, item);
-        if (rules->ack.when == ACK_EARLY) ack_queue(rt, c, l, build, item, offset);
+        if (rules->ack.when != ACK_NONE) rt_ack_queue(rt, c, l, build, item, &key, offset);
         return true;
     }
     struct deliver_frame frame = { .data = item->data,
@@ -403,15 +259,19 @@ static bool accept(struct runtime *rt, struct rt_conn *c, struct rt_link *l, str
         if (!l->held) hold(rt, c, l, item);
         return false;
     }
+    FAILPOINT("accepted");
     c->frames_delivered++;
     if (item->malformed) c->frames_malformed++;
     remember(c, l, build, item);
-    if (keyed) dedupe_add(c->dedupe, key, now.mono_ms, offset);
+    if (keyed) {
+        dedupe_add(c->dedupe, key, now.mono_ms, offset);
+        rt_keep_seen(rt, c, key, offset, now.wall_ms, rules->dedupe.over_ms);
+    }
     if (rt->options.observer.delivered) {
         rt->options.observer.delivered(rt->options.observer.self, c->self, offset, item->data,
                                        item->len);
     }
-    if (rules->ack.when == ACK_EARLY) ack_queue(rt, c, l, build, item, offset);
+    if (rules->ack.when != ACK_NONE) rt_ack_queue(rt, c, l, build, item, keyed ? &key : NULL, offset);
     return true;
 }
 
