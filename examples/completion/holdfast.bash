@@ -25,14 +25,16 @@ _holdfast_options() { # BINARY COMMAND [OPTION]
     /^  -/ { seen = 1 }'
 }
 
-# Connections of the holdfast that this command line names.
-_holdfast_names() {
+# First words of what a command lists, from the holdfast that this command line names.
+_holdfast_listed() { # BINARY COMMAND...
   local i args=()
   for ((i = 2; i + 1 < COMP_CWORD; i++)); do
     case ${COMP_WORDS[i]} in --socket | --config | -c) args+=("${COMP_WORDS[i]}" "${COMP_WORDS[i + 1]}") ;; esac
   done
-  COLUMNS=300 timeout 2 "$1" status "${args[@]}" 2>/dev/null | awk 'NR > 1 && /^[a-z0-9]/ { print $1 }'
+  COLUMNS=300 timeout 2 "$@" "${args[@]}" 2>/dev/null | awk 'NR > 1 && /^[A-Za-z0-9]/ { print $1 }'
 }
+_holdfast_names() { _holdfast_listed "$1" status; }
+_holdfast_consumers() { _holdfast_listed "$1" consumer list; }
 
 _holdfast_peers() {
   local lua=${HOLDFAST_LUA:-$(dirname "$(command -v "$1")")/../share/holdfast/lua} file
@@ -61,6 +63,11 @@ _holdfast() {
       *FILE* | *PATH* | *POLICY*) files=yes ;;
       WHERE) words='now start cursor' ;;
       *) return ;; # a number, a name that is up to the caller
+    esac
+  elif [ "$command" = consumer ] && [[ $cur != -* ]]; then
+    case $before in
+      consumer) words='list forget' ;;
+      list | forget) words=$(_holdfast_consumers "$bin") ;;
     esac
   elif [[ $cur == -* ]]; then
     words="$(_holdfast_options "$bin" "$command") --help"

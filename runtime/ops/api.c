@@ -15,7 +15,7 @@
 
 struct route {
     const char *method;
-    const char *path[SEGMENTS_MAX]; /* "*": a connection's name, kept in request.name */
+    const char *path[SEGMENTS_MAX]; /* "*": a name of a connection or consumer, passed to run() */
     enum ops_scope scope;           /* 0: open */
     size_t body_bytes_max;          /* 0: BODY_BYTES_MAX */
     int (*run)(struct client *c, const char *name);
@@ -54,6 +54,9 @@ static const struct route routes[] = {
     { "POST", { "v1", "connections", "*", "send" }, OPS_CONSUME, 0, post_send },
     { "POST", { "v1", "reload" }, OPS_OPERATE, 0, post_reload },
     { "POST", { "v1", "upgrade" }, OPS_OPERATE, PUT_BYTES_MAX, leave__post_upgrade },
+    { "GET", { "v1", "consumers" }, OPS_READ, 0, consumers__list },
+    { "GET", { "v1", "consumers", "*" }, OPS_READ, 0, consumers__one },
+    { "DELETE", { "v1", "consumers", "*" }, OPS_OPERATE, 0, consumers__forget },
     { "POST", { "v1", "ack" }, OPS_CONSUME, 0, post_ack },
     { "GET", { "v1", "events" }, OPS_CONSUME, 0, get_events },
     { "GET", { "v1", "attach" }, OPS_CONSUME, 0, get_attach },

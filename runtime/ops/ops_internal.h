@@ -201,6 +201,12 @@ bool api__upgrade(struct client *c);
 int manage__put(struct client *c, const char *name);
 int manage__delete(struct client *c, const char *name);
 
+/* --- consumers: consumers.c ---------------------------------------------------------------------- */
+
+int consumers__list(struct client *c, const char *name);
+int consumers__one(struct client *c, const char *name);
+int consumers__forget(struct client *c, const char *name);
+
 /* --- outlook.c -------------------------------------------------------------------------------- */
 
 /* Appends `,"decision":{...},"budgets":{...},"recovers_within_ms":N`, each where there is one. */

@@ -89,6 +89,19 @@ describe("completion in bash", function ()
     assert.equal(0, daemon:stop())
   end)
 
+  it("offers what consumer does, and then the consumers that the running holdfast knows", function ()
+    assert.same({ "forget", "list" }, offered { "consumer", "" })
+    local peer = w:peer()
+    w:config(peer.port)
+    assert.same({}, offered({ "consumer", "forget", "" }, w.folder))
+    local daemon = w:daemon()
+    local tail = w:start { "tail", "--consumer", "Reader-1" }
+    tail:says '"hello"'
+    assert.same({ "Reader-1" }, offered({ "consumer", "forget", "" }, w.folder))
+    assert.same({}, offered({ "consumer", "forget", "Reader-1", "" }, w.folder))
+    assert.equal(0, daemon:stop())
+  end)
+
   it("offers nothing for a command that is none", function ()
     assert.same({}, offered { "nonsense", "" })
     assert.same({ "--help" }, offered { "nonsense", "-" })

@@ -180,7 +180,7 @@ function Life:restart(clean)
   local streams, consumers = self.disk:rows()
   self:open()
   self.disk:restore(self.box, clean)
-  self.gone = {}
+  self.gone = self.gone or {}
   for _, name in ipairs(NAMES) do
     local epochs = streams[name] and streams[name].epochs or {}
     local last = #epochs > 0 and epochs[#epochs].last or 0
