@@ -3,11 +3,9 @@
 #include <lauxlib.h>
 #include <lua.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "store/pending.h"
@@ -167,6 +165,13 @@ static int l_gc(lua_State *L)
     return 0;
 }
 
+/* For what no descriptor tells: milliseconds. */
+static int l_nap(lua_State *L)
+{
+    poll(NULL, 0, luaL_checkint(L, 1));
+    return 0;
+}
+
 static void count_failed(void *to, uint64_t ticket)
 {
     lua_State *L = to;
@@ -236,7 +241,8 @@ int luaopen_unit_store_thread(lua_State *L)
         { "close", l_close }, { NULL, NULL }
     };
     static const luaL_Reg functions[] = {
-        { "open", l_open }, { "settle", l_settle }, { "shrink", l_shrink }, { NULL, NULL }
+        { "open", l_open }, { "settle", l_settle }, { "shrink", l_shrink },
+        { "nap", l_nap }, { NULL, NULL }
     };
     luaL_newmetatable(L, MT);
     lua_newtable(L);
