@@ -61,7 +61,7 @@ describe("what could not be written", function ()
     assert.same({ event = 5, journal = 10, seen = 10, session = 1 }, count(left))
     assert.equal(5, dropped)
     assert.equal(6, left[11].offset)
-    left, _, dropped = threads.shrink(requests, 15000)
+    left, _, dropped = threads.shrink(requests, 14000)
     assert.same({ journal = 1, seen = 10, session = 1 }, count(left))
     assert.equal("j10", left[10].connection) -- behind s1 to s9
     assert.equal(10, dropped)
