@@ -313,7 +313,7 @@ function S:connection(name, options)
   local path = policy_path(policy)
   if ca == nil then ca = table.concat(self.cas) end
   if ca and #ca > 0 then ca_files[ca] = ca_files[ca] or write("ca.pem", ca) end
-  local ca_file = ca and ca_files[ca]
+  local ca_file = ca and ca_files[ca] or nil
   local ok, why = self.w:add(name, path, options, ca_file, stopped, proxy)
   if not ok then error(why, 2) end
   return name
