@@ -89,6 +89,8 @@ void runtime_shutdown_undo(struct runtime *rt);
 void runtime_tick(struct runtime *rt);
 /* Mono; 0 when work is queued; ENGINE_NEVER when nothing is due. */
 uint64_t runtime_deadline_ms(const struct runtime *rt);
+/* Static: what kind of store it was given, "memory" or "sqlite". */
+const char *runtime_store_kind(const struct runtime *rt);
 void runtime_stored(struct runtime *rt, uint64_t ticket, bool ok);
 /* What an earlier process left: for store_core_visit(), before connections are added. Whatever belongs to a
  * connection waits for its runtime_add(). */
@@ -113,6 +115,7 @@ struct connection_view {
     char address[256];            /* of the newest link, query values masked; "" */
     uint64_t frames_delivered, frames_malformed, frames_duplicate, frames_other;
     struct deliver_stream_view backlog;
+    const char *kept_in;          /* static: what kind of store has it, "memory" or "sqlite" */
     char warning[PLAN_NOTE_MAX];  /* newest conn:warn or alarm, "" */
 };
 bool runtime_view(const struct runtime *rt, struct handle conn, struct connection_view *out);

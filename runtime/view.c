@@ -29,6 +29,7 @@ bool runtime_view(const struct runtime *rt, struct handle conn, struct connectio
     out->frames_malformed = c->frames_malformed;
     out->frames_duplicate = c->frames_duplicate;
     out->frames_other = c->frames_other;
+    out->kept_in = runtime_store_kind(rt);
     if (rt->options.deliver) deliver_stream_get(rt->options.deliver, c->stream, &out->backlog);
     copy_text(out->warning, sizeof out->warning, c->warning);
     return true;
@@ -125,10 +126,15 @@ static struct value pulse_value(const struct connection_view *view)
     return v;
 }
 
+const char *runtime_store_kind(const struct runtime *rt)
+{
+    return rt->options.store.ops->kind(rt->options.store.self);
+}
+
 static struct value backlog_value(const struct connection_view *view)
 {
     struct value v = value_table();
-    value_set(&v, "kept_in", value_string("memory"));
+    value_set(&v, "kept_in", value_string(view->kept_in));
     value_set(&v, "frames", value_number((double)view->backlog.frames));
     value_set(&v, "bytes", value_number((double)view->backlog.bytes));
     value_set(&v, "first_offset", value_number((double)view->backlog.first_offset));

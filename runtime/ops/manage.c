@@ -60,7 +60,7 @@ static int answer(struct client *c, int status, const char *name,
                  strcmp(c->method, "DELETE") == 0 ? "removed"
                  : status == 200                  ? "changed"
                                                   : "added");
-        return api__answer_view(c, status, runtime_find(c->ops->rt, name), "memory");
+        return api__answer_view(c, status, runtime_find(c->ops->rt, name), runtime_store_kind(c->ops->rt));
     }
     ASSERT(problems->count > 0);
     struct buffer out;

@@ -71,7 +71,7 @@ describe("status and tail", function ()
     local code, run = w:run { "status", "bot" }
     assert.equal(0, code)
     for _, words in ipairs { "bot  up for ", "policy      discord v1", "link        1, ready", "attempts    1 so far, 1 came up",
-        "frames      4 delivered", "in memory", "journal", "linking -> up" } do
+        "frames      4 delivered", "in sqlite", "journal", "linking -> up" } do
       assert.is_truthy(run.out:find(words, 1, true), words .. "\n" .. run.out)
     end
   end)

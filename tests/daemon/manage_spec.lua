@@ -52,11 +52,11 @@ unix = "h.sock", http = "127.0.0.1:0", tokens = {
     return w:status(function (text) return not text:match('"name":"' .. name .. '"') end)
   end
 
-  it("comes up with a secret from the credentials directory, and is said to be kept in memory", function ()
+  it("comes up with a secret from the credentials directory, and is said to be kept on disk", function ()
     local status, view = put("second", good())
     assert.equal(201, status)
     assert.equal("second", view.name)
-    assert.equal("memory", view.kept)
+    assert.equal("sqlite", view.kept)
     assert.equal("discord", view.policy.name)
     state("second", "up")
   end)
@@ -67,7 +67,7 @@ unix = "h.sock", http = "127.0.0.1:0", tokens = {
     assert.equal(200, (put("second", good())))
     local status, view = put("second", good { tune = { backoff = { most = "2m" } } })
     assert.equal(200, status)
-    assert.equal("memory", view.kept)
+    assert.equal("sqlite", view.kept)
     assert.equal("up", view.state)
     assert.equal(1, view.generation)
   end)

@@ -3,7 +3,7 @@
 local M = {}
 
 local function made()
-  local pipe = assert(io.popen "mkdir -p build && mktemp -d build/scratch.XXXXXX")
+  local pipe = assert(io.popen [[mkdir -p build && mktemp -d "$PWD/build/scratch.XXXXXX"]])
   local path = pipe:read "*l"
   pipe:close()
   return assert(path, "mktemp made no folder")

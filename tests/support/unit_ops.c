@@ -29,6 +29,12 @@ struct runtime {
     struct buffer orders;
 };
 
+const char *runtime_store_kind(const struct runtime *rt)
+{
+    (void)rt;
+    return "memory";
+}
+
 struct handle runtime_find(const struct runtime *rt, const char *name)
 {
     for (uint32_t i = 0; i < rt->count; i++)
