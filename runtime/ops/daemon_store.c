@@ -14,7 +14,7 @@
 #define STORE_ROUNDS_MAX 16
 #define STORE_CLOSE_MS 5000
 
-static bool disk_open(struct daemon *d, char *why, size_t why_bytes);
+static bool disk_open(struct daemon *d, uint64_t back_in_epoch, char *why, size_t why_bytes);
 
 /* --- the store as the runtime sees it ----------------------------------------------------------------------- */
 
@@ -74,7 +74,7 @@ bool daemon__store_open(struct daemon *d, int lock_fd, char *why, size_t why_byt
     folder_make(path);
     if (lock_fd >= 0) locked = store_lock_adopt(&d->store_lock, path, lock_fd, why, why_bytes);
     else locked = store_lock_try(&d->store_lock, path, why, why_bytes);
-    return locked == STORE_LOCK_TAKEN && disk_open(d, why, why_bytes);
+    return locked == STORE_LOCK_TAKEN && disk_open(d, 0, why, why_bytes);
 }
 
 static void on_wake(void *to)
@@ -92,7 +92,7 @@ static void boot_id_read(char out[STORE_BOOT_ID_BYTES])
     fclose(f);
 }
 
-static bool disk_open(struct daemon *d, char *why, size_t why_bytes)
+static bool disk_open(struct daemon *d, uint64_t back_in_epoch, char *why, size_t why_bytes)
 {
     char boot_id[STORE_BOOT_ID_BYTES];
     struct clock now;
@@ -104,7 +104,8 @@ static bool disk_open(struct daemon *d, char *why, size_t why_bytes)
                                                       .boot_id = boot_id,
                                                       .wall_ms = now.wall_ms,
                                                       .boot_ms = now.boot_ms,
-                                                      .seed = d->seed },
+                                                      .seed = d->seed,
+                                                      .back_in_epoch = back_in_epoch },
                                             .wake = on_wake,
                                             .to = d };
     d->disk = store_thread_open(&options, &result, why, why_bytes);
@@ -219,7 +220,8 @@ void daemon__store_close(struct daemon *d)
 bool daemon__store_reopen(struct daemon *d, char *why, size_t why_bytes)
 {
     if (!daemon__store_is_durable(d)) return true;
-    if (!disk_open(d, why, why_bytes)) return false;
+    /* The next process may have opened it, and was killed since; it accepted nothing. */
+    if (!disk_open(d, deliver_epoch(d->deliver), why, why_bytes)) return false;
     if (store_thread_epoch(d->disk) != deliver_epoch(d->deliver)) {
         snprintf(why, why_bytes, "the store began a new epoch meanwhile");
         return false;

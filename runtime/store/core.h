@@ -27,6 +27,9 @@ struct store_core_options {
     uint64_t boot_ms;
     uint64_t seed;            /* for a new database: keys of hashes that outlive the process */
     bool read_only;           /* info, export: nothing is changed, not even a migration */
+    /* This process closed it clean in this epoch, let another one open it that accepted nothing, and has it
+     * back: a clean end, whatever that one left. 0: not so. */
+    uint64_t back_in_epoch;
     /* Retention of what nobody trims; 0: the default (journal 30 days and 100,000 entries, events of
      * connections that never came back 7 days, permits 32 days). */
     uint64_t journal_age_ms, journal_entries, event_age_ms, permit_age_ms;

@@ -262,7 +262,8 @@ static int begin_run(struct store_core *c, uint32_t version)
     if (rc == SQLITE_OK) rc = boot_is(c, &same);
     if (rc != SQLITE_OK) return rc;
     bool first = epoch <= 0;
-    c->was_clean = first || clean == 1;
+    bool back = c->options.back_in_epoch && c->options.back_in_epoch == core__unordered(epoch);
+    c->was_clean = first || clean == 1 || back;
     c->seed = first ? c->options.seed : (uint64_t)seed;
     c->epoch = core__unordered(epoch);
     if (first || !c->was_clean) {

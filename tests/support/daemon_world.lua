@@ -12,6 +12,7 @@ local M = {
   -- Discord's tokens name their application before the first dot; the rest is the secret.
   secret = "MARKEDsecretMARKED",
   wait_ms = 20000,
+  build = build,
 }
 M.token = "app." .. M.secret
 

@@ -74,6 +74,7 @@ static inline void store_options_read(lua_State *L, int at, struct store_core_op
     *o = (struct store_core_options){
         .path = store_text(L, at, "path", NULL), .vfs = store_text(L, at, "vfs", NULL),
         .boot_id = store_text(L, at, "boot", NULL), .wall_ms = store_field(L, at, "wall"),
+        .back_in_epoch = store_field(L, at, "back_in_epoch"),
         .boot_ms = store_field(L, at, "boot_ms"), .seed = store_field(L, at, "seed"),
         .journal_age_ms = store_field(L, at, "journal_age"),
         .journal_entries = store_field(L, at, "journal_entries"),

@@ -90,6 +90,19 @@ describe("the store's core", function ()
     s:close(true)
   end)
 
+  it("goes on in its epoch when another process had it in between, opened it and accepted nothing", function ()
+    local s = assert(open { wall = 5000 })
+    s:close(true)
+    assert(open { wall = 6000 }):close(false) -- killed
+    s = assert(open { wall = 9000, back_in_epoch = 5000 })
+    assert.same({ epoch = 5000, seed = 77, was_clean = true, is_new = false }, s:start())
+    s:close(false)
+    -- Only in that epoch: a later one says that somebody accepted something.
+    s = assert(open { wall = 9000, back_in_epoch = 4999 })
+    assert.same({ epoch = 9000, seed = 77, was_clean = false, is_new = false }, s:start())
+    s:close(true)
+  end)
+
   it("believes a boot time in its own boot alone, and never one of a boot without a name", function ()
     local s = assert(open())
     apply(s, { "permit", connection = "a", account = 1, wall = 1, boot_ms = 1 },
