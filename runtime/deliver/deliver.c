@@ -9,10 +9,14 @@
 #define CONSUMERS_DEFAULT 1024u
 #define CONSUMER_BYTES_DEFAULT ((size_t)4 << 20)
 #define NAMED_AGE_DEFAULT_MS ((uint64_t)7 * 24 * 3600 * 1000)
-/* How old the keeper's word of an attached consumer may become: after a crash its age counts from there. */
+/* How old the keeper's word of an attached consumer may become: after a crash its age counts
+ * from there. */
 #define KEPT_REFRESH_MS ((uint64_t)3600 * 1000)
 
-static bool stream_is_over(const struct deliver *d, struct stream *s);
+/* Time for a connection to be added after a start, before its backlog is taken for left behind. */
+#define LEFT_BEHIND_MS 60000u
+
+static bool stream_is_over(struct deliver *d, struct stream *s);
 
 struct deliver *deliver_create(const struct deliver_options *options)
 {
@@ -93,11 +97,16 @@ void deliver_expire(struct deliver *d, uint64_t wall_ms)
     keep__flush(d, true);
 }
 
-/* What was removed goes with its last frame. What was restored may still be added: its positions stay. */
-static bool stream_is_over(const struct deliver *d, struct stream *s)
+/* What was removed goes with its last frame. What was restored may still be added: its positions
+ * stay. */
+static bool stream_is_over(struct deliver *d, struct stream *s)
 {
-    if (stream__is_needed(s)) return false;
-    if (s->removed) return true;
+    if (s->removed) return !stream__is_needed(s);
     if (s->idle_wall_ms == 0 || s->idle_wall_ms > d->wall_ms) s->idle_wall_ms = d->wall_ms;
+    if (s->unclean && s->named > 0 && d->wall_ms - s->idle_wall_ms > LEFT_BEHIND_MS) {
+        s->unclean = false;
+        stream__gap(d, s, "unclean start", false, d->wall_ms);
+    }
+    if (stream__is_needed(s)) return false;
     return d->wall_ms - s->idle_wall_ms > d->options.named_age_ms;
 }

@@ -1,12 +1,12 @@
 /* Deliver: frames on their way to consumers. Keeps one stream per connection (the backlog, in
- * memory here, and told to a keeper), consumers with cursors, and speaks the NDJSON of design.md section 9. Knows no
- * socket: a consumer writes through its sink. Loop thread only.
+ * memory here, and told to a keeper), consumers with cursors, and speaks the NDJSON of design.md
+ * section 9. Knows no socket: a consumer writes through its sink. Loop thread only.
  *
  * Glossary
  *   stream    one connection's frames, states and gaps in acceptance order
- *   position  (epoch, offset); offsets count a stream's frames from 1 and go on over epochs; one of an
- *             earlier epoch never reaches beyond its end. A connection added after another was removed
- *             counts on from the highest so far, so that none is used twice
+ *   position  (epoch, offset); offsets count a stream's frames from 1 and go on over epochs; one of
+ *             an earlier epoch never reaches beyond its end. A connection added after another was
+ *             removed counts on from the highest so far, so that none is used twice
  *   stretch   the offsets of a stream within one epoch; it knows the newest 64
  *   consumer  an attached reader; a named one has a cursor and holds the backlog, an anonymous one
  *             holds nothing */
@@ -26,7 +26,7 @@ struct deliver_options {
     uint32_t consumers_max;     /* 0: 1024 */
     uint64_t named_age_ms; /* a named consumer not attached for so long is forgotten; 0: 7 days */
     uint64_t wall_ms;      /* now; 0: not known before the first event */
-    const char *store;     /* what hello says of the backlog, static: "memory", "sqlite"; NULL: memory */
+    const char *store;     /* hello's "backlog", static: "memory", "sqlite"; NULL: memory */
 };
 
 /* Orders from consumers to the runtime. */
@@ -49,39 +49,45 @@ struct deliver_port {
                   uint64_t offset, const void *frame, size_t len, bool text);
 };
 
-/* Where goes what must outlive the process; all pointers are borrowed until return. Called in the order in
- * which things happen, a cursor before the trim that rests on it; must not call back. Without a keeper all is
- * kept in memory alone. Cursors come with deliver_pump(), trims with it or with deliver_expire(). */
+/* Where goes what must outlive the process; all pointers are borrowed until return. Called in the
+ * order in which things happen, a cursor before the trim that rests on it; must not call back.
+ * Without a keeper all is kept in memory alone. Cursors come with deliver_pump(), trims with it or
+ * with deliver_expire(). */
 struct deliver_keeper {
     void *self;
-    /* A frame's or a gap's finished line, \n included. A frame counts as safe once the store says so. */
+    /* A frame's or a gap's finished line, \n included. A frame counts as safe once the store says
+     * so. */
     void (*event)(void *self, const char *connection, bool gap, uint64_t epoch, uint64_t offset,
                   uint64_t wall_ms, const void *line, size_t len);
     /* Nobody needs frames up to this position any more. Told now and then, not per frame. */
     void (*trim)(void *self, const char *connection, uint64_t epoch, uint64_t offset);
     /* Registered, attached or detached. `patterns`: a JSON list of strings. */
-    void (*consumer)(void *self, const char *name, const void *patterns, size_t len, uint64_t wall_ms);
+    void (*consumer)(void *self, const char *name, const void *patterns, size_t len,
+                     uint64_t wall_ms);
     void (*consumer_gone)(void *self, const char *name);
     void (*cursor)(void *self, const char *consumer, const char *connection, uint64_t epoch,
                    uint64_t offset, uint64_t wall_ms);
 };
-/* NULL, or one without functions: nothing is told any more. At the end: detach the consumers, deliver_pump(), then NULL, and only then
- * let connections go, or their removal is taken for the operator's and their frames are given up. */
+/* NULL, or one without functions: nothing is told any more. At the end: detach the consumers,
+ * deliver_pump(), then NULL, and only then let connections go, or their removal is taken for the
+ * operator's and their frames are given up. */
 void deliver_set_keeper(struct deliver *d, const struct deliver_keeper *keeper);
 
-/* What an earlier process left, before any stream is added, in the order of these functions; events of one
- * connection in order of acceptance. A stream that is restored and not added yet can be read by consumers,
- * and deliver_stream_add() goes on with it, so that no position is used twice. */
-void deliver_restore_epoch(struct deliver *d, const char *connection, uint64_t epoch, uint64_t after,
-                           uint64_t last);
+/* What an earlier process left, before any stream is added, in the order of these functions; events
+ * of one connection in order of acceptance. A stream that is restored and not added yet can be read
+ * by consumers, and deliver_stream_add() goes on with it, so that no position is used twice. What
+ * cannot be is left out; the hole that this leaves is told. */
+void deliver_restore_epoch(struct deliver *d, const char *connection, uint64_t epoch,
+                           uint64_t after, uint64_t last);
 void deliver_restore_event(struct deliver *d, const char *connection, bool gap, uint64_t epoch,
                            uint64_t offset, uint64_t wall_ms, const void *line, size_t len);
 void deliver_restore_consumer(struct deliver *d, const char *name, const void *patterns, size_t len,
                               uint64_t wall_ms);
 void deliver_restore_cursor(struct deliver *d, const char *consumer, const char *connection,
                             uint64_t epoch, uint64_t offset, uint64_t wall_ms);
-/* After the last of them. `clean`: the process before ended in order, so nothing was accepted that is not
- * here. Otherwise each restored stream's older epochs end where their last restored frame does. */
+/* After the last of them. `clean`: the process before ended in order, so nothing was accepted that
+ * is not here, and its epoch goes on. Otherwise the epoch is a new one, and who adds a connection
+ * tells what may be missing (its policy knows); for those that nobody adds, it is told here. */
 void deliver_restore_done(struct deliver *d, bool clean);
 
 struct deliver *deliver_create(const struct deliver_options *options); /* owned */
@@ -95,7 +101,8 @@ struct deliver_limits {
     uint64_t bytes_max, age_ms;
     enum backlog_full full;
 };
-/* HANDLE_NONE when the name is taken. Goes on with what was restored, or removed and is still held. */
+/* HANDLE_NONE when the name is taken. Goes on with what was restored, or removed and is still held.
+ */
 struct handle deliver_stream_add(struct deliver *d, const char *connection,
                                  const struct deliver_limits *limits);
 void deliver_stream_set_limits(struct deliver *d, struct handle stream,
@@ -213,7 +220,7 @@ struct deliver_consumer_view {
     char name[64];                 /* "" anonymous */
     bool attached;
     uint32_t connections;
-    uint64_t lag;                  /* frames that wait for it or for its ack, over its connections */
+    uint64_t lag;                  /* frames that wait for it or for its ack */
     uint64_t oldest_wall_ms;       /* when the oldest of them was accepted; 0: none */
     uint64_t since_wall_ms;        /* attached or detached since */
 };
@@ -227,11 +234,12 @@ struct deliver_position_view {
     uint64_t last_offset;          /* of the newest frame */
     uint64_t lag, oldest_wall_ms;  /* as above, of this connection */
 };
-/* A named consumer's connections. *at: NULL at first; valid until anything else of deliver is called. */
+/* A named consumer's connections. *at: NULL at first; valid until anything else of deliver is
+ * called. */
 bool deliver_position_next(const struct deliver *d, const char *consumer, const void **at,
                            struct deliver_position_view *out);
-/* How far a named consumer has acknowledged a stream. False: it does not read it. For `through`: whether
- * the owner has answered a frame that comes again. */
+/* How far a named consumer has acknowledged a stream. False: it does not read it. For `through`:
+ * whether the owner has answered a frame that comes again. */
 bool deliver_cursor(const struct deliver *d, struct handle stream, const char *consumer,
                     uint64_t *epoch, uint64_t *offset);
 bool deliver_consumer_forget(struct deliver *d, const char *name);

@@ -97,6 +97,7 @@ struct stream {
      * it can be read and acknowledged, and its handle names nothing. */
     bool configured;
     bool removed;
+    bool unclean;           /* restored after an unclean end, which nobody has told yet */
     uint64_t idle_wall_ms;  /* not configured since; 0: the next deliver_expire() says */
     struct stream *hash_next;
     char *event_head;       /* owned: {"event":{"connection":"...","epoch":N,"offset": */
@@ -145,6 +146,8 @@ struct stream *stream__create(struct deliver *d, const char *name, uint64_t last
 /* Appends a line at last_offset. False: memory is out. */
 bool stream__store(struct deliver *d, struct stream *s, enum record_kind kind, uint64_t wall_ms,
                    const void *line, size_t len);
+void stream__gap(struct deliver *d, struct stream *s, const char *cause, bool certain,
+                 uint64_t wall_ms);
 /* Releases what nobody needs any more. */
 void stream__trim(struct deliver *d, struct stream *s);
 /* Somebody reads it, or a named consumer has not acknowledged all of it. */
@@ -158,12 +161,12 @@ void stream__expire(struct deliver *d, struct stream *s, uint64_t wall_ms);
 uint64_t stream__oldest(const struct stream *s);
 /* Where a cursor at `offset` stands. */
 struct position stream__position(const struct deliver *d, const struct stream *s, uint64_t offset);
-/* The offset of a position. That of an earlier epoch ends with its epoch; one of the current epoch may
- * lie beyond last_offset. False: the stream does not know the epoch. */
+/* The offset of a position. That of an earlier epoch ends with its epoch; one of the current
+ * epoch may lie beyond last_offset. False: the stream does not know the epoch. */
 bool stream__offset(const struct deliver *d, const struct stream *s, struct position at,
                     uint64_t *offset_out);
-/* Adds or prolongs the stretch of an earlier or the current epoch, newest last, while restoring. False:
- * it does not follow the one before, or memory is out. */
+/* Adds or prolongs the stretch of an earlier or the current epoch, newest last, while restoring.
+ * False: it does not follow the one before, or memory is out. */
 bool stream__stretch(struct stream *s, uint64_t epoch, uint64_t after, uint64_t last);
 
 /* --- what must outlive the process: keep.c ---------------------------------------------------- */

@@ -1,5 +1,6 @@
-/* Keep: what must outlive the process goes to the keeper. Owns the lists of what it has not heard yet, so
- * that a thousand acknowledgements cost one cursor and one trim. Never waits for an answer. */
+/* Keep: what must outlive the process goes to the keeper. Owns the lists of what it has not
+ * heard yet, so that a thousand acknowledgements cost one cursor and one trim. Never waits for
+ * an answer. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -155,8 +156,8 @@ static void moved_unlink(struct deliver *d, struct sub *sub)
     sub->moved = false;
 }
 
-/* Up to here nothing is held. A gap that somebody still needs keeps the frame before it: a trim up to that
- * frame would take the gap along. */
+/* Up to here nothing is held. A gap that somebody still needs keeps the frame before it: a trim
+ * up to that frame would take the gap along. */
 static uint64_t trim_offset(const struct stream *s)
 {
     for (uint64_t seq = s->first_seq; seq < s->end_seq; seq++) {

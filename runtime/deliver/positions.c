@@ -1,6 +1,6 @@
-/* Positions: which epoch an offset belongs to. Inside a stream offsets alone decide about order, because
- * they go on over epochs; the epoch of a position only says which process counted it, so that what was
- * handed out and then lost in a crash is never taken for another frame. */
+/* Positions: which epoch an offset belongs to. Inside a stream offsets alone decide about order,
+ * because they go on over epochs; the epoch of a position only says which process counted it, so
+ * that what was handed out and then lost in a crash is never taken for another frame. */
 #include <stdlib.h>
 #include <string.h>
 

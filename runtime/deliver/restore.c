@@ -1,5 +1,6 @@
-/* Restore: what an earlier process left, put back before any connection is added. Every value comes from
- * a file and is hostile: what does not fit its place is left out, and the hole that it leaves is told. */
+/* Restore: what an earlier process left, put back before any connection is added. Every value
+ * comes from a file and is hostile: what does not fit its place is left out, and the hole that
+ * it leaves is told. */
 #include <cjson/cJSON.h>
 #include <string.h>
 
@@ -90,7 +91,6 @@ void deliver_restore_cursor(struct deliver *d, const char *consumer, const char 
 
 void deliver_restore_done(struct deliver *d, bool clean)
 {
-    (void)clean; /* the epoch says it: an unclean end begins another one, and the older ones are closed */
     struct handle h;
     struct stream *s;
     settle(d);
@@ -99,6 +99,7 @@ void deliver_restore_done(struct deliver *d, bool clean)
     for (uint32_t i = 0; (s = slots_next(&d->streams, &i, &h)); i++) {
         if (s->configured) continue;
         join_all(d, s, ++mark);
+        s->unclean = !clean;
         for (struct sub *sub = s->subs; sub; sub = sub->stream_next) {
             /* What was told before the restart may be acknowledged after it. */
             sub->told_max = s->last_offset;
@@ -182,8 +183,8 @@ static bool patterns_take(struct deliver *d, struct consumer *c, const void *jso
     return ok;
 }
 
-/* A registered consumer without a cursor was there before the first frame: whoever joins a stream that has
- * some is told to the keeper with a cursor at once. */
+/* A registered consumer without a cursor was there before the first frame: whoever joins a
+ * stream that has some is told to the keeper with a cursor at once. */
 static bool join_all(struct deliver *d, struct stream *s, uint32_t mark)
 {
     struct handle h;

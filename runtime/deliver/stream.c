@@ -38,7 +38,7 @@ struct handle deliver_stream_add(struct deliver *d, const char *connection,
         }
     }
     s->configured = true;
-    s->removed = false;
+    s->removed = s->unclean = false;
     s->idle_wall_ms = 0;
     deliver_stream_set_limits(d, s->self, limits);
     return s->self;
@@ -112,16 +112,7 @@ void deliver_gap(struct deliver *d, struct handle stream, const char *cause, boo
     struct stream *s = stream__get(d, stream);
     ASSERT(s != NULL);
     d->wall_ms = wall_ms;
-    buffer_clear(&d->scratch);
-    struct envelope_gap gap = { .connection = s->name, .epoch = d->epoch, .after = s->last_offset,
-                                .from_wall_ms = s->last_wall_ms, .to_wall_ms = wall_ms,
-                                .cause = cause, .certain = certain };
-    if (!envelope_gap(&d->scratch, &gap)) return;
-    s->gaps_total++;
-    /* A stream that holds takes gaps over its limit: they are few and small, and must be told. */
-    make_room(d, s, record_bytes(d->scratch.len));
-    if (stream__store(d, s, RECORD_GAP, wall_ms, d->scratch.data, d->scratch.len))
-        keep__event(d, s, true, wall_ms, &d->scratch);
+    stream__gap(d, s, cause, certain, wall_ms);
 }
 
 void deliver_state(struct deliver *d, struct handle stream, const struct deliver_state *state)
@@ -256,6 +247,21 @@ bool stream__store(struct deliver *d, struct stream *s, enum record_kind kind,
     if (s->reading) stream__wake(d, s, len);
     else if (s->named == 0 && !d->restoring) stream__trim(d, s);
     return true;
+}
+
+void stream__gap(struct deliver *d, struct stream *s, const char *cause, bool certain,
+                 uint64_t wall_ms)
+{
+    buffer_clear(&d->scratch);
+    struct envelope_gap gap = { .connection = s->name, .epoch = d->epoch, .after = s->last_offset,
+                                .from_wall_ms = s->last_wall_ms, .to_wall_ms = wall_ms,
+                                .cause = cause, .certain = certain };
+    if (!envelope_gap(&d->scratch, &gap)) return;
+    s->gaps_total++;
+    /* A stream that holds takes gaps over its limit: they are few and small, and must be told. */
+    make_room(d, s, record_bytes(d->scratch.len));
+    if (stream__store(d, s, RECORD_GAP, wall_ms, d->scratch.data, d->scratch.len))
+        keep__event(d, s, true, wall_ms, &d->scratch);
 }
 
 void stream__trim(struct deliver *d, struct stream *s)

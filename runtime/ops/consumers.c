@@ -1,5 +1,5 @@
-/* Consumers over the API: who is registered, how far each has come, and whom to forget. Keeps nothing:
- * reads what deliver says at the moment. */
+/* Consumers over the API: who is registered, how far each has come, and whom to forget. Keeps
+ * nothing: reads what deliver says at the moment. */
 #include <inttypes.h>
 #include <string.h>
 

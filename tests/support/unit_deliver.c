@@ -204,8 +204,8 @@ static int l_restore(lua_State *L)
 static int l_cursor(lua_State *L)
 {
     uint64_t epoch, offset;
-    if (!deliver_cursor(check_box(L)->d, check_handle(L, 2), luaL_checkstring(L, 3), &epoch, &offset))
-        return 0;
+    const char *consumer = luaL_checkstring(L, 3);
+    if (!deliver_cursor(check_box(L)->d, check_handle(L, 2), consumer, &epoch, &offset)) return 0;
     lua_pushnumber(L, (double)epoch);
     lua_pushnumber(L, (double)offset);
     return 2;
