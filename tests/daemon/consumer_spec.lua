@@ -1,12 +1,12 @@
 local world = require "daemon_world"
 
 describe("consumer", function ()
-  local w, peer
+  local w, peer, daemon
   before_each(function ()
     w = world.new()
     peer = w:peer()
     w:config(peer.port)
-    w:daemon()
+    daemon = w:daemon()
     w:up()
   end)
   after_each(function () w:close() end)
@@ -36,6 +36,45 @@ describe("consumer", function ()
     assert.same({ 0, "forgotten: bot-a\n" }, { code, run.out })
     code, run = w:run { "consumer", "list", "--json" }
     assert.same({ 0, '{"consumers":[]}\n' }, { code, run.out })
+  end)
+
+  local function numbers(text)
+    local list = {}
+    for n in text:gmatch '"frame":[^\n]-"number":(%d+)' do list[#list + 1] = tonumber(n) end
+    return list
+  end
+
+  it("goes on from its cursor in the next process, after a clean end and after a kill", function ()
+    local tail = w:start { "tail", "--consumer", "bot-a" }
+    tail:says '"hello"'
+    assert.is_truthy(tail.out:find('"backlog":"sqlite"', 1, true))
+    dispatch(3)
+    tail:says '"number":3'
+    tail:stop()
+    dispatch(5)
+    w:status(function (text) return text:match '"delivered":9' end)
+    assert.equal(0, daemon:stop())
+    daemon = w:daemon()
+    local _, list = w:run { "consumer", "list" }
+    assert.is_truthy(list.out:match "\nbot%-a +detached", list.out)
+    local second = w:start { "tail", "--consumer", "bot-a" }
+    second:says '"number":8'
+    assert.same({ 4, 5, 6, 7, 8 }, { unpack(numbers(second.out), #numbers(second.out) - 4) })
+    second:stop()
+    w:up()
+    dispatch(4)
+    w:status(function (text) return text:match '"delivered":[4-9]' end)
+    daemon:kill(world.signals.kill)
+    daemon:wait()
+    daemon = w:daemon()
+    local third = w:start { "tail", "--consumer", "bot-a" }
+    third:says '"number":12'
+    local got, next_one = numbers(third.out), nil
+    for i, n in ipairs(got) do
+      assert.is_true(n <= (next_one or 9), "a hole before " .. n .. ": " .. table.concat(got, " "))
+      next_one = math.max(next_one or 0, n + 1)
+      assert.is_true(i < 20)
+    end
   end)
 
   it("says with exit code 1 that there is none of that name", function ()
