@@ -192,5 +192,10 @@ static void on_state(struct runtime *rt, struct rt_conn *c, const struct effect 
                                    .next_wall_ms = next_wall_ms,
                                    .next = have ? view.next : "",
                                    .attempt = have ? view.failed : 0 };
+    if (have && view.queued && view.queue.hold != BUDGET_HOLD_NONE) {
+        state.budget = budget_name(view.queued_for);
+        state.held_by = budget_hold_name(view.queue.hold);
+        state.left = view.queue.left;
+    }
     deliver_state(rt->options.deliver, c->stream, &state);
 }

@@ -158,6 +158,11 @@ bool runtime_view_json(const struct connection_view *view, struct buffer *out)
         struct value next = value_table();
         value_set(&next, "what", value_string(e->next ? e->next : ""));
         value_set(&next, "at", time_value(wall_of(view, e->deadline_ms)));
+        if (e->queued && e->queue.hold != BUDGET_HOLD_NONE) {
+            value_set(&next, "budget", value_string(budget_name(e->queued_for)));
+            value_set(&next, "held_by", value_string(budget_hold_name(e->queue.hold)));
+            if (e->queue.left != UINT32_MAX) value_set(&next, "left", value_number(e->queue.left));
+        }
         value_set(&v, "next", next);
     }
     struct value policy = value_table();

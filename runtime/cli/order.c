@@ -22,6 +22,7 @@ struct order {
     const char *path, *name, *verb; /* borrowed */
     uint64_t wait_ms, began_ms;     /* monotonic */
     bool json;
+    bool spend_reserve;
     double generation; /* a restart wants a newer one than this */
     int fd;            /* states; -1: none */
     struct buffer in;  /* owned */
@@ -32,6 +33,16 @@ static enum cli_exit run(struct cli *cli);
 static const struct cli_option options[] = {
     { "--wait", NULL, "TIME",
       "how long to wait for the new state (" WAIT_DEFAULT "; 0: not at all)", false },
+    { "--json", NULL, NULL, "the connection's JSON once it is done", false },
+    CLIENT_OPTIONS,
+    { 0 },
+};
+
+static const struct cli_option start_options[] = {
+    { "--wait", NULL, "TIME",
+      "how long to wait for the new state (" WAIT_DEFAULT "; 0: not at all)", false },
+    { "--spend-reserve", NULL, NULL,
+      "its next session start may be of the share that the policy keeps for people", false },
     { "--json", NULL, NULL, "the connection's JSON once it is done", false },
     CLIENT_OPTIONS,
     { 0 },
@@ -52,14 +63,18 @@ const struct cli_command cli_stop = {
 
 const struct cli_command cli_start = {
     .name = "start",
-    .usage = "start NAME [--wait TIME] [--json] [--socket PATH | -c FILE]",
+    .usage = "start NAME [--spend-reserve] [--wait TIME] [--json] [--socket PATH | -c FILE]",
     .about = "Start a connection that is stopped, or let one that waits dial at once",
     .text = "  holdfast start support-bot\n"
-            "  holdfast start support-bot --wait 2m    for a budget that has no permit now\n\n"
+            "  holdfast start support-bot --wait 2m    for a budget that has no permit now\n"
+            "  holdfast start support-bot --spend-reserve\n\n"
             "Forgets the failures so far; budgets are kept all the same. The exit code is 0 once "
             "the connection\n"
-            "is up, 1 when it is stopped again or not up within --wait; then it goes on trying.\n",
-    .options = options,
+            "is up, 1 when it is stopped again or not up within --wait; then it goes on trying.\n"
+            "--spend-reserve lets one session start be of the share that `budgets.start.operators` "
+            "keeps for\n"
+            "people; it is refused, with the time of the next one, when that is used up as well.\n",
+    .options = start_options,
     .words_max = 1,
     .run = run,
 };
@@ -222,7 +237,8 @@ static enum cli_exit give(struct order *o)
         if (why[0]) cli_complain("the holdfast at %s does not tell its states", o->path);
         return CLI_FAILED;
     }
-    if (!ask_order(o->path, o->name, o->verb, NULL, NULL, 0, &a)) return CLI_FAILED;
+    const char *verb = o->spend_reserve ? "start?spend_reserve=1" : o->verb;
+    if (!ask_order(o->path, o->name, verb, NULL, NULL, 0, &a)) return CLI_FAILED;
     if (a.status >= 300) {
         ask_complain(o->path, &a);
         ask_deinit(&a);
@@ -255,6 +271,8 @@ static enum cli_exit run(struct cli *cli)
     struct order o = { .path = path,
                        .verb = cli->command->name,
                        .json = cli_get(cli, "--json") != NULL,
+                       .spend_reserve = strcmp(cli->command->name, "start") == 0 &&
+                                        cli_get(cli, "--spend-reserve") != NULL,
                        .generation = -1,
                        .fd = -1 };
     if (cli->word_count == 0) return cli_misuse(cli, "%s needs a connection's name", o.verb);

@@ -208,6 +208,12 @@ static void say_bound(const cJSON *view, struct why_summary *s)
              words_span((uint64_t)bound, span));
 }
 
+static bool people_have(const cJSON *view)
+{
+    const cJSON *start = get(get(view, "budgets"), "start");
+    return words_number(start, "left_for_people") > 0 && words_number(start, "left") == 0;
+}
+
 void why_advise(const cJSON *view, uint64_t now_ms, struct why_summary *s)
 {
     const char *state = words_text(view, "state"), *name = words_text(view, "name");
@@ -222,6 +228,9 @@ void why_advise(const cJSON *view, uint64_t now_ms, struct why_summary *s)
                  "by itself, when its turn comes and the platform is well");
         step(s, "nothing: the budget keeps the platform from blocking the account; waiting costs "
                 "less than that");
+        if (people_have(view)) {
+            step(s, "holdfast start %s --spend-reserve   takes one of those kept for people", name);
+        }
     } else {
         say_bound(view, s);
         advise_down(view, cause, s);

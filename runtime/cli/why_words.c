@@ -207,8 +207,7 @@ static void say_next(const cJSON *view, uint64_t now_ms, struct why_summary *s)
             words_span(at_ms - now_ms, span));
 }
 
-/* While it is queued: which budget holds it up, and whether that is used up or only keeps its
- * distance. */
+/* While it is queued: which budget holds it up, what is left of it, and why the next one is not now. */
 static void say_budget(const cJSON *view, uint64_t now_ms, struct why_summary *s)
 {
     const cJSON *b;
@@ -216,14 +215,20 @@ static void say_budget(const cJSON *view, uint64_t now_ms, struct why_summary *s
     {
         bool has_left = get(b, "left") != NULL;
         double left = words_number(b, "left"), used = words_number(b, "used");
+        double people = words_number(b, "left_for_people");
+        const char *held_by = words_text(b, "held_by");
         if (is(b->string, "send") || words_time(words_text(b, "next")) <= now_ms) continue;
         say(s->budget, "%s%s: ", s->budget[0] ? "; " : "", b->string);
-        if (has_left && left == 0)
-            say(s->budget, "used up, %.0f in its window", used);
+        if (is(held_by, "told"))
+            say(s->budget, "the platform says that none is left, %.0f used here", used);
+        else if (is(held_by, "window"))
+            say(s->budget, "used up, %.0f in its window; %.0f in %s are allowed", used,
+                words_number(b, "window_count"), words_text(b, "window"));
         else if (has_left)
             say(s->budget, "%.0f used, %.0f left; the gap between two holds it up", used, left);
         else
             say(s->budget, "%.0f used", used);
+        if (people > 0 && !is(held_by, "gap")) say(s->budget, "; %.0f kept for people", people);
     }
 }
 

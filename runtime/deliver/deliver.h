@@ -137,6 +137,9 @@ struct deliver_state {
     uint64_t next_wall_ms;      /* 0: nothing is due */
     const char *next;           /* what, "" */
     uint32_t attempt;
+    const char *budget;       /* queued for it, or NULL; borrowed until return */
+    const char *held_by;      /* "window" "gap" "told" */
+    uint32_t left;            /* UINT32_MAX: it has no windows */
 };
 void deliver_state(struct deliver *d, struct handle stream, const struct deliver_state *state);
 /* `why` NULL: sent. */

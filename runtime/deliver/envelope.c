@@ -74,6 +74,11 @@ bool envelope_state(struct buffer *out, const char *connection, const struct del
               append_time(out, state->next_wall_ms);
     if (ok && state->next && state->next[0])
         ok = LITERAL(out, ",") && append_text(out, "what", state->next);
+    if (ok && state->budget) {
+        ok = LITERAL(out, ",") && append_text(out, "budget", state->budget) && LITERAL(out, ",") &&
+             append_text(out, "held_by", state->held_by);
+        if (ok && state->left != UINT32_MAX) ok = buffer_printf(out, ",\"left\":%" PRIu32, state->left);
+    }
     return ok && LITERAL(out, "}}\n");
 }
 

@@ -216,8 +216,17 @@ static int post_order(struct client *c, const char *name)
 {
     struct handle h = runtime_find(c->ops->rt, name);
     const char *verb = strrchr(c->target, '/') + 1;
+    char reserve[8] = "", why[256];
     if (handle_is_none(h)) return api__answer_view(c, 202, h, NULL);
-    if (strcmp(verb, "stop") == 0) runtime_stop(c->ops->rt, h);
+    bool spend = strcmp(verb, "start") == 0 && query_get(c, "spend_reserve", reserve, sizeof reserve);
+    if (spend && strcmp(reserve, "1") != 0)
+        return http__refuse(c, 400, "spend_reserve is not 1", "POST /v1/connections/NAME/start?spend_reserve=1");
+    if (spend) {
+        if (!runtime_start_reserve(c->ops->rt, h, why, sizeof why))
+            return http__refuse(c, 409, why, "");
+        ops__log(c->ops, LOG_WARNING, "%s: the share of the budget that is kept for people may be spent, "
+                 "asked for over the local API", name);
+    } else if (strcmp(verb, "stop") == 0) runtime_stop(c->ops->rt, h);
     else if (strcmp(verb, "start") == 0) runtime_start(c->ops->rt, h);
     else runtime_restart(c->ops->rt, h);
     ops__log(c->ops, LOG_INFO, "%s: %s, asked for over the local API", name, verb);

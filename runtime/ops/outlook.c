@@ -14,7 +14,7 @@ static bool budgets_json(struct buffer *out, const struct connection_view *view,
     bool ok = buffer_append_text(out, ",\"budgets\":{"), first = true;
     for (int b = 0; ok && b < BUDGET_COUNT; b++) {
         const struct budget_view *v = &outlook->budgets[b];
-        char at[TIMESTAMP_TEXT_MAX];
+        char at[TIMESTAMP_TEXT_MAX], span[DURATION_TEXT_MAX];
         if (!outlook->budget_on[b]) continue;
         ok = buffer_printf(out, "%s\"%s\":{\"used\":%" PRIu32, first ? "" : ",",
                            budget_name((enum budget_kind)b), v->used);
@@ -23,6 +23,13 @@ static bool budgets_json(struct buffer *out, const struct connection_view *view,
             uint64_t wall_ms = view->now.wall_ms + (v->next_ms - view->now.mono_ms);
             ok = buffer_printf(out, ",\"next\":\"%s\"", timestamp_format(wall_ms, at));
         }
+        if (ok && v->hold != BUDGET_HOLD_NONE)
+            ok = buffer_printf(out, ",\"held_by\":\"%s\"", budget_hold_name(v->hold));
+        if (ok && v->hold == BUDGET_HOLD_WINDOW)
+            ok = buffer_printf(out, ",\"window\":\"%s\",\"window_count\":%" PRIu32,
+                               duration_format(v->window_ms, span), v->window_count);
+        if (ok && b == BUDGET_START && v->reserve_left != UINT32_MAX && v->reserve_left > v->left)
+            ok = buffer_printf(out, ",\"left_for_people\":%" PRIu32, v->reserve_left - v->left);
         ok = ok && buffer_append_char(out, '}');
         first = false;
     }

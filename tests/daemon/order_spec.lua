@@ -27,6 +27,45 @@ connection "support-bot" {
   local function is(pattern, run) assert.is_truthy(run.out:match(pattern), run.out .. run.err) end
   local function complains(text, run) assert.is_truthy(run.err:find(text, 1, true), run.out .. run.err) end
 
+  describe("start --spend-reserve", function ()
+    -- Two starts an hour, one of them for people.
+    local function queued()
+      w:write("holdfast.lua", (w:read "holdfast.lua"):gsub('start = { gap = "300ms" }',
+        'start = { gap = "300ms", windows = { { 2, "1h" } } }'))
+      local code, run = w:run { "reload" }
+      assert.equal(0, code, run.out .. run.err)
+      control(peer, '{"verb":"kick","code":4009,"reason":"Session timed out."}')
+      return w:status(function (text) return text:match '"state":"queued"' and text end)
+    end
+
+    it("takes a session start of the share for people, once, and the journal says so", function ()
+      local text = queued()
+      assert.is_truthy(text:match '"budget":"start","held_by":"window","left":0', text)
+      local _, why = w:run { "why", "support-bot" }
+      assert.is_truthy(why.out:find("start: used up, 1 in its window; 1 in 1h are allowed; 1 kept for people", 1, true), why.out)
+      assert.is_truthy(why.out:find("holdfast start support-bot --spend-reserve", 1, true), why.out)
+      local code, run = w:run { "start", "support-bot", "--spend-reserve" }
+      assert.equal(0, code, run.out .. run.err)
+      is("^support%-bot is up, link 2, after ", run)
+      _, run = w:run { "why", "support-bot", "--all" }
+      is("an operator lets the next session start be of the share that is kept for people: 1 left with it, 0 without", run)
+      is("takes a session start of the share that is kept for people", run)
+      control(peer, '{"verb":"kick","code":4009,"reason":"Session timed out."}')
+      w:status(function (now) return now:match '"state":"queued"' end)
+      code, run = w:run { "start", "support-bot", "--spend-reserve" }
+      assert.equal(1, code)
+      assert.is_truthy(run.err:match "nothing is left of the session starts of support%-bot, nor of the share for people: "
+        .. "the next one comes at 20[%d-]+T[%d:.]+Z, in 59m", run.err)
+      w:status(function (now) return now:match '"state":"queued"' end)
+    end)
+
+    it("of one that is up orders nothing", function ()
+      local code, run = w:run { "start", "support-bot", "--spend-reserve" }
+      assert.equal(0, code)
+      assert.equal("support-bot is up already\n", run.out)
+    end)
+  end)
+
   describe("stop and start", function ()
     it("wait for the new state, print it and exit 0", function ()
       local code, run = w:run { "stop", "support-bot" }

@@ -143,7 +143,7 @@ connection "support-bot" {
     local text = why()
     has(text, "support-bot is down and queued for its budget (1 failure in a row)\n")
     assert.is_truthy(told(text, "decided"):match("^dial again after %d%.%ds, with a new session, " .. RULE .. "$"), text)
-    assert.equal("start: used up, 1 in its window", told(text, "budget"))
+    assert.equal("start: used up, 1 in its window; 1 in 1h are allowed", told(text, "budget"))
     assert.is_truthy(told(text, "next"):match "^its turn comes at [^\n]+, in 59m %d+s$", text)
     assert.equal("by itself, when its turn comes and the platform is well", told(text, "recovers"))
     has(told(text, "do"), "nothing: the budget keeps the platform from blocking the account")

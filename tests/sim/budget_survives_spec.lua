@@ -213,3 +213,37 @@ describe("what the platform told", function ()
     end
   end)
 end)
+
+describe("an operator who may not wait", function ()
+  it("spends the share for people, one start for each wish, over crashes and reloads, and then is told when", function ()
+    local s, p = killed { seed = 15, lasts = 90 * 60000 }
+    p:control "heal"
+    s:heal { check = false }
+    local spent = #identifies(p)
+    for i = 1, 2 do
+      s:reach("shard0", "queued", "2m")
+      s:advance "10s"
+      assert.equal(3 - i, s:budget("shard0", "start").reserve_left)
+      assert.truthy(s:start("shard0", { spend_reserve = true }))
+      s:up("shard0", "10s")
+      assert.equal(spent + i, #identifies(p))
+      if i == 1 then s:reload "shard0" end
+      -- A stop is final: the next start needs a session of its own.
+      s:stop "shard0"
+      s:reach("shard0", "stopped")
+      s:start "shard0"
+      s:crash_and_restart { after = "1s" }
+    end
+    s:advance "10s"
+    assert.equal("queued", s:state "shard0")
+    local started, why = s:start("shard0", { spend_reserve = true })
+    assert.is_nil(started)
+    assert.truthy(why:match "^nothing is left of the session starts of shard0, nor of the share for people: the next one comes at 2026%-", why)
+    -- What was stored counts from the latest moment of its use, so an hour may hold a little less.
+    assert.is_true(most_in(identifies(p), HOUR) >= 20)
+    local budget = s:budget("shard0", "start")
+    s:up("shard0", budget.next - s:now() + 60000)
+    assert.is_true(most_in(identifies(p), HOUR) <= 22)
+    s:close()
+  end)
+end)

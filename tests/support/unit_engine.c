@@ -516,7 +516,7 @@ static void push_effect(lua_State *L, const struct effect *f)
         set_text(L, "what", f->store.kind == STORE_PERMIT ? "permit"
                             : f->store.kind == STORE_TOLD ? "told" : "return");
         set_number(L, "lane", (double)f->store.lane);
-        set_number(L, "boot", (double)f->store.boot_ms);
+        set_number(L, "boot_ms", (double)f->store.boot_ms);
         set_bool(L, "reserve", f->store.reserve);
         if (f->store.kind == STORE_TOLD) {
             set_number(L, "left", (double)f->store.left);

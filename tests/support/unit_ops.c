@@ -98,6 +98,13 @@ void runtime_start(struct runtime *rt, struct handle conn)
     order(rt, "start", conn);
 }
 
+bool runtime_start_reserve(struct runtime *rt, struct handle conn, char *why, size_t why_bytes)
+{
+    order(rt, "start with the reserve of", conn);
+    snprintf(why, why_bytes, "nothing is left: the next one comes at noon");
+    return conn.index != 1;
+}
+
 void runtime_stop(struct runtime *rt, struct handle conn)
 {
     order(rt, "stop", conn);

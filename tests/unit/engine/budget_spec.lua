@@ -1,4 +1,5 @@
 local Host = require "engine_host"
+local engine = require "unit.engine"
 
 local function start_plan(windows, gap, more)
   local p = { session = { replay = "session" }, budgets = { start = { windows = windows, gap = gap or 0 } } }
@@ -248,16 +249,317 @@ describe("a start budget", function ()
     assert.equal("queued", host:view(again).state)
   end)
 
-  it("knows the permits that an earlier process stored", function ()
-    local host = Host.new { plan = start_plan({ { 3, 3600000 } }, 5000), now = 10000 }
-    local wall = 1700000010000
-    for _, ago in ipairs { 3500000, 100000, 3800000 } do
-      assert.is_true(host.e:restore { account = 7, budget = "start", wall = wall - ago, at = host:clock() })
+end)
+
+describe("a permit that an earlier process stored", function ()
+  local WALL = 1700000000000
+  local function restored(host, list)
+    for _, p in ipairs(list) do
+      p.account, p.budget, p.at = 7, "start", host:clock()
+      assert.is_true(host.e:restore(p))
     end
-    assert.is_true(host.e:restore { account = 7, budget = "start", wall = wall + 9e9, at = host:clock() })
+  end
+  local function left(host, bot) return host.e:budget(bot, "start", host:clock()).left end
+
+  it("counts by its boot time in the same boot, whatever the wall clock says", function ()
+    local host = Host.new { plan = start_plan { { 3, 3600000 } }, now = 10000000 }
+    restored(host, {
+      { same_boot = true, boot = 10000000 - 3500000, wall = 5 },
+      { same_boot = true, boot = 10000000 - 100, wall = WALL + 9e11 },
+      { same_boot = true, boot = 10000000 - 3600100, wall = WALL + 10000000 },
+    })
+    assert.equal(1, left(host, host:add()))
+  end)
+
+  it("counts by wall time across a boot, and one from the future as if it were of now", function ()
+    local host = Host.new { plan = start_plan { { 3, 3600000 } }, now = 10000 }
+    restored(host, {
+      { boot = 9, wall = WALL + 10000 - 3500000 },
+      { boot = 10000, wall = WALL + 10000 - 3600100 },
+      { boot = 1e9, wall = WALL + 9e9 },
+    })
     local bot = host:add()
-    local view = host.e:budget(bot, "start", host:clock())
-    assert.same({ 0, 3 }, { view.left, view.used })
+    assert.equal(1, left(host, bot))
+    host:run(200000)
+    assert.equal(2, left(host, bot))
+    host:run(3400010)
+    assert.equal(3, left(host, bot))
+  end)
+
+  it("keeps its lane: only its own waits for the gap", function ()
+    local host = Host.new { plan = start_plan({ { 30, 3600000 } }, 5000), now = 10000 }
+    restored(host, { { same_boot = true, boot = 9000, lane = 3 } })
+    local own, other = host:add { name = "a", identity = 1, lane = 3 }, host:add { name = "b", identity = 2, lane = 4 }
+    assert.same({ 14000, "gap" }, { host.e:budget(own, "start", host:clock()).next, host.e:budget(own, "start", host:clock()).hold })
+    assert.equal(10000, host.e:budget(other, "start", host:clock()).next)
+  end)
+
+  it("counts in any order of telling, with ten thousand that are older, and among a hundred thousand", function ()
+    for _, n in ipairs { 300, 10000, 100000 } do
+      local host = Host.new { plan = start_plan { { 4000, 3600000 } }, now = 1e9 }
+      local e, at = host.e, host:clock()
+      -- One every second, told by halves from both ends.
+      for i = 1, n do
+        local age = (i % 2 == 0 and i or n - i + (n % 2 == 0 and 0 or 1)) * 1000
+        assert(e:restore { account = 7, budget = "start", same_boot = true, boot = 1e9 - age, at = at })
+      end
+      local bot = host:add()
+      local view = e:budget(bot, "start", host:clock())
+      assert.equal(math.min(n, 3600), view.used)
+      assert.equal(4000 - math.min(n, 3600), view.left)
+    end
+  end)
+
+  it("beyond what a smaller budget allows holds up all, until enough of them are old", function ()
+    local host = Host.new { plan = start_plan { { 50, 3600000 } }, now = 1e8, on = { greet = identifies() } }
+    local list = {}
+    for i = 1, 40 do list[i] = { same_boot = true, boot = 1e8 - i * 60000 } end
+    restored(host, list)
+    local bot = host:add()
+    assert.equal(10, left(host, bot))
+    host:event("policy swapped", bot, 0, { plan = engine.plan(start_plan { { 5, 3600000 } }) })
+    assert.equal(0, left(host, bot))
+    host:start(bot)
+    assert.equal("queued", host:view(bot).state)
+    -- The fifth newest must leave: 5 minutes old.
+    assert.equal(1e8 + 3600000 - 5 * 60000 + 1, host:view(bot).deadline)
+    host:run(3600000)
+    assert.equal("up", host:view(bot).state)
+    assert.same({}, host.violations)
+  end)
+
+  it("was stored under the latest moment of its use, and given back under the same", function ()
+    local host = Host.new { plan = start_plan({ { 3, 3600000 } }, 0, { limits = { greeting = 20000 } }), on = { dial = function (h, f)
+      h:later(5, function () h:event("dial failed", f.conn, f.generation, { cause = { kind = "refused", stage = "connecting" } }) end)
+      return true
+    end } }
+    local bot = host:add { lane = 5 }
+    host:start(bot)
+    host:run(100)
+    local stored, back = host:effects("store")[1], host:effects("store")[2]
+    assert.same({ "permit", "return" }, { stored.what, back.what })
+    assert.same({ stored.wall, stored.boot_ms, 5 }, { back.wall, back.boot_ms, back.lane })
+    assert.is_true(stored.boot_ms - stored.at >= 20000 + 30000)
+    assert.equal(stored.boot_ms - stored.at, stored.wall - (WALL + stored.at))
+    assert.is_true(#host:effects "store" % 2 == 0)
+  end)
+
+  it("is stored anew when it is used later than that", function ()
+    local host = Host.new { plan = start_plan({ { 3, 3600000 } }, 0, { limits = { greeting = 5000 } }), on = { greet = function (h, f)
+      for i = 1, 60 do h:later(i * 4000, function () if h:alive(f) then h:event("greeting progressed", f.conn, f.generation) end end) end
+      h:later(200000, function ()
+        h:event("send requested", f.conn, f.generation, { send_id = 1, by = "greeting", starts = true })
+        h:event("greeted", f.conn, f.generation)
+      end)
+      return true
+    end } }
+    local bot = host:add()
+    host:start(bot)
+    host:run(250000)
+    assert.equal("up", host:view(bot).state)
+    local stores, send = host:effects "store", host:effects("send")[1]
+    assert.same({ 2, "permit", true }, { #stores, stores[2].what, stores[2].no_answer })
+    assert.same({ send.at, send.at }, { stores[2].boot_ms, stores[2].at })
+  end)
+
+  it("is given back also when the store failed: its answer may be what was lost", function ()
+    local host = Host.new { plan = start_plan { { 3, 3600000 } }, on = { store = function (h, f)
+      if not f.no_answer then h:later(5, function () h:event("store failed", f.conn, 0, { ticket = f.ticket }) end) end
+      return true
+    end } }
+    host:start(host:add())
+    host:run(60000)
+    local given, taken = 0, {}
+    for _, f in ipairs(host:effects "store") do
+      if f.what == "permit" then taken[f.boot_ms] = true end
+      if f.what == "return" and taken[f.boot_ms] then given = given + 1 end
+    end
+    assert.is_true(given >= 3)
+    assert.equal(given * 2, #host:effects "store")
+  end)
+
+  it("is one of its own: no two of an account are stored under the same moment", function ()
+    local host = Host.new { plan = start_plan { { 100, 3600000 } }, connections = 64, on = { greet = identifies() } }
+    for i = 1, 30 do host:start(host:add { name = "bot" .. i, identity = i, lane = i % 3 }) end
+    host:run(10000)
+    local seen, n = {}, 0
+    for _, f in ipairs(host:effects "store") do
+      assert.is_nil(seen[f.boot_ms])
+      seen[f.boot_ms] = true
+      n = n + 1
+    end
+    assert.equal(30, n)
+  end)
+end)
+
+describe("what the platform told", function ()
+  local WALL = 1700000000000
+  local function tell(host, bot, told)
+    told.budget = "start"
+    host:event("budget told", bot, 0, told)
+  end
+  local function told(host)
+    local out = {}
+    for _, f in ipairs(host:effects "store") do if f.what == "told" then out[#out + 1] = f end end
+    return out
+  end
+
+  it("is stored, less what is claimed, before the permit, and again when a claim is given back", function ()
+    local host = Host.new { plan = start_plan { { 100, 3600000 } }, on = { dial = function (h, f)
+      h:later(5, function () h:event("dial failed", f.conn, f.generation, { cause = { kind = "refused", stage = "connecting" } }) end)
+      return true
+    end } }
+    local bot = host:add()
+    tell(host, bot, { left = 5, reset = 600000, lanes = 4 })
+    host:start(bot)
+    host:run(100)
+    local seen = {}
+    for _, f in ipairs(host:effects "store") do seen[#seen + 1] = f.what .. (f.left or "") end
+    assert.same({ "told5", "told4", "permit", "return", "told5" }, { unpack(seen, 1, 5) })
+    local first = told(host)[1]
+    assert.same({ 4, 600000 + first.at, WALL + 600000 + first.at, true },
+      { first.lanes, first.until_boot, first.until_wall, first.no_answer })
+  end)
+
+  it("needs no write when a claim was used", function ()
+    local host = Host.new { plan = start_plan { { 100, 3600000 } }, on = { greet = identifies() } }
+    local bot = host:add()
+    tell(host, bot, { left = 5, reset = 600000 })
+    host:start(bot)
+    host:run(1000)
+    assert.same({ "up", 2, 4 }, { host:view(bot).state, #told(host), told(host)[2].left })
+    assert.equal(4, host.e:budget(bot, "start", host:clock()).left)
+  end)
+
+  it("is believed after a restart, by boot time in the same boot and by wall time across one", function ()
+    for _, same in ipairs { true, false } do
+      local host = Host.new { plan = start_plan { { 100, 3600000 } }, now = 50000, on = { greet = identifies() } }
+      assert.is_true(host.e:restore_told { account = 7, budget = "start", left = 1, lanes = 2, same_boot = same,
+        until_boot = same and 350000 or 9e9, until_wall = same and 5 or WALL + 350000, at = host:clock() })
+      local bot, other = host:add { name = "a", identity = 1 }, host:add { name = "b", identity = 2, lane = 1 }
+      host:start(bot)
+      host:start(other)
+      host:run(60000)
+      assert.same({ "up", "queued", 350000, "told" }, { host:view(bot).state, host:view(other).state,
+        host:view(other).deadline, host:view(other).queue.hold })
+      host:run(300000)
+      assert.equal("up", host:view(other).state)
+    end
+  end)
+
+  it("of an earlier boot holds no longer than that boot could mean, however wrong the wall clock is", function ()
+    local host = Host.new { plan = start_plan { { 100, 3600000 } }, now = 50000 }
+    host.e:restore_told { account = 7, budget = "start", left = 0, until_boot = 70000, until_wall = WALL + 9e12, at = host:clock() }
+    local view = host.e:budget(host:add(), "start", host:clock())
+    assert.same({ 0, 120000 }, { view.left, view.next })
+  end)
+
+  it("is over when its time is, but its lanes stay", function ()
+    local host = Host.new { plan = start_plan({ { 100, 3600000 } }, 5000), now = 50000, on = { greet = identifies() } }
+    host.e:restore_told { account = 7, budget = "start", left = 0, lanes = 1, same_boot = true, until_boot = 40000, at = host:clock() }
+    for i = 1, 3 do host:start(host:add { name = "bot" .. i, identity = i, lane = i }) end
+    host:run(4000)
+    assert.equal(1, #starts(host))
+    host:run(12000)
+    assert.equal(3, #starts(host))
+  end)
+end)
+
+describe("the share for people", function ()
+  local function plan(count, more)
+    local p = start_plan({ { count, 3600000 } }, 0, more)
+    p.budgets.start.operators = 0.1
+    return p
+  end
+  local function spent(host, n)
+    for i = 1, n do
+      host.e:restore { account = 7, budget = "start", same_boot = true, boot = host.now - i * 1000, at = host:clock() }
+    end
+  end
+
+  it("is spent by an operator's start, once, before those who were queued", function ()
+    local host = Host.new { plan = plan(20), now = 1e7, on = { greet = identifies() } }
+    spent(host, 18)
+    local first, second = host:add { name = "a", identity = 1 }, host:add { name = "b", identity = 2 }
+    host:start(first)
+    host:start(second)
+    host:run(1000)
+    assert.same({ "queued", "queued" }, { host:view(first).state, host:view(second).state })
+    local view = host.e:budget(second, "start", host:clock())
+    assert.same({ 0, 2, "window", 3600000, 18 }, { view.left, view.reserve_left, view.hold, view.window, view.window_count })
+    host:event("start requested", second, 0, { spend_reserve = true })
+    assert.is_true(host:view(second).spend_reserve)
+    host:run(1000)
+    assert.same({ "queued", "up", false }, { host:view(first).state, host:view(second).state, host:view(second).spend_reserve })
+    assert.is_true(host:last("store").reserve)
+    host:event("peer closed", second, host:view(second).generation, { cause = { kind = "closed", close = 1000 } })
+    host:run(60000)
+    assert.equal("queued", host:view(second).state)
+    assert.equal(1, host.e:budget(second, "start", host:clock()).reserve_left)
+    assert.same({}, host.violations)
+  end)
+
+  it("is not spent by a start without the wish, nor by an attempt that comes to nothing", function ()
+    local dead = true
+    local host = Host.new { plan = plan(20, { backoff = { most = 2000 } }), now = 1e7, on = { greet = identifies(), dial = function (h, f)
+      if not dead then return false end
+      h:later(5, function () h:event("dial failed", f.conn, f.generation, { cause = { kind = "refused", stage = "connecting" } }) end)
+      return true
+    end } }
+    spent(host, 18)
+    local bot = host:add()
+    host:start(bot)
+    host:start(bot)
+    host:run(10000)
+    assert.same({ "queued", 0 }, { host:view(bot).state, #host:effects "dial" })
+    host:event("start requested", bot, 0, { spend_reserve = true })
+    host:run(10000)
+    assert.is_true(#host:effects "dial" >= 3)
+    assert.equal(2, host.e:budget(bot, "start", host:clock()).reserve_left)
+    dead = false
+    host:run(5000)
+    assert.equal("up", host:view(bot).state)
+    assert.equal(1, host.e:budget(bot, "start", host:clock()).reserve_left)
+  end)
+
+  it("does not reach over the whole budget, nor over the gap, nor over the platform's word", function ()
+    local host = Host.new { plan = plan(20), now = 1e7, on = { greet = identifies() } }
+    spent(host, 20)
+    local bot = host:add()
+    host:event("start requested", bot, 0, { spend_reserve = true })
+    host:run(60000)
+    assert.same({ "queued", 0 }, { host:view(bot).state, #host:effects "prepare" })
+    assert.equal(1e7 - 20000 + 3600001, host:view(bot).deadline)
+
+    host = Host.new { plan = plan(20), now = 1e7, on = { greet = identifies() } }
+    host.e:restore_told { account = 7, budget = "start", left = 0, same_boot = true, until_boot = 1e7 + 90000, at = host:clock() }
+    bot = host:add()
+    host:event("start requested", bot, 0, { spend_reserve = true })
+    host:run(80000)
+    assert.same({ "queued", "told" }, { host:view(bot).state, host:view(bot).queue.hold })
+
+    local gap = plan(20)
+    gap.budgets.start.gap = 5000
+    host = Host.new { plan = gap, now = 1e7, on = { greet = identifies() } }
+    spent(host, 18)
+    bot = host:add()
+    host:event("start requested", bot, 0, { spend_reserve = true })
+    host:run(3000)
+    assert.same({ "queued", "gap" }, { host:view(bot).state, host:view(bot).queue.hold })
+    host:run(2000)
+    assert.equal("up", host:view(bot).state)
+  end)
+
+  it("is forgotten by a stop", function ()
+    local host = Host.new { plan = plan(20), now = 1e7, on = { greet = identifies(), store = function () return true end } }
+    spent(host, 18)
+    local bot = host:add()
+    host:event("start requested", bot, 0, { spend_reserve = true })
+    host:run(1000)
+    host:event("stop requested", bot)
+    host:start(bot)
+    host:run(1000)
+    assert.same({ "queued", false }, { host:view(bot).state, host:view(bot).spend_reserve })
   end)
 end)
 

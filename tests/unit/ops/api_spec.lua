@@ -51,6 +51,19 @@ describe("the API on the UNIX socket", function ()
     assert.equal("stop a\nstop a\nstart a\nstart a\nrestart a\nrestart a\n", box:orders())
   end)
 
+  it("passes on a start that may spend what is kept for people, or says why not", function ()
+    box:add "a"
+    box:add "b"
+    assert.equal(202, (client:request("POST", "/v1/connections/a/start?spend_reserve=1", { body = "" })))
+    local status, body = client:request("POST", "/v1/connections/b/start?spend_reserve=1", { body = "" })
+    assert.equal(409, status)
+    assert.equal("nothing is left: the next one comes at noon", body.error.what)
+    status = client:request("POST", "/v1/connections/a/start?spend_reserve=yes", { body = "" })
+    assert.equal(400, status)
+    assert.equal(404, (client:request("POST", "/v1/connections/c/start?spend_reserve=1", { body = "" })))
+    assert.equal("start with the reserve of a\nstart with the reserve of b\n", box:orders())
+  end)
+
   it("sends a frame and answers once it is known what became of it", function ()
     box:add "a"
     local status, body = client:request("POST", "/v1/connections/a/send", { body = '{"n": 1}' })
