@@ -125,7 +125,18 @@ static bool policy_is_used(const struct daemon *d, const char *policy, struct pr
     return used;
 }
 
+static bool reload(struct daemon *d, const char *policy, struct buffer *out);
+
+/* The service manager hears that it begins and that it ended, whatever came of it. */
 bool daemon__reload(struct daemon *d, const char *policy, struct buffer *out)
+{
+    notify_reloading(&d->notify);
+    bool done = reload(d, policy, out);
+    notify_ready(&d->notify);
+    return done;
+}
+
+static bool reload(struct daemon *d, const char *policy, struct buffer *out)
 {
     struct problems problems;
     struct roster next;

@@ -1,5 +1,6 @@
 /* Notify: tells a service manager that started us how we are, by systemd's datagram protocol,
- * without its library: READY=1, STATUS=, WATCHDOG=1, STOPPING=1. Does nothing where none asked.
+ * without its library: READY=1, RELOADING=1, STATUS=, WATCHDOG=1, MAINPID=, STOPPING=1. Does nothing
+ * where none asked.
  *
  * Owns one datagram socket and no timer; never blocks, never fails its caller: what cannot be told
  * is logged once and otherwise left out. What a full queue refused is *owed*: it goes with the next

@@ -64,6 +64,19 @@ describe("the daemon under a service manager", function ()
     assert.is_nil(told:find("WATCHDOG", 1, true))
   end)
 
+  it("is told when a reload begins and when it is over, also one that is refused", function ()
+    local daemon = start {}
+    hears(daemon, "READY=1\n")
+    for _, more in ipairs { "-- another line", "nonsense" } do
+      told = ""
+      w:write("holdfast.lua", w:read "holdfast.lua" .. "\n" .. more .. "\n")
+      daemon:kill(world.signals.hup)
+      hears(daemon, "READY=1\n")
+      assert.is_truthy(told:match "RELOADING=1\nMONOTONIC_USEC=%d+\n.*READY=1\n", told)
+    end
+    assert.equal(0, daemon:stop())
+  end)
+
   it("is told nothing by a daemon that could not start", function ()
     w:write("h.sock", "a letter") -- where the listener wants to be
     w:write("ca.pem", "")

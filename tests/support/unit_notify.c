@@ -103,6 +103,18 @@ static int l_stopping(lua_State *L)
     return 0;
 }
 
+static int l_reloading(lua_State *L)
+{
+    notify_reloading(check_notify(L));
+    return 0;
+}
+
+static int l_main_pid(lua_State *L)
+{
+    notify_main_pid(check_notify(L), (long)luaL_checkinteger(L, 2));
+    return 0;
+}
+
 static int l_status(lua_State *L)
 {
     notify_status(check_notify(L), luaL_checkstring(L, 2));
@@ -124,6 +136,7 @@ static int l_next_ms(lua_State *L)
 static const luaL_Reg notify_methods[] = {
     { "close", l_close },       { "ready", l_ready },
     { "stopping", l_stopping }, { "status", l_status },
+    { "reloading", l_reloading }, { "main_pid", l_main_pid },
     { "watchdog", l_watchdog }, { "next_ms", l_next_ms },
     { "__gc", l_close },        { NULL, NULL },
 };

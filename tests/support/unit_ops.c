@@ -169,6 +169,16 @@ static bool box_ready(void *self)
     return ((struct box *)self)->ready;
 }
 
+static int box_upgrade(void *self, const struct ops_upgrade *wish, struct ops_problems *problems)
+{
+    struct box *b = self;
+    buffer_printf(&b->rt.orders, "upgrade %s %s %d\n", wish->binary ? wish->binary : "itself",
+                  wish->cold ? "cold" : "warm", (int)wish->within_ms);
+    if (b->reload_ok) return 202;
+    ops_problem_add(problems, "", "another time", "not now");
+    return 409;
+}
+
 static void box_closed(void *to)
 {
     ((struct box *)to)->closed = true;
@@ -213,7 +223,17 @@ static int l_new(lua_State *L)
         .head_ms = (uint64_t)field_number(L, 1, "head_ms", 0),
         .idle_ms = (uint64_t)field_number(L, 1, "idle_ms", 0),
         .queue_bytes_max = (size_t)field_number(L, 1, "queue", 0),
-        .self = b, .log = box_log, .reload = box_reload, .ready = box_ready };
+        .self = b, .log = box_log, .reload = box_reload, .ready = box_ready, .upgrade = box_upgrade };
+    struct ops_listeners adopted = OPS_LISTENERS_NONE;
+    lua_getfield(L, 1, "adopted");
+    if (lua_istable(L, -1)) {
+        int at = lua_gettop(L);
+        adopted.unix_fd = (int)field_number(L, at, "unix", -1);
+        adopted.unix_lock_fd = (int)field_number(L, at, "lock", -1);
+        adopted.http_fd = (int)field_number(L, at, "http", -1);
+        options.adopted = &adopted;
+    }
+    lua_pop(L, 1);
     lua_getfield(L, 1, "tokens");
     for (int i = 1; lua_istable(L, -1) && i <= (int)lua_objlen(L, -1); i++) {
         lua_rawgeti(L, -1, i);
@@ -486,7 +506,58 @@ static int l_ws_messages(lua_State *L)
     return lua_gettop(L) - list + 1;
 }
 
+static int l_suspend(lua_State *L)
+{
+    ops_suspend(check_box(L)->ops, luaL_checkstring(L, 2), lua_toboolean(L, 3));
+    return 0;
+}
+
+static int l_resume(lua_State *L)
+{
+    ops_resume(check_box(L)->ops);
+    return 0;
+}
+
+static int l_let_go(lua_State *L)
+{
+    ops_let_go(check_box(L)->ops);
+    return 0;
+}
+
+static int l_quiet(lua_State *L)
+{
+    lua_pushboolean(L, ops_is_quiet(check_box(L)->ops));
+    return 1;
+}
+
+/* -> { unix =, lock =, http = }: copies, as another process would get them; ours leaves the file alone. */
+static int l_hand_over(lua_State *L)
+{
+    struct ops_listeners l = ops_listeners(check_box(L)->ops);
+    lua_newtable(L);
+    const struct {
+        const char *name;
+        int fd;
+    } all[] = { { "unix", l.unix_fd }, { "lock", l.unix_lock_fd }, { "http", l.http_fd } };
+    for (size_t i = 0; i < 3; i++) {
+        if (all[i].fd < 0) continue;
+        lua_pushinteger(L, fcntl(all[i].fd, F_DUPFD_CLOEXEC, 3));
+        lua_setfield(L, -2, all[i].name);
+    }
+    ops_leave_listeners(check_box(L)->ops);
+    return 1;
+}
+
+/* upgraded(why or nil) */
+static int l_upgraded(lua_State *L)
+{
+    ops_upgrade_answer(check_box(L)->ops, luaL_optstring(L, 2, NULL), 77, "2.0");
+    return 0;
+}
+
 static const luaL_Reg methods[] = {
+    { "suspend", l_suspend }, { "resume", l_resume }, { "let_go", l_let_go }, { "quiet", l_quiet },
+    { "hand_over", l_hand_over }, { "upgraded", l_upgraded },
     { "close", l_close }, { "step", l_step }, { "add", l_add }, { "append", l_append },
     { "held", l_held }, { "orders", l_orders }, { "log", l_log }, { "set", l_set },
     { "answer", l_answer }, { "address", l_address }, { "clients", l_clients }, { "__gc", l_close },

@@ -56,6 +56,45 @@ describe("notify", function ()
     end)
   end
 
+  it("tells a reload with the clock, at once, and its end as READY", function ()
+    local socket = path()
+    local m = manager(socket)
+    local n = open { socket = socket }
+    n:reloading()
+    n:ready()
+    local usec = m:got():match "^RELOADING=1\nMONOTONIC_USEC=(%d+)\n$"
+    assert.is_true(tonumber(usec) > 0)
+    assert.equal("READY=1\n", m:got())
+    assert.equal("", n:close())
+  end)
+
+  it("names another process as the service, before it is ready", function ()
+    local socket = path()
+    local m = manager(socket)
+    local n = open { socket = socket }
+    n:main_pid(1234)
+    assert.equal("MAINPID=1234\n", m:got())
+    n:ready()
+    assert.equal("READY=1\n", m:got())
+    open { socket = false }:main_pid(7)
+    assert.is_nil(m:got())
+  end)
+
+  it("owes the new process's name too when the queue was full", function ()
+    local socket = path()
+    local m = manager(socket)
+    local filler = open { socket = socket, usec = "1000000" }
+    for _ = 1, 2000 do filler:watchdog() end
+    local n = open { socket = socket }
+    n:main_pid(2147483647)
+    n:ready()
+    assert.equal(200, n:next_ms())
+    repeat until not m:got()
+    n:watchdog()
+    assert.equal("MAINPID=2147483647\nREADY=1\n", m:got())
+    assert.equal(0, n:next_ms())
+  end)
+
   it("beats the watchdog at half of its interval", function ()
     local socket = path()
     local m = manager(socket)
