@@ -130,6 +130,8 @@ static enum cli_exit show_all(const char *path, bool json)
         client_answer_deinit(&a);
         return CLI_FAILED;
     }
+    struct term colours = term_find();
+    if (!json) words_store(&out, &colours, cJSON_GetObjectItemCaseSensitive(root, "store"));
     if (json) {
         buffer_append(&out, a.body.data, a.body.len);
     } else if (cJSON_GetArraySize(list) == 0) {

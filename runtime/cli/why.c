@@ -268,9 +268,12 @@ static enum cli_exit run(struct cli *cli)
     struct buffer out;
     buffer_init(&out, 0);
     why_summarise(view.json, journal, now_ms, &s);
+    struct ask_answer store;
+    const bool asked = ask(path, "GET", "/v1/store", NULL, NULL, 0, &store);
     if (cli_get(cli, "--json")) {
         print_json(&out, &view, journal, &s);
     } else {
+        if (asked) words_store(&out, &term, store.json);
         print_summary(&out, &term, view.json, &s);
         buffer_append_char(&out, '\n');
         if (cli_get(cli, "--all"))
@@ -280,6 +283,7 @@ static enum cli_exit run(struct cli *cli)
     }
     ask_print(&out);
     buffer_deinit(&out);
+    if (asked) ask_deinit(&store);
     ask_deinit(&view);
     ask_deinit(&entries);
     return CLI_OK;

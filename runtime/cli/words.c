@@ -164,3 +164,15 @@ enum term_colour words_state_colour(const char *state, bool fatal)
     if (strcmp(state, "waiting") == 0 || strcmp(state, "queued") == 0) return TERM_YELLOW;
     return TERM_CYAN;
 }
+
+/* Ahead of everything else: it concerns every connection. */
+void words_store(struct buffer *out, const struct term *t, const cJSON *store)
+{
+    char a[WORDS_MAX];
+    const char *why = words_text(store, "why");
+    if (!cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(store, "degraded"))) return;
+    buffer_printf(out, "%sthe store cannot write:%s ", term_on(t, TERM_RED), term_off(t, TERM_RED));
+    text_printable(out, why, strlen(why));
+    buffer_printf(out, " (since %s; %s wait in memory; early acknowledgements and session starts are held back)\n",
+                  words_text(store, "since"), words_bytes(words_number(store, "pending_bytes"), a));
+}

@@ -9,6 +9,7 @@
 
 #include <cjson/cJSON.h>
 
+#include "base/buffer.h"
 #include "cli/term.h"
 
 #define WORDS_MAX 320
@@ -31,6 +32,8 @@ const char *words_span(uint64_t ms, char out[WORDS_MAX]);
 const char *words_clock(uint64_t wall_ms, char out[WORDS_MAX]);
 /* "812", "3.1 KiB". */
 const char *words_bytes(double bytes, char out[WORDS_MAX]);
+/* A line about a store that is ill, of GET /v1/store; nothing about a well one. Printable. */
+void words_store(struct buffer *out, const struct term *t, const cJSON *store);
 enum term_colour words_state_colour(const char *state, bool fatal);
 
 #endif

@@ -43,6 +43,7 @@ static void send_answered(void *to, const char *why, bool retry);
 static const struct route routes[] = {
     { "GET", { "healthz" }, 0, 0, get_health },
     { "GET", { "readyz" }, 0, 0, get_ready },
+    { "GET", { "v1", "store" }, OPS_READ, 0, store_view__get },
     { "GET", { "v1", "connections" }, OPS_READ, 0, get_connections },
     { "GET", { "v1", "connections", "*" }, OPS_READ, 0, get_connection },
     { "GET", { "v1", "connections", "*", "journal" }, OPS_READ, 0, get_journal },
@@ -152,8 +153,12 @@ static int get_ready(struct client *c, const char *name)
 {
     (void)name;
     const struct ops_options *o = &c->ops->options;
-    if (!o->ready || o->ready(o->self))
+    /* With an ill store it still serves, and what it may not do it does not do: whoever asks shall know. */
+    static const char ill[] = "{\"ready\":true,\"store\":\"degraded\"}\n";
+    if (!o->ready || o->ready(o->self)) {
+        if (store_view__is_ill(c->ops)) return http__answer(c, 200, "application/json", ill, sizeof ill - 1);
         return http__answer(c, 200, "application/json", "{\"ready\":true}\n", 15);
+    }
     return http__answer(c, 503, "application/json", "{\"ready\":false}\n", 16);
 }
 
@@ -180,7 +185,8 @@ static int get_connections(struct client *c, const char *name)
         ok = (first || buffer_append_char(&out, ',')) && runtime_view_json(&view, &out);
         first = false;
     }
-    ok = ok && buffer_append_text(&out, "]}\n");
+    ok = ok && buffer_append_text(&out, "],\"store\":") && store_view__json(c->ops, &out) &&
+         buffer_append_text(&out, "}\n");
     int result = ok ? http__answer(c, 200, "application/json", out.data, out.len) : -1;
     buffer_deinit(&out);
     return result;

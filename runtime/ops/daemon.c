@@ -310,6 +310,11 @@ static bool on_ops_ready(void *self)
     return !((struct daemon *)self)->stopping;
 }
 
+static bool on_ops_store(void *self, struct store_health *out)
+{
+    return daemon__store_health(self, out);
+}
+
 static enum ops_scope scope_of(unsigned scopes)
 {
     if (scopes & SCOPE_OPERATE) return OPS_OPERATE;
@@ -350,6 +355,7 @@ static bool ops_start(struct daemon *d, char *why, size_t why_bytes)
                               .self = d,
                               .log = on_ops_log,
                               .reload = on_ops_reload,
+                              .store = on_ops_store,
                               .put = daemon__put,
                               .remove = daemon__remove,
                               .upgrade = daemon__upgrade,

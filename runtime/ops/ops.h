@@ -8,6 +8,7 @@
  * PUT  /v1/connections/NAME       DELETE /v1/connections/NAME
  * POST /v1/connections/NAME/{stop,start,restart,send}              POST /v1/reload
  * GET  /v1/attach (WebSocket)     GET  /v1/events (NDJSON)         POST /v1/ack?consumer=NAME
+ * GET  /v1/store
  * GET  /healthz                   GET  /readyz                     POST /v1/upgrade (UNIX socket) */
 #ifndef HOLDFAST_OPS_OPS_H
 #define HOLDFAST_OPS_OPS_H
@@ -16,6 +17,7 @@
 
 #include "deliver/deliver.h"
 #include "runtime.h"
+#include "store/thread.h"
 
 struct ops; /* opaque */
 
@@ -84,6 +86,8 @@ struct ops_options {
     int (*remove)(void *self, const char *name, struct ops_problems *problems);
     /* Begins an upgrade. 202: ops_upgrade_answer() follows; or 4xx with problems. */
     int (*upgrade)(void *self, const struct ops_upgrade *wish, struct ops_problems *problems);
+    /* How the store is doing; false: it is in memory, where nothing can go wrong. Never waits. */
+    bool (*store)(void *self, struct store_health *out);
     /* NULL: ready as soon as it listens. */
     bool (*ready)(void *self);
 };

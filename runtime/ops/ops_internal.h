@@ -199,6 +199,10 @@ bool api__upgrade(struct client *c);
 #define PUT_BYTES_MAX ((size_t)64 << 10)
 
 int manage__put(struct client *c, const char *name);
+/* store_view.c */
+bool store_view__is_ill(const struct ops *ops);
+bool store_view__json(const struct ops *ops, struct buffer *out);
+int store_view__get(struct client *c, const char *name);
 int manage__delete(struct client *c, const char *name);
 
 /* --- consumers: consumers.c ---------------------------------------------------------------------- */
