@@ -62,7 +62,8 @@ sim.wall_time = wall_time
 ---@field seed? number
 ---@field wall? string|number  wall clock at the beginning
 ---@field latency? string|number  one way, default 20 ms
----@field plant? string  a bug in the engine, "I1" to "I8": its checker must catch it
+---@field plant? string  a bug in the engine, "I1" to "I8", or in the "store": its checker must catch it
+---@field memory? boolean  no SQLite and no disk below the store: for long runs that are about something else
 ---@field policy_instructions? number  budget of one call, default 1.5 million
 ---@field lua? string  folder of lua/
 ---@field policies? string  folder of the policies
@@ -91,7 +92,7 @@ function sim.new(options)
   s.core = core.new {
     seed = s.seed,
     wall_ms = wall,
-    epoch = math.floor(wall / 1000),
+    memory = options.memory or false,
     latency_ms = duration(options.latency or "20ms"),
     trace = options.trace or false,
     plant = options.plant,
@@ -447,7 +448,10 @@ Fault.__index = Fault
 
 ---Switches a fault on, now. Of the network: resolve_fail resolve_slow refuse connect_timeout unreachable
 ---reset black_hole half_open truncate trickle slow tls_fail cert_wrong_name cert_expired cert_unknown_ca
----plain_on_tls eof_without_close no_close_answer http_status garbage; of the disk: store_delay store_fail;
+---plain_on_tls eof_without_close no_close_answer http_status garbage; of the store: store_delay{ms=}
+---store_fail (a transaction fails, and the disk is not asked); of the disk: disk_full{bytes= that still fit}
+---disk_write_error disk_sync_error (what was written may be there, or forgotten) disk_read_error
+---disk_read_only disk_slow{ms=} disk_corrupt{bytes=}, done at once;
 ---of the machine, done at once: clock_jump{by=} suspend{lasts=} loop_stall{lasts=} reload crash power_cut.
 ---
 ---host (pattern), peer, connection (pattern), what ("link", "call", "any") choose; times, probability and
@@ -481,24 +485,64 @@ function Sim:heal(options)
   return self.core:heal(check)
 end
 
+-- A new process. While the store does not open (a fault of the disk) it is tried again each second, as a
+-- service manager does; s.boot_error says why.
+local function boot(s)
+  local ok, why = s.core:boot()
+  s.boot_error = why
+  if not ok then
+    s:at("1s", function () if not s.core:is_up() then boot(s) end end)
+    return
+  end
+  for _, c in ipairs(s.consumers) do
+    if c.wanted then c:attach "cursor" end
+  end
+end
+
+local function come_back(s, after)
+  s.sender = nil
+  if s.depth > 0 then
+    s:at(after or "1s", function () boot(s) end)
+  else
+    run(s, s.core:now() + duration(after or "1s"), false)
+    boot(s)
+  end
+  return s
+end
+
 ---The process dies and comes back with what the disk holds. options: after (how long it is gone, default
----"1s"), power (the machine dies: peers hear nothing). Consumers attach again from their cursors.
+---"1s"), power (the machine dies: peers hear nothing, and what was not synced is drawn). What is being
+---written at that moment is cut at a drawn place. Consumers attach again from their cursors.
 function Sim:crash_and_restart(options)
   options = options or {}
-  self.core:halt(options.power or false)
-  local function again()
-    self.core:boot()
-    for _, c in ipairs(self.consumers) do
-      if c.wanted then c:attach("cursor") end
-    end
+  self.core:halt(options.power and "power" or "crash")
+  return come_back(self, options.after)
+end
+
+---As crash_and_restart().
+function Sim:crash(after) return self:crash_and_restart { after = after } end
+function Sim:power_cut(after) return self:crash_and_restart { after = after, power = true } end
+
+---The process ends in order (its links closed, everything written) and a new one starts: the epoch stays.
+---True, or false when the disk did not take everything. Not inside s:at().
+function Sim:restart_process(after)
+  self:shutdown "2m"
+  local clean = self.core:halt "end"
+  come_back(self, after)
+  return clean
+end
+
+---What is on the disk, in numbers: { epoch, was_clean, pending, transactions, failures, cuts (inside a
+---transaction), events, permits, consumers, cursors, seen, sessions, files = { NAME = { bytes, unsynced } },
+---writes, written_bytes, syncs, disk_failures, power_cuts }.
+function Sim:store() return self.core:store() end
+
+---All is quiet: I7 judges whether everything that is safe has come to the named consumers that are attached.
+function Sim:caught_up()
+  for _, c in ipairs(self.consumers) do
+    if c:attached() then self.core:caught_up(c.number) end
   end
-  self.sender = nil
-  if self.depth > 0 then
-    self:at(options.after or "1s", again)
-  else
-    run(self, self.core:now() + duration(options.after or "1s"), false)
-    again()
-  end
+  run(self, self.core:now(), false)
   return self
 end
 

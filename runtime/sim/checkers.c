@@ -1,5 +1,5 @@
 /* Checkers of I1, I3, I6 and I8 and of what runs through effects. Owns a record per connection; never
- * changes the world except to stop it. I2, I4, I5 and I7 are in checkers_wire.c. */
+ * changes the world except to stop it. I2, I4 and I5 are in checkers_wire.c, I7 in checkers_frames.c. */
 #include "sim/checkers.h"
 
 #include <stdarg.h>
@@ -33,8 +33,7 @@ void checkers_destroy(struct checkers *k)
     for (uint32_t i = 0; i < k->account_count; i++) free(k->accounts[i].starts);
     free(k->accounts);
     free(k->deaths);
-    for (uint32_t i = 0; i < k->reader_count; i++) free(k->readers[i].connection);
-    free(k->readers);
+    checkers__frames_free(k);
     idmap_deinit(&k->by_handle);
     free(k);
 }

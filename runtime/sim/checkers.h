@@ -8,7 +8,9 @@
  *   I4  a stream that died without a word against silence, beat, stage and close limits
  *   I5  an ending by silence or beat against what arrived in the kernel; unplanned endings are counted
  *   I6  after a heal: up within engine_recovery_bound_ms(); STOPPED only where somebody said so
- *   I7  offsets without a hole; consumers in order, holes named by a gap; acknowledgements after safe
+ *   I7  offsets without a hole; consumers in order, holes named by a gap; acknowledgements after safe; over
+ *       crashes and power cuts the store has what it said it has, and what is safe reaches each named
+ *       consumer, unless a gap says that the backlog had no room for it
  *   I8  since, cause, next and a deadline in every view
  *
  * To add a check: one function here, called from where the fact is seen, and a planted bug in
@@ -39,9 +41,17 @@ void checkers_beat_answer(struct checkers *k, struct handle conn, uint32_t gener
 void checkers_delivered(struct checkers *k, struct handle conn, uint64_t offset);
 /* A platform acknowledgement of the frame at `offset` left for the wire. */
 void checkers_acked(struct checkers *k, struct handle conn, uint64_t offset);
-/* A consumer was given an event, or a gap after `offset`. `attachment`: counts attachments. */
-void checkers_consumed(struct checkers *k, const char *connection, uint64_t consumer,
-                       uint64_t attachment, uint64_t epoch, uint64_t offset, bool gap);
+/* A process starts: its epoch, and what its store lacks of all that was written (NULL: nothing). */
+void checkers_restarted(struct checkers *k, uint64_t epoch, const char *lost);
+/* The frame is on disk, or somebody was told so. */
+void checkers_safe(struct checkers *k, const char *connection, uint64_t epoch, uint64_t offset);
+/* `named`: it goes on from its cursor, and what is safe waits for it. False: it may begin anywhere. */
+void checkers_attached(struct checkers *k, uint64_t consumer, uint64_t attachment, bool named);
+/* A consumer was given an event, or a gap after `offset`, for the cause `gap` (NULL: an event). */
+void checkers_consumed(struct checkers *k, const char *connection, uint64_t consumer, uint64_t epoch,
+                       uint64_t offset, const char *gap);
+/* All is quiet: every safe frame has come to this consumer by now, if it ever had one before it. */
+void checkers_caught_up(struct checkers *k, uint64_t consumer);
 /* The network is well and credentials are good from now on: I6 is due. The latest bound. */
 uint64_t checkers_heal(struct checkers *k);
 /* A fault again: what the heal promised is off. */

@@ -1,4 +1,4 @@
-/* What the two files of the checkers share. */
+/* What the files of the checkers share. */
 #ifndef HOLDFAST_SIM_CHECKERS_INTERNAL_H
 #define HOLDFAST_SIM_CHECKERS_INTERNAL_H
 
@@ -54,10 +54,28 @@ struct death {
     char why[64];
 };
 
+/* The frames of a connection that were accepted in one epoch. */
+struct stretch {
+    uint64_t epoch, first, last;
+    uint64_t safe;                /* the highest one known to be on disk; 0: none */
+};
+
+struct checked_stream {
+    char name[64];
+    struct stretch *stretches;    /* owned, oldest first */
+    uint32_t count, capacity;
+};
+
+/* A consumer and one of the connections that it reads. Lives over attachments and crashes. */
 struct reader {
-    uint64_t consumer, attachment, epoch, offset;
+    uint64_t consumer, attachment;
     char *connection;             /* owned */
+    uint64_t epoch, offset;       /* of the last event */
+    uint64_t most_epoch, most_offset; /* of the newest one ever */
+    uint64_t heard_ms;
     bool gap;                     /* one was told since the last event */
+    bool dropped;                 /* since the newest: one that says that the backlog had no room */
+    bool named;                   /* the backlog waits for it */
 };
 
 struct checkers {
@@ -72,6 +90,9 @@ struct checkers {
     uint32_t death_count, death_capacity;
     struct reader *readers;
     uint32_t reader_count;
+    struct checked_stream *streams; /* owned */
+    uint32_t stream_count;
+    uint64_t epoch;
     uint64_t heals, crashes, moves;
     char violation[512];
     char violation_of[64];
@@ -85,5 +106,6 @@ void checkers__on_ending(struct checkers *k, struct checked *c, const struct eff
 void checkers__starts_restored(struct checkers *k);
 void checkers__on_dead(void *self, const struct stream_view *stream);
 void checkers__check_dead(struct checkers *k, uint64_t index);
+void checkers__frames_free(struct checkers *k);
 
 #endif

@@ -1,5 +1,5 @@
-/* Checkers of what is seen on the wire: I2 session starts, I4 and I5 dead and living peers, I7 the way
- * of frames. Judged from the world's bytes and clocks. */
+/* Checkers of what is seen on the wire: I2 session starts, I4 and I5 dead and living peers. Judged from
+ * the world's bytes and clocks. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -220,66 +220,4 @@ void checkers__on_ending(struct checkers *k, struct checked *c, const struct eff
         }
         return;
     }
-}
-
-/* ---- I7 ---------------------------------------------------------------------------------------------- */
-
-void checkers_delivered(struct checkers *k, struct handle conn, uint64_t offset)
-{
-    struct checked *c = checkers__find(k, conn);
-    if (!c) return;
-    if (offset != c->last_offset + 1) {
-        checkers__violated(k, "I7", c, "frame %llu was accepted after frame %llu",
-                           (unsigned long long)offset, (unsigned long long)c->last_offset);
-    }
-    c->last_offset = offset;
-    c->counts.delivered++;
-}
-
-void checkers_acked(struct checkers *k, struct handle conn, uint64_t offset)
-{
-    struct checked *c = checkers__find(k, conn);
-    if (!c || world_disk_safe(k->world, c->name) >= offset) return;
-    checkers__violated(k, "I7", c, "frame %llu is acknowledged to the platform before it is safe",
-                       (unsigned long long)offset);
-}
-
-void checkers_consumed(struct checkers *k, const char *connection, uint64_t consumer,
-                       uint64_t attachment, uint64_t epoch, uint64_t offset, bool gap)
-{
-    struct reader *r = NULL;
-    for (uint32_t i = 0; i < k->reader_count && !r; i++) {
-        struct reader *at = &k->readers[i];
-        if (at->consumer == consumer && strcmp(at->connection, connection) == 0) r = at;
-    }
-    if (!r) {
-        k->readers = realloc(k->readers, (k->reader_count + 1) * sizeof *k->readers);
-        ASSERT(k->readers != NULL);
-        r = &k->readers[k->reader_count++];
-        *r = (struct reader){ .consumer = consumer, .connection = strdup(connection), .gap = true };
-        ASSERT(r->connection != NULL);
-    }
-    if (gap) {
-        r->gap = true;
-        return;
-    }
-    struct checked about = { 0 };
-    text_copy(about.name, sizeof about.name, connection, strlen(connection));
-    bool new_attachment = r->attachment != attachment;
-    if (epoch < r->epoch) {
-        checkers__violated(k, "I7", &about, "a consumer got epoch %llu after %llu",
-                           (unsigned long long)epoch, (unsigned long long)r->epoch);
-    } else if (epoch == r->epoch && offset <= r->offset && !new_attachment) {
-        checkers__violated(k, "I7", &about, "a consumer got frame %llu after %llu",
-                           (unsigned long long)offset, (unsigned long long)r->offset);
-    } else if (epoch == r->epoch && offset > r->offset + 1 && !r->gap && !new_attachment) {
-        checkers__violated(k, "I7", &about, "a consumer lost frames %llu to %llu without a gap",
-                           (unsigned long long)r->offset + 1, (unsigned long long)offset - 1);
-    } else if (epoch > r->epoch && r->epoch && !r->gap && !new_attachment) {
-        checkers__violated(k, "I7", &about, "a consumer got a new epoch without a gap");
-    }
-    r->attachment = attachment;
-    r->epoch = epoch;
-    r->offset = offset;
-    r->gap = false;
 }

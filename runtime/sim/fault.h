@@ -31,7 +31,14 @@
     X(HTTP_STATUS, "http_status", false)           /* status, headers, body */                     \
     X(GARBAGE, "garbage", true)                    /* `bytes` random ones */                       \
     X(STORE_DELAY, "store_delay", false)           /* ms */                                        \
-    X(STORE_FAIL, "store_fail", false)
+    X(STORE_FAIL, "store_fail", false)                                                             \
+    X(DISK_FULL, "disk_full", false)               /* after `bytes` more */                        \
+    X(DISK_WRITE_ERROR, "disk_write_error", false) /* a part may be there */                       \
+    X(DISK_SYNC_ERROR, "disk_sync_error", false)   /* written, still to be written, or forgotten */ \
+    X(DISK_READ_ERROR, "disk_read_error", false)                                                   \
+    X(DISK_READ_ONLY, "disk_read_only", false)                                                     \
+    X(DISK_SLOW, "disk_slow", false)               /* a sync takes `ms` */                         \
+    X(DISK_CORRUPT, "disk_corrupt", false)         /* `bytes` of the database, now */
 
 enum fault_kind {
 #define X(name, text, streams) FAULT_##name,

@@ -11,7 +11,11 @@
 #include "base/text.h"
 #include "sim/module_internal.h"
 
-static const char *const plants[] = { "none", "I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", NULL };
+static const char *const plants[] = { "none", "I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8",
+                                      "store", NULL };
+#define PLANT_STORE 9 /* ours; the others are enum engine_plant */
+
+static void halt(struct sim *s, enum world_gone how);
 
 struct sim *sim__check(lua_State *L, int index)
 {
@@ -80,14 +84,27 @@ static void on_check(void *self, uint64_t a, uint64_t b)
     checkers_due(s->checkers, a, b);
 }
 
-static void boot(struct sim *s)
+static void on_safe(void *self, const char *connection, uint64_t epoch, uint64_t offset)
 {
-    struct deliver_options delivery = { .epoch = s->epoch };
+    struct sim *s = self;
+    checkers_safe(s->checkers, connection, epoch ? epoch : world_store_epoch(s->world), offset);
+}
+
+/* False with a sentence: the store does not open, or cannot be read. */
+static bool boot(struct sim *s, char *why, size_t why_bytes)
+{
+    enum store_open result;
+    if (!world_store_open(s->world, &result, why, why_bytes)) return false;
+    struct store store = world_store(s->world);
+    struct deliver_options delivery = { .epoch = world_store_epoch(s->world),
+                                        .wall_ms = world_clock(s->world).wall_ms,
+                                        .store = store.ops->kind(store.self) };
     s->deliver = deliver_create(&delivery);
     ASSERT(s->deliver != NULL);
     struct runtime_options options = { .seed = s->seed,
                                        .host = world_host(s->world),
-                                       .store = world_store(s->world),
+                                       .store = store,
+                                       .dedupe_seed = world_store_seed(s->world),
                                        .deliver = s->deliver,
                                        .observer = sim__observer(s) };
     s->runtime = runtime_create(&options);
@@ -99,18 +116,27 @@ static void boot(struct sim *s)
                          .tick = on_tick,
                          .deadline_ms = on_deadline,
                          .stored = on_stored,
+                         .safe = on_safe,
                          .owner = sim__owner,
                          .check = on_check,
                          .called = sim__called };
     world_boot(s->world, &m);
 #ifdef HOLDFAST_TEST
-    if (s->plant) runtime_plant(s->runtime, (enum engine_plant)s->plant);
+    if (s->plant && s->plant != PLANT_STORE) runtime_plant(s->runtime, (enum engine_plant)s->plant);
 #endif
+    checkers_restarted(s->checkers, world_store_epoch(s->world), world_store_lost(s->world));
+    struct store_visitor left = runtime_restore(s->runtime);
+    if (world_store_visit(s->world, &left, why, why_bytes)) {
+        runtime_restored(s->runtime, world_store_was_clean(s->world));
+        return true;
+    }
+    halt(s, GONE_CRASH);
+    return false;
 }
 
 static void halt(struct sim *s, enum world_gone how)
 {
-    if (!s->runtime) return;
+    if (!s->runtime) return; /* it did not start */
     world_unplug(s->world, how);
     checkers_engine(s->checkers, NULL);
     for (uint32_t i = 0; i < s->conn_count; i++) {
@@ -162,7 +188,7 @@ static double field_number(lua_State *L, int index, const char *key, double othe
     return n;
 }
 
-/* core.new{ seed=, wall_ms=, latency_ms=, trace=, plant=, lua=, policies=, scratch=, epoch= } */
+/* core.new{ seed=, wall_ms=, latency_ms=, trace=, plant=, lua=, policies=, scratch=, memory= } */
 static int l_new(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
@@ -171,7 +197,7 @@ static int l_new(lua_State *L)
     for (int i = 0; plants[i]; i++) {
         if (strcmp(plants[i], plant) == 0) planted = i;
     }
-    if (planted < 0) return luaL_error(L, "no bug \"%s\" can be planted: I1 to I8", plant);
+    if (planted < 0) return luaL_error(L, "no bug \"%s\" can be planted: I1 to I8, store", plant);
 #ifndef HOLDFAST_TEST
     if (planted > 0) return luaL_error(L, "bugs can only be planted in test builds");
 #endif
@@ -186,7 +212,9 @@ static int l_new(lua_State *L)
     const char *lua = field_text(L, 1, "lua", "lua");
     const char *policies = field_text(L, 1, "policies", "policies");
     const char *scratch = field_text(L, 1, "scratch", "build");
-    uint64_t epoch = (uint64_t)field_number(L, 1, "epoch", 1);
+    lua_getfield(L, 1, "memory");
+    options.memory_store = lua_toboolean(L, -1);
+    lua_pop(L, 1);
 
     struct sim **box = lua_newuserdata(L, sizeof *box);
     *box = NULL;
@@ -196,7 +224,6 @@ static int l_new(lua_State *L)
     ASSERT(s != NULL);
     *box = s;
     s->seed = options.seed;
-    s->epoch = epoch;
     s->policy_instructions = (uint64_t)field_number(L, 1, "policy_instructions", 0);
     s->plant = planted;
     s->lua_path = sim__copy(lua, strlen(lua));
@@ -204,7 +231,11 @@ static int l_new(lua_State *L)
     s->scratch_path = sim__copy(scratch, strlen(scratch));
     s->world = world_create(&options);
     s->checkers = checkers_create(s->world);
-    boot(s);
+#ifdef HOLDFAST_TEST
+    if (planted == PLANT_STORE) world_plant_early_answer(s->world);
+#endif
+    char why[400];
+    if (!boot(s, why, sizeof why)) return luaL_error(L, "%s", why);
     return 1;
 }
 
@@ -282,44 +313,47 @@ static int l_wall_step(lua_State *L)
     return 0;
 }
 
-/* s:halt(power): the process or the machine dies. */
+/* s:halt(how): "crash": the process dies; "power": the machine; "end": the process ends in order, after
+ * s:shutdown(). True, or false when an end could not write all. */
 static int l_halt(lua_State *L)
 {
+    static const char *const ways[] = { "crash", "power", "end", NULL };
     struct sim *s = sim__check(L, 1);
+    int how = luaL_checkoption(L, 2, "crash", ways);
+    bool clean = true;
     if (!s->runtime) return luaL_error(L, "nothing runs");
-    halt(s, lua_toboolean(L, 2) ? GONE_POWER : GONE_CRASH);
-    return 0;
+    if (how == 2) {
+        for (uint32_t i = 0; i < s->consumer_count; i++) {
+            struct sim_consumer *c = s->consumers[i];
+            if (c->attached) deliver_detach(s->deliver, c->handle);
+            c->attached = false;
+        }
+        deliver_pump(s->deliver);
+        deliver_set_keeper(s->deliver, NULL);
+        clean = world_store_close(s->world);
+    }
+    halt(s, how == 1 ? GONE_POWER : GONE_CRASH);
+    lua_pushboolean(L, clean);
+    return 1;
 }
 
-static void restore_budgets(struct sim *s)
-{
-    const uint64_t boot_now = world_boot_number(s->world);
-    struct disk_permit p;
-    struct disk_told t;
-    for (uint32_t i = 0; world_disk_permit(s->world, i, &p); i++) {
-        runtime_restore_permit(s->runtime, p.account, p.budget, p.lane, p.boot == boot_now, p.wall_ms,
-                               p.boot_ms);
-    }
-    for (uint32_t i = 0; world_disk_told(s->world, i, &t); i++) {
-        runtime_restore_told(s->runtime, t.account, t.budget, t.left, t.lanes, t.boot == boot_now,
-                             t.until_wall_ms, t.until_boot_ms);
-    }
-}
-
-/* s:boot(): a new process, with what the disk holds. */
+/* s:boot(): a new process, with what the disk holds. True, or nil and why it cannot start. */
 static int l_boot(lua_State *L)
 {
     struct sim *s = sim__check(L, 1);
     if (s->runtime) return luaL_error(L, "it runs already");
-    s->epoch++;
-    boot(s);
-    restore_budgets(s);
+    char why[400];
+    if (!boot(s, why, sizeof why)) {
+        lua_pushnil(L);
+        lua_pushstring(L, why);
+        return 2;
+    }
     for (uint32_t i = 0; i < s->conn_count; i++) {
-        char why[256];
         if (s->conns[i]->removed) continue;
         if (!sim__conn_add(s, s->conns[i], why, sizeof why)) return luaL_error(L, "%s", why);
     }
-    return 0;
+    lua_pushboolean(L, true);
+    return 1;
 }
 
 static int l_is_up(lua_State *L)

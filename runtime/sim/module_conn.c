@@ -136,33 +136,16 @@ bool sim__conn_add(struct sim *s, struct sim_conn *c, char *why, size_t why_byte
         if (theirs) policy_build_destroy(theirs);
         return false;
     }
-    struct connection_spec spec = {
-        .name = c->name, .build = theirs, .stopped = true, .restarted = c->lived
-    };
+    struct connection_spec spec = { .name = c->name, .build = theirs, .stopped = true };
     const struct value *plain = value_get(&c->own, "plain");
     spec.plain = plain && plain->kind == VALUE_BOOL && plain->boolean;
     spec.owner = value_get_text(&c->own, "owner");
-    struct value session = value_nil(), keep = value_nil();
-    struct disk_record record;
-    if (world_disk_get(s->world, STORE_OP_SESSION, c->name, &record) &&
-        sim__json_to_value(record.bytes, record.len, &session)) {
-        spec.session = &session;
-        spec.session_saved_wall_ms = record.wall_ms;
-        spec.session_of = record.account;
-    }
-    if (world_disk_get(s->world, STORE_OP_KEEP, c->name, &record) &&
-        sim__json_to_value(record.bytes, record.len, &keep)) {
-        spec.keep = &keep;
-    }
     struct handle h = runtime_add(s->runtime, &spec, why, why_bytes);
-    value_clear(&session);
-    value_clear(&keep);
     if (handle_is_none(h)) {
         policy_build_destroy(ours);
         return false;
     }
     c->handle = h;
-    c->lived = true;
     for (uint32_t i = 0; i < s->conn_count; i++) {
         if (s->conns[i] == c) idmap_put(&s->by_handle, handle_pack(h), i + 1);
     }

@@ -19,12 +19,12 @@ static bool number_after(const char *line, const char *end, const char *key, uin
     return true;
 }
 
-static bool name_of(const char *line, const char *end, char out[64])
+/* `key` as "\"connection\":\"". */
+static bool text_after(const char *line, const char *end, const char *key, char out[64])
 {
-    static const char key[] = "\"connection\":\"";
-    const char *at = memmem(line, (size_t)(end - line), key, sizeof key - 1);
+    const char *at = memmem(line, (size_t)(end - line), key, strlen(key));
     if (!at) return false;
-    at += sizeof key - 1;
+    at += strlen(key);
     const char *quote = memchr(at, '"', (size_t)(end - at));
     if (!quote) return false;
     text_copy(out, 64, at, (size_t)(quote - at));
@@ -33,14 +33,15 @@ static bool name_of(const char *line, const char *end, char out[64])
 
 static void check_line(struct sim_consumer *c, const char *line, const char *end)
 {
-    char connection[64];
+    char connection[64], cause[64] = "";
     uint64_t epoch = 0, offset = 0;
     bool event = (size_t)(end - line) > 9 && memcmp(line, "{\"event\":", 9) == 0;
     bool gap = (size_t)(end - line) > 7 && memcmp(line, "{\"gap\":", 7) == 0;
-    if ((!event && !gap) || !name_of(line, end, connection)) return;
+    if ((!event && !gap) || !text_after(line, end, "\"connection\":\"", connection)) return;
+    if (gap) text_after(line, end, "\"cause\":\"", cause);
     number_after(line, end, "\"epoch\":", &epoch);
     number_after(line, end, gap ? "\"after\":" : "\"offset\":", &offset);
-    checkers_consumed(c->sim->checkers, connection, c->number, c->attachment, epoch, offset, gap);
+    checkers_consumed(c->sim->checkers, connection, c->number, epoch, offset, gap ? cause : NULL);
 }
 
 static bool on_write(void *self, const void *lines, size_t len)
@@ -111,6 +112,8 @@ static int l_attach(lua_State *L)
     if (ok) {
         attach.can_send = true;
         c->attached = true;
+        bool waits = attach.consumer && (!attach.has_from || attach.from == ATTACH_CURSOR);
+        checkers_attached(s->checkers, c->number, c->attachment, waits);
         c->handle = deliver_attach(s->deliver, &attach, &sink, &why);
         ok = !handle_is_none(c->handle);
     }
@@ -162,6 +165,14 @@ static int l_pause(lua_State *L)
     return 0;
 }
 
+/* s:caught_up(number): all is quiet; I7 judges whether everything has come. */
+static int l_caught_up(lua_State *L)
+{
+    struct sim *s = sim__check(L, 1);
+    checkers_caught_up(s->checkers, check_consumer(s, L, 2)->number);
+    return 0;
+}
+
 /* s:take(number): the lines that came, and whether it is attached, or why not. */
 static int l_take(lua_State *L)
 {
@@ -194,5 +205,5 @@ void sim__consumers_free(struct sim *s)
 
 const luaL_Reg sim__consumer_methods[] = {
     { "attach", l_attach }, { "detach", l_detach }, { "input", l_input }, { "pause", l_pause },
-    { "take", l_take }, { NULL, NULL }
+    { "take", l_take }, { "caught_up", l_caught_up }, { NULL, NULL }
 };

@@ -50,7 +50,6 @@ struct sim_close {
 
 /* A connection that the test configured. Lives over crashes. */
 struct sim_conn {
-    bool lived;            /* an earlier process had it */
     char name[64];
     struct handle handle;   /* HANDLE_NONE while there is none */
     uint32_t policy;        /* index */
@@ -103,10 +102,9 @@ struct sim {
     struct checkers *checkers;
     struct runtime *runtime; /* owned; NULL after a crash */
     struct deliver *deliver; /* owned; likewise */
-    uint64_t epoch;
     uint64_t seed;
     uint64_t policy_instructions; /* per call; 0: the default */
-    int plant; /* enum engine_plant, which test builds alone have */
+    int plant; /* enum engine_plant or PLANT_STORE, which test builds alone have */
     bool whole_trace;
     char *lua_path, *policies_path, *scratch_path; /* owned */
     struct sim_policy *policies; /* owned */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "sim/disk.h"
 #include "sim/module_internal.h"
 
 static void set_number(lua_State *L, const char *key, double n)
@@ -387,18 +388,31 @@ static int l_trace(lua_State *L)
     return 1;
 }
 
-static void push_told(lua_State *L, const struct sim *s)
+struct told_list {
+    lua_State *L;
+    uint32_t permits;
+    int told;
+};
+
+static void count_permit(void *self, uint64_t account, enum budget_kind budget, int64_t lane,
+                         bool same_boot, uint64_t wall_ms, uint64_t boot_ms)
 {
-    struct disk_told t;
+    (void)account, (void)budget, (void)lane, (void)same_boot, (void)wall_ms, (void)boot_ms;
+    ((struct told_list *)self)->permits++;
+}
+
+static void push_told(void *self, uint64_t account, enum budget_kind budget, int64_t left,
+                      uint32_t lanes, bool same_boot, uint64_t until_wall_ms, uint64_t until_boot_ms)
+{
+    struct told_list *list = self;
+    lua_State *L = list->L;
+    (void)account, (void)same_boot, (void)until_boot_ms;
     lua_newtable(L);
-    for (uint32_t i = 0; world_disk_told(s->world, i, &t); i++) {
-        lua_newtable(L);
-        lua_pushstring(L, budget_name(t.budget)), lua_setfield(L, -2, "budget");
-        set_number(L, "left", (double)t.left);
-        set_number(L, "lanes", t.lanes);
-        set_number(L, "until_wall", (double)t.until_wall_ms);
-        lua_rawseti(L, -2, (int)i + 1);
-    }
+    set_text(L, "budget", budget_name(budget));
+    set_number(L, "left", (double)left);
+    set_number(L, "lanes", lanes);
+    set_number(L, "until_wall", (double)until_wall_ms);
+    lua_rawseti(L, -2, ++list->told);
 }
 
 static int l_disk(lua_State *L)
@@ -416,12 +430,52 @@ static int l_disk(lua_State *L)
         lua_setfield(L, -2, "keep");
     }
     set_number(L, "safe", (double)world_disk_safe(s->world, c->name));
-    struct disk_permit p;
-    uint32_t permits = 0;
-    while (world_disk_permit(s->world, permits, &p)) permits++;
-    set_number(L, "permits", permits);
-    push_told(L, s);
+    struct told_list list = { .L = L };
+    struct store_visitor v = { .self = &list, .permit = count_permit, .told = push_told };
+    lua_newtable(L);
+    world_disk_visit(s->world, &v);
     lua_setfield(L, -2, "told");
+    set_number(L, "permits", list.permits);
+    return 1;
+}
+
+/* s:store(): the disk and what is on it, in numbers. */
+static int l_store(lua_State *L)
+{
+    struct sim *s = sim__check(L, 1);
+    struct world_store_counts c;
+    const struct disk *d = world_disk(s->world);
+    world_store_counts(s->world, &c);
+    lua_newtable(L);
+    set_number(L, "epoch", (double)world_store_epoch(s->world));
+    set_bool(L, "was_clean", world_store_was_clean(s->world));
+    set_number(L, "pending", world_disk_pending(s->world));
+    set_number(L, "transactions", (double)c.transactions);
+    set_number(L, "failures", (double)c.failures);
+    set_number(L, "cuts", (double)c.cuts);
+    set_number(L, "events", c.events);
+    set_number(L, "permits", c.permits);
+    set_number(L, "consumers", c.consumers);
+    set_number(L, "cursors", c.cursors);
+    set_number(L, "seen", c.seen);
+    set_number(L, "sessions", c.sessions);
+    lua_newtable(L);
+    struct disk_file_view f;
+    for (uint32_t i = 0; d && disk_file_get(d, i, &f); i++) {
+        lua_newtable(L);
+        set_number(L, "bytes", (double)f.bytes);
+        set_number(L, "unsynced", f.unsynced);
+        lua_setfield(L, -2, f.name);
+    }
+    lua_setfield(L, -2, "files");
+    if (!d) return 1;
+    struct disk_counts n;
+    disk_counts(d, &n);
+    set_number(L, "writes", (double)n.writes);
+    set_number(L, "written_bytes", (double)n.written_bytes);
+    set_number(L, "syncs", (double)n.syncs);
+    set_number(L, "disk_failures", (double)n.failures);
+    set_number(L, "power_cuts", (double)n.cuts);
     return 1;
 }
 
@@ -430,5 +484,6 @@ const luaL_Reg sim__view_methods[] = {
     { "session_json", l_session_json }, { "journal", l_journal }, { "budget", l_budget },
     { "recovery_bound", l_recovery_bound }, { "dials", l_dials }, { "closes", l_closes },
     { "wire", l_wire }, { "http", l_http }, { "descriptors", l_descriptors }, { "stats", l_stats },
-    { "moves_missing", l_moves_missing }, { "trace", l_trace }, { "disk", l_disk }, { NULL, NULL }
+    { "moves_missing", l_moves_missing }, { "trace", l_trace }, { "disk", l_disk },
+    { "store", l_store }, { NULL, NULL }
 };

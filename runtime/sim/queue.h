@@ -16,7 +16,7 @@
     X(DRAIN, "drain", true)                                                                        \
     X(CLOSED, "closed", true)        /* tell link_closed */                                        \
     X(CALL_DONE, "call done", true)                                                                \
-    X(STORED, "stored", true)                                                                      \
+    X(STORED, "stored", true)        /* the disk is done, or tries again */                                                             \
     X(ARRIVE_UP, "arrive up", false) /* a segment, towards the server */                           \
     X(ARRIVE_DOWN, "arrive down", false)                                                           \
     X(FIN_UP, "fin up", false)                                                                     \

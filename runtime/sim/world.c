@@ -24,7 +24,7 @@ struct world *world_create(const struct world_options *options)
     slots_init(&w->streams, sizeof(struct stream), WORLD_STREAMS_MAX);
     slots_init(&w->calls, sizeof(struct call), WORLD_STREAMS_MAX);
     w->faults.seed = options->seed;
-    w->disk = disk_create();
+    w->store = world__store_create(w);
     buffer_init(&w->scratch, 0);
     return w;
 }
@@ -55,7 +55,7 @@ void world_destroy(struct world *w)
     idmap_deinit(&w->call_ids);
     idmap_deinit(&w->identities);
     free(w->identity_counts);
-    disk_destroy(w->disk);
+    world__store_destroy(w->store);
     queue_deinit(&w->queue);
     trace_deinit(&w->trace);
     buffer_deinit(&w->scratch);
@@ -162,17 +162,21 @@ uint64_t world_draw(const struct world *w, const char *purpose, uint64_t a, uint
 
 /* ---- the machine ----------------------------------------------------------------------------------- */
 
+void world__power_on(struct world *w)
+{
+    if (!w->power_off && w->boots) return;
+    w->boots++;
+    w->power_off = false;
+    w->boot_at_ms = w->now_ms;
+    w->asleep_ms = 0;
+}
+
 void world_boot(struct world *w, const struct machine *m)
 {
     ASSERT(!w->booted);
     ASSERT(m->sink != NULL);
     w->machine = *m;
-    if (w->power_off || w->boots == 0) {
-        w->boots++;
-        w->power_off = false;
-        w->boot_at_ms = w->now_ms;
-        w->asleep_ms = 0;
-    }
+    world__power_on(w);
     w->booted = true;
     w->wake = true;
     trace_line(&w->trace, w->now_ms, "machine boots");
@@ -206,8 +210,7 @@ void world_unplug(struct world *w, enum world_gone how)
     }
     struct call *c;
     for (uint32_t i = 0; (c = slots_next(&w->calls, &i, &h)); i++) world__call_free(w, c);
-    w->disk_busy_until_ms = w->now_ms;
-    disk_crash(w->disk, world_draw(w, "crash", w->now_ms, w->queue.next_order));
+    world__store_gone(w, how == GONE_POWER);
 }
 
 void world_stop(struct world *w)
@@ -262,6 +265,7 @@ enum world_ran world_run(struct world *w, uint64_t until_ms, bool one, uint64_t 
 {
     w->stopped = false;
     for (;;) {
+        world__store_flush(w);
         const struct happening *first = queue_first(&w->queue);
         uint64_t at = first ? first->at_ms : WORLD_NEVER, due;
         bool tick = machine_due(w, &due) && (!first || due < at);
@@ -323,18 +327,7 @@ static void handle_happening(struct world *w, const struct happening *h, uint64_
     case HAPPENING_PEER_TIMER:
         world__server_on_timer(w, world__server(w, (uint32_t)h->b), h->a, h->order);
         break;
-    case HAPPENING_STORED: {
-        uint64_t ticket;
-        bool ok;
-        if (!disk_finish(w->disk, h->a, &ticket, &ok)) break;
-        trace_line(&w->trace, w->now_ms, "disk write %llu %s", (unsigned long long)h->a,
-                   ok ? "done" : "failed");
-        if (w->booted && ticket && w->machine.stored) {
-            w->machine.stored(w->machine.self, ticket, ok);
-            w->wake = true;
-        }
-        break;
-    }
+    case HAPPENING_STORED: world__store_on_due(w, h->a, h->b != 0); break;
     case HAPPENING_CHECK:
         if (w->machine.check) w->machine.check(w->machine.self, h->a, h->b);
         break;

@@ -18,7 +18,7 @@
 #include "peer/peer.h"
 #include "sim/fault.h"
 #include "sim/trace.h"
-#include "store/store.h"
+#include "store/core.h"
 
 struct world; /* opaque */
 
@@ -27,6 +27,7 @@ struct world_options {
     uint64_t wall_ms;      /* at world time 0 */
     uint64_t latency_ms;   /* one way; a quarter of it is jitter */
     bool trace_whole;
+    bool memory_store;     /* no disk: what is written is kept, or lost in a crash, and never fails to open */
 };
 
 struct world *world_create(const struct world_options *options); /* owned; ends on lack of memory */
@@ -55,6 +56,8 @@ struct machine {
     void (*tick)(void *self);
     uint64_t (*deadline_ms)(void *self);                     /* mono; 0: at once; UINT64_MAX */
     void (*stored)(void *self, uint64_t ticket, bool ok);
+    /* The frame is on disk, or somebody was told so (then `epoch` is 0: the present one). May be NULL. */
+    void (*safe)(void *self, const char *connection, uint64_t epoch, uint64_t offset);
     /* Asked once per link_open(); may be NULL. */
     void (*owner)(void *self, uint64_t link, const struct link_target *target,
                   struct link_owner *out);
@@ -168,10 +171,29 @@ struct world_counts {
 };
 void world_counts(const struct world *w, struct world_counts *out);
 
-/* --- the disk --------------------------------------------------------------------------------------- */
+/* --- the store and its disk -------------------------------------------------------------------------- */
 
+/* As store/thread.h, without a thread: what is submitted in one happening is one piece; pieces wait while
+ * the disk is busy, and all that wait are one transaction, applied 1 to 10 ms later. What cannot be written
+ * stays and is tried again at a pace of its own; meanwhile whoever waits for an answer gets false. */
 struct store world_store(struct world *w);
-/* What is durable. NULL when there is none. Borrowed until the next write. */
+/* Opens what is there; before world_boot(). False with a sentence; `result` says which. After a crash what
+ * comes back is compared with what was written: see world_store_lost(). */
+bool world_store_open(struct world *w, enum store_open *result, char *why, size_t why_bytes);
+bool world_store_visit(struct world *w, const struct store_visitor *v, char *why, size_t why_bytes);
+uint64_t world_store_epoch(const struct world *w);
+uint64_t world_store_seed(const struct world *w);
+bool world_store_was_clean(const struct world *w);
+/* Writes what is left and closes in order. False: it could not, and the next start is unclean. */
+bool world_store_close(struct world *w);
+/* What the last open found missing, or in excess, of all that was applied: NULL when it is as it must be. */
+const char *world_store_lost(const struct world *w);
+#ifdef HOLDFAST_TEST
+/* Frames are said to be safe before they are on disk. */
+void world_plant_early_answer(struct world *w);
+#endif
+
+/* What is durable. Borrowed until the next write. SESSION or KEEP. */
 struct disk_record {
     const void *bytes;
     size_t len;
@@ -180,25 +202,19 @@ struct disk_record {
 };
 bool world_disk_get(const struct world *w, enum store_op op, const char *connection,
                     struct disk_record *out);
-/* `boot`: of the machine's boots, the one in which boot_ms counts; see world_boot_number(). */
-struct disk_permit {
-    enum budget_kind budget;
-    uint64_t account;
-    int64_t lane;
-    uint64_t wall_ms, boot_ms, boot, world_ms;
-};
-struct disk_told {
-    enum budget_kind budget;
-    uint64_t account;
-    int64_t left;
-    uint32_t lanes;
-    uint64_t until_wall_ms, until_boot_ms, boot;
-};
-/* In order of reservation; index from 0. */
-bool world_disk_permit(const struct world *w, uint32_t index, struct disk_permit *out);
-bool world_disk_told(const struct world *w, uint32_t index, struct disk_told *out);
-/* The highest offset of the connection's frames that is durable. */
+/* All that is durable. */
+void world_disk_visit(const struct world *w, const struct store_visitor *v);
+/* The highest offset of the connection's frames that is durable, of its newest epoch. */
 uint64_t world_disk_safe(const struct world *w, const char *connection);
+/* Requests not yet on disk. */
 uint32_t world_disk_pending(const struct world *w);
+/* The disk itself, to look at; NULL with `memory_store`. */
+struct disk;
+const struct disk *world_disk(const struct world *w);
+struct world_store_counts {
+    uint64_t transactions, failures, cuts; /* cuts: crashes and power cuts inside a transaction */
+    uint32_t events, permits, consumers, cursors, seen, sessions;
+};
+void world_store_counts(const struct world *w, struct world_store_counts *out);
 
 #endif

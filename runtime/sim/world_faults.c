@@ -6,6 +6,10 @@ uint32_t world_fault(struct world *w, const struct fault *fault)
 {
     uint32_t id = faults_add(&w->faults, fault);
     trace_line(&w->trace, w->now_ms, "fault %u %s on", id, fault_name(fault->kind));
+    if (fault->kind == FAULT_DISK_CORRUPT) {
+        world__store_corrupt(w, fault->bytes ? fault->bytes : 64);
+        faults_off(&w->faults, id);
+    }
     if (!fault_is_of_streams(fault->kind)) return id;
     struct handle h;
     struct stream *s;

@@ -5,7 +5,6 @@
 #include "base/slots.h"
 #include "frame/upgrade.h"
 #include "frame/ws.h"
-#include "sim/disk.h"
 #include "sim/idmap.h"
 #include "sim/queue.h"
 #include "sim/world.h"
@@ -110,6 +109,7 @@ struct call {
 };
 
 struct mute;
+struct world_store;
 
 struct server {
     uint32_t number;
@@ -169,8 +169,7 @@ struct world {
     uint32_t identity_count, identity_capacity;
     uint32_t descriptors;
     uint64_t randoms;        /* draws of host_ops.random */
-    struct disk *disk;       /* owned */
-    uint64_t disk_busy_until_ms;
+    struct world_store *store; /* owned */
     void (*on_dead)(void *self, const struct stream_view *stream);
     void *on_dead_self;
     struct buffer scratch;   /* owned */
@@ -179,6 +178,8 @@ struct world {
 /* world.c */
 uint64_t world__put(struct world *w, uint64_t at_ms, enum happening_kind kind, struct handle who,
                     uint64_t a, uint64_t b);
+/* The machine's clocks begin anew, if it was off. */
+void world__power_on(struct world *w);
 /* One way, jitter drawn. */
 uint64_t world__latency_ms(const struct world *w, uint64_t serial, uint64_t purpose, uint64_t n);
 struct server *world__server(const struct world *w, uint32_t number);
@@ -232,6 +233,16 @@ void world__server_respond(struct world *w, struct stream *s, int status, const 
 
 /* Puts bytes on the way to the client; false when the server cannot speak any more. */
 bool world__server_write(struct world *w, struct stream *s, const struct buffer *bytes);
+
+/* store.c */
+struct world_store *world__store_create(struct world *w);
+void world__store_destroy(struct world_store *s);
+/* What was submitted until now goes to the disk as one piece. */
+void world__store_flush(struct world *w);
+void world__store_on_due(struct world *w, uint64_t number, bool again);
+/* The process is gone, maybe in the middle of a write; with `power` the machine is. */
+void world__store_gone(struct world *w, bool power);
+void world__store_corrupt(struct world *w, uint64_t bytes);
 
 /* call.c: HTTP calls */
 bool world__call_start(void *self, uint64_t id, const struct http_request *request);

@@ -591,7 +591,7 @@ describe("what comes late", function ()
     s, p = world.new()
     -- The permit of the first attempt is being written when the attempt ends.
     local slow = s:fault("store_delay", { ms = "3s" })
-    s:run_until(function () return s:stats().disk_pending > 0 end, "2s")
+    s:run_until(function () return s:trace(10):find("permit of start", 1, true) end, "2s")
     s:stop "a"
     s:advance "100ms"
     s:start "a"

@@ -15,7 +15,8 @@ local function drawing(seed)
 end
 
 local function world(options)
-  local s = sim.new { seed = options.seed }
+  -- Thousands of lives: what is on disk has its own specs.
+  local s = sim.new { seed = options.seed, memory = true }
   local p = s:peer("discord", { host = "discord.test", names = { "gateway.discord.gg" }, options = options.peer })
   for shard = 0, (options.shards or 1) - 1 do
     s:connection("shard" .. shard, { policy = "discord", token = s:secret "1.one", intents = 513, shard_id = shard,

@@ -1,4 +1,4 @@
-/* modules: sim frame crypto engine base */
+/* modules: sim store frame crypto engine base */
 /* The simulated world without a runtime: a sink that writes down what the host reports, a server that
  * writes down what it sees, and both ends' verbs for Lua. Reports are lines in w:log(). */
 #include <lauxlib.h>
@@ -192,12 +192,23 @@ static struct machine machine_of(struct box *b)
                              .owner = on_owner };
 }
 
+static void boot(lua_State *L, struct box *b)
+{
+    enum store_open result;
+    char why[300];
+    struct machine m = machine_of(b);
+    if (!world_store_open(b->w, &result, why, sizeof why)) luaL_error(L, "%s", why);
+    world_boot(b->w, &m);
+}
+
+/* new(seed, latency_ms, memory) */
 static int l_new(lua_State *L)
 {
     struct world_options options = { .wall_ms = 1700000000000u, .latency_ms = 20,
                                      .trace_whole = true };
     options.seed = (uint64_t)luaL_optnumber(L, 1, 1);
     if (lua_isnumber(L, 2)) options.latency_ms = (uint64_t)lua_tonumber(L, 2);
+    options.memory_store = lua_toboolean(L, 3);
     struct box *b = calloc(1, sizeof *b);
     struct box **p = lua_newuserdata(L, sizeof *p);
     *p = b;
@@ -215,8 +226,7 @@ static int l_new(lua_State *L)
     world_name(b->w, "a.test", tls);
     world_name(b->w, "plain.test", plain);
     world_name(b->w, "mute.test", mute);
-    struct machine m = machine_of(b);
-    world_boot(b->w, &m);
+    boot(L, b);
     return 1;
 }
 
@@ -453,9 +463,9 @@ static int l_server(lua_State *L)
 
 static enum store_op op_at(lua_State *L, int index)
 {
-    static const char *const names[] = { "permit", "permit_return", "session", "keep", "frames", NULL };
+    static const char *const names[] = { "permit", "permit_return", "session", "keep", "event", NULL };
     static const enum store_op ops[] = { STORE_OP_PERMIT, STORE_OP_PERMIT_RETURN, STORE_OP_SESSION,
-                                         STORE_OP_KEEP, STORE_OP_FRAMES };
+                                         STORE_OP_KEEP, STORE_OP_EVENT };
     return ops[luaL_checkoption(L, index, NULL, names)];
 }
 
@@ -467,7 +477,12 @@ static int l_store(lua_State *L)
     struct store_request r = { .op = op_at(L, 2),
                                .ticket = id_at(L, 3), .connection = luaL_checkstring(L, 4),
                                .bytes = bytes, .len = len, .wall_ms = id_at(L, 3) };
-    if (r.op == STORE_OP_FRAMES) r.offset = id_at(L, 5);
+    if (r.op == STORE_OP_EVENT) {
+        r.offset = id_at(L, 5);
+        r.epoch = world_store_epoch(b->w);
+        r.bytes = "{}\n";
+        r.len = 3;
+    }
     struct store st = world_store(b->w);
     lua_pushboolean(L, st.ops->submit(st.self, &r));
     return 1;
@@ -478,12 +493,11 @@ static int l_disk(lua_State *L)
     struct box *b = box_of(L);
     enum store_op op = op_at(L, 2);
     struct disk_record record;
-    struct disk_permit permit;
+    struct world_store_counts counts;
     if (op == STORE_OP_PERMIT) {
-        uint32_t n = 0;
-        while (world_disk_permit(b->w, n, &permit)) n++;
-        lua_pushnumber(L, n);
-    } else if (op == STORE_OP_FRAMES) {
+        world_store_counts(b->w, &counts);
+        lua_pushnumber(L, counts.permits);
+    } else if (op == STORE_OP_EVENT) {
         lua_pushnumber(L, (double)world_disk_safe(b->w, luaL_checkstring(L, 3)));
     } else if (world_disk_get(b->w, op, luaL_checkstring(L, 3), &record)) {
         lua_pushlstring(L, record.bytes, record.len);
@@ -503,9 +517,15 @@ static int l_crash(lua_State *L)
 static int l_boot(lua_State *L)
 {
     struct box *b = box_of(L);
-    struct machine m = machine_of(b);
-    world_boot(b->w, &m);
+    boot(L, b);
     return 0;
+}
+
+/* w:lost(): what the last boot found missing on disk, or nil. */
+static int l_lost(lua_State *L)
+{
+    lua_pushstring(L, world_store_lost(box_of(L)->w));
+    return 1;
 }
 
 static int l_counts(lua_State *L)
@@ -589,7 +609,7 @@ static const luaL_Reg methods[] = {
     { "seen", l_seen }, { "fault", l_fault }, { "fault_off", l_fault_off }, { "heal", l_heal },
     { "freeze", l_freeze }, { "step_wall", l_step_wall }, { "clock", l_clock }, { "now", l_now },
     { "server", l_server }, { "store", l_store }, { "disk", l_disk }, { "crash", l_crash },
-    { "boot", l_boot }, { "counts", l_counts }, { "stream", l_stream }, { "trace", l_trace },
+    { "boot", l_boot }, { "lost", l_lost }, { "counts", l_counts }, { "stream", l_stream }, { "trace", l_trace },
     { "destroy", l_gc }, { NULL, NULL }
 };
 

@@ -135,31 +135,86 @@ describe("the disk", function ()
     local w = unit.new(1)
     w:store("permit", 1, "a")
     w:store("permit", 2, "a")
-    w:store("frames", 3, "a", 12)
+    w:store("event", 3, "a", 12)
     w:run(100)
-    w:store("frames", 4, "a", 9)
+    w:store("event", 4, "a", 9)
     w:store("permit_return", 1, "a")
     w:run(100)
     assert.equal(1, w:disk "permit")
-    assert.equal(12, w:disk("frames", "a"))
+    assert.equal(12, w:disk("event", "a"))
   end)
 
-  it("loses in a crash at most what was not answered, and never the later of two writes alone", function ()
-    local kept = {}
-    for seed = 1, 40 do
-      local w = unit.new(seed)
-      w:store("session", 1, "a", "answered")
-      w:run(100)
-      w:fault("store_delay", { ms = 1000 })
-      w:store("session", 2, "a", "second")
-      w:store("keep", 3, "a", "third")
-      w:crash()
-      local session, keep = w:disk("session", "a"), w:disk("keep", "a")
-      assert.is_true(session == "answered" or session == "second")
-      if keep then assert.equal("second", session) end
-      kept[session .. tostring(keep)] = true
+  it("loses in a crash at most what was not answered, a transaction as a whole", function ()
+    for _, memory in ipairs { false, true } do
+      for _, power in ipairs { false, true } do
+        local kept = {}
+        for seed = 1, 60 do
+          local w = unit.new(seed, nil, memory)
+          w:store("session", 1, "a", "answered")
+          w:run(100)
+          w:fault("store_delay", { ms = 1000 })
+          w:store("session", 2, "a", "second")
+          w:store("keep", 3, "a", "third")
+          w:run(10)
+          w:store("keep", 4, "a", "waits")
+          w:run(10)
+          w:crash(power)
+          w:boot()
+          assert.is_nil(w:lost())
+          kept[w:disk("session", "a") .. tostring(w:disk("keep", "a"))] = true
+        end
+        assert.same({ answerednil = true, secondthird = true }, kept)
+      end
     end
-    assert.is_true(kept["answerednil"] and kept["secondnil"] and kept["secondthird"])
+  end)
+
+  it("loses what nobody handed over yet", function ()
+    local w = unit.new(1)
+    w:store("keep", 1, "a", "{}")
+    w:crash()
+    w:boot()
+    assert.is_nil(w:disk("keep", "a"))
+    w:run(100)
+    assert.equal("", w:log())
+  end)
+
+  it("tries again what failed, and forgets who was told no", function ()
+    local w = unit.new(1)
+    w:fault("disk_sync_error", { times = 3 })
+    w:store("permit", 1, "a")
+    w:store("session", 2, "a", "{}")
+    w:run(50)
+    assert.equal("stored 1 failed stored 2 failed", table.concat(helpers.words(w:log()), " "))
+    w:run(20000)
+    assert.equal("", w:log())
+    assert.equal("{}", w:disk("session", "a"))
+    assert.equal(0, w:disk "permit")
+    w:crash(true)
+    w:boot()
+    assert.is_nil(w:lost())
+    assert.equal("{}", w:disk("session", "a"))
+  end)
+
+  it("that is full, read-only or failing answers no, and takes all of it when it is well", function ()
+    for _, kind in ipairs { "disk_full", "disk_read_only", "disk_write_error", "disk_sync_error" } do
+      local w = unit.new(7)
+      w:store("session", 1, "a", "old")
+      w:run(100)
+      w:log()
+      w:fault(kind, {})
+      for i = 2, 5 do
+        w:store("session", i, "a", ("x"):rep(9000) .. i)
+        w:run(3000)
+      end
+      assert.is_nil(w:log():find(" ok", 1, true), kind)
+      assert.equal("old", w:disk("session", "a"), kind)
+      w:heal()
+      w:run(10000)
+      assert.equal(("x"):rep(9000) .. 5, w:disk("session", "a"), kind)
+      w:crash(true)
+      w:boot()
+      assert.is_nil(w:lost(), kind)
+    end
   end)
 end)
 
