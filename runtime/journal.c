@@ -71,6 +71,7 @@ void rt_log(struct runtime *rt, enum log_level level, const struct rt_conn *c, c
     va_start(args, format);
     vsnprintf(raw, sizeof raw, format, args);
     va_end(args);
+    if (c) rt_hide(rt, c, raw, sizeof raw);
     struct buffer text;
     buffer_init(&text, 4096);
     if (text_printable(&text, raw, strlen(raw)) && buffer_append_char(&text, 0)) {
@@ -237,6 +238,7 @@ void rt_journal_note(struct runtime *rt, struct rt_conn *c, uint32_t generation,
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    rt_hide(rt, c, text, sizeof text);
     entry_add(rt, c, generation, kind, NULL, text);
 }
 

@@ -145,9 +145,12 @@ static void port_gap(void *self, struct handle conn, const char *why)
     struct runtime *rt = self;
     struct rt_conn *c = rt_conn_get(rt, conn);
     if (!c) return;
-    rt_journal_note(rt, c, 0, JOURNAL_NOTE, "gap: %s", why);
+    char shown[PLAN_NOTE_MAX];
+    text_copy(shown, sizeof shown, why, strlen(why));
+    rt_hide(rt, c, shown, sizeof shown);
+    rt_journal_note(rt, c, 0, JOURNAL_NOTE, "gap: %s", shown);
     if (rt->options.deliver) {
-        deliver_gap(rt->options.deliver, c->stream, why, true, rt_clock(rt).wall_ms);
+        deliver_gap(rt->options.deliver, c->stream, shown, true, rt_clock(rt).wall_ms);
     }
 }
 
@@ -157,6 +160,7 @@ static void port_warn(void *self, struct handle conn, const char *text)
     struct rt_conn *c = rt_conn_get(rt, conn);
     if (!c) return;
     text_copy(c->warning, sizeof c->warning, text, strlen(text));
+    rt_hide(rt, c, c->warning, sizeof c->warning);
     rt_journal_note(rt, c, 0, JOURNAL_NOTE, "warning: %s", text);
     rt_log(rt, LOG_WARNING, c, "%s", text);
 }

@@ -177,6 +177,9 @@ void rt_post(struct runtime *rt, const struct event *ev)
     q->ev = *ev;
     q->text = NULL;
     struct cause *cause = cause_of(&q->ev);
+    /* The one door for all causes that are not the engine's own, a policy's words among them. */
+    struct rt_conn *c = cause && cause->reason[0] ? rt_conn_get(rt, ev->conn) : NULL;
+    if (c) rt_hide(rt, c, cause->reason, sizeof cause->reason);
     if (!cause || (!cause->head && !cause->body)) return;
     size_t head_len = cause->head ? cause->head_len : 0;
     size_t body_len = cause->body ? cause->body_len : 0;

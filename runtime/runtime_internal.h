@@ -318,6 +318,9 @@ uint64_t rt_link_id(const struct rt_link *l);
 void rt_cause_said(const struct runtime *rt, const struct rt_conn *c, struct cause *cause, const void *bytes,
                    size_t len);
 
+/* The same for any text with its NUL, in place. */
+void rt_hide(const struct runtime *rt, const struct rt_conn *c, char *text, size_t bytes);
+
 /* inbound.c */
 size_t rt_inbound(struct runtime *rt, struct rt_link *l, uint8_t *bytes, size_t len);
 /* acks.c

@@ -1,6 +1,6 @@
-/* Said: what a far end said about an ending, made fit for people: printable, cut to fit, and without the
- * connection's secrets. A server may repeat what it was sent, a token too, in a status line or the reason
- * of a close frame; and what ends a link is logged, kept and told to consumers. */
+/* Said: what a far end or a policy says, made fit for people: printable, cut to fit, and without the
+ * connection's secrets. A server may repeat what it was sent, a token too, in a status line, the reason of
+ * a close frame, a body that a policy quotes; and all that is logged, kept and told to consumers. */
 #include <string.h>
 
 #include "base/text.h"
@@ -9,11 +9,12 @@
 /* Fewer bytes than this in common are chance, not a secret. More are one, its end missing or not: the
  * words of a close frame are cut to 123 bytes. */
 #define COMMON_BYTES_MIN 8
+#define SECRET_BYTES_MIN 6 /* what is shorter is no secret, and may be part of any word */
 
 static void hide(struct buffer *text, const char *secret, size_t len, const char *name)
 {
     size_t least = len < COMMON_BYTES_MIN ? len : COMMON_BYTES_MIN;
-    if (least < 4) return;
+    if (least < SECRET_BYTES_MIN) return;
     for (size_t at = 0; at + least <= text->len; at++) {
         size_t same = 0;
         while (same < len && at + same < text->len && text->data[at + same] == (uint8_t)secret[same]) same++;
@@ -59,24 +60,40 @@ static void hide_query(struct buffer *text, const char *target)
     }
 }
 
+static void hide_all(const struct runtime *rt, const struct rt_conn *c, struct buffer *text)
+{
+    if (!c->build) return;
+    const struct policy_build *build = c->build->build;
+    hide_of(text, &build->options, NULL);
+    for (uint32_t i = 0; i < build->fetch_count; i++) {
+        const struct value *v = rt_fetch_value(rt, build, &build->fetch[i]);
+        if (v) hide_of(text, v, build->fetch[i].name);
+    }
+    if (c->proxy.authorization) {
+        hide(text, c->proxy.authorization, strlen(c->proxy.authorization), "proxy authorization");
+    }
+    if (c->address) hide_query(text, c->address->target);
+}
+
+void rt_hide(const struct runtime *rt, const struct rt_conn *c, char *shown, size_t bytes)
+{
+    size_t len = strlen(shown);
+    struct buffer text;
+    buffer_init(&text, 0);
+    if (len && buffer_append(&text, shown, len)) {
+        hide_all(rt, c, &text);
+        text_copy(shown, bytes, text.len ? (const char *)text.data : "", text.len);
+    }
+    buffer_deinit(&text);
+}
+
 void rt_cause_said(const struct runtime *rt, const struct rt_conn *c, struct cause *cause, const void *bytes,
                    size_t len)
 {
     struct buffer text, shown;
     buffer_init(&text, 0);
     buffer_init(&shown, 0);
-    if (len && buffer_append(&text, bytes, len)) {
-        const struct policy_build *build = c->build->build;
-        hide_of(&text, &build->options, NULL);
-        for (uint32_t i = 0; i < build->fetch_count; i++) {
-            const struct value *v = rt_fetch_value(rt, build, &build->fetch[i]);
-            if (v) hide_of(&text, v, build->fetch[i].name);
-        }
-        if (c->proxy.authorization) {
-            hide(&text, c->proxy.authorization, strlen(c->proxy.authorization), "proxy authorization");
-        }
-        if (c->address) hide_query(&text, c->address->target);
-    }
+    if (len && buffer_append(&text, bytes, len)) hide_all(rt, c, &text);
     if (text.len && text_printable(&shown, text.data, text.len)) {
         text_copy(cause->reason, sizeof cause->reason, (const char *)shown.data, shown.len);
     }
