@@ -4,7 +4,8 @@
  *
  * After every step, from the outside: I1 (descriptors), I2 (session starts), I3 (the floor between
  * attempts), I8 (deadline, cause, what is next), legal moves. Then the platform is healed, and every
- * connection has to be up within the bound that the engine computed (I6). At last all are removed: each
+ * connection has to be up within the bound that the engine computed (I6). In some schedules the process is
+ * killed and comes back with what its disk holds, in a boot of the machine or after one. At last all are removed: each
  * send was answered exactly once, and nothing is due. A schedule is a function of its seed alone. */
 #include <lauxlib.h>
 #include <lua.h>
@@ -29,11 +30,13 @@
 #define START_COUNT 6
 #define START_WINDOW_MS 120000
 #define START_GAP_MS 2000
+#define START_KEPT 1 /* for people: 0.2 of START_COUNT */
 #define LATENCY_MS 5
+#define WRITES_MAX 4096
 
 enum item_kind {
     AT_PREPARED, AT_STORED, AT_STAGE, AT_GREET, AT_CLOSED, AT_CLOSE_ANSWERED, AT_BEAT, AT_HEARD,
-    AT_DRAINED, AT_VERDICT, AT_START, AT_MEDDLE,
+    AT_DRAINED, AT_VERDICT, AT_START, AT_MEDDLE, AT_KILLED,
 };
 
 /* What happens later; first due, first in. */
@@ -44,6 +47,14 @@ struct item {
     int stage;
 };
 
+/* What went to the disk, in order; what was answered is there, of what was not a first part may be. */
+struct written {
+    struct effect fx;
+    uint32_t boot;
+    int64_t wall_ahead_ms;
+    bool failed;
+};
+
 struct open_link {
     uint32_t generation; /* 0: free */
     uint64_t last_byte_ms;
@@ -51,7 +62,7 @@ struct open_link {
 
 struct bot {
     struct handle h;
-    bool removed, handover, planned, attempted, cut;
+    bool removed, handover, planned, attempted, cut, reserve;
     uint64_t last_attempt_ms, decided_ms, not_before_ms;
     uint32_t decided_generation;
     struct open_link open[OPEN_MAX];
@@ -65,7 +76,10 @@ struct trace_line {
 };
 
 struct world {
-    uint64_t seed, random, now_ms, boot_ahead_ms, lag_ms;
+    uint64_t seed, random, now_ms, boot_ahead_ms, boot_began_ms, lag_ms;
+    uint32_t boot, kills;
+    struct written writes[WRITES_MAX];
+    uint32_t write_count, write_durable;
     int64_t wall_ahead_ms;
     bool faulty, cuts;
     struct engine *e;
@@ -85,6 +99,7 @@ struct world {
     struct trace_line trace[TRACE_LINES];
     uint64_t traced;
     char why[512];                /* what the first step that broke a promise broke; "" none */
+    enum engine_plant plant;
     uint32_t mishear;             /* 1: a send's answer is overheard, 2: heard twice; shows the checkers */
 };
 
@@ -232,7 +247,8 @@ static struct plan *make_plan(struct world *w)
     p->session.replay = (enum replay)draw(w, 3);
     p->session.age_ms = draw(w, 2) * 100000;
     p->budgets[BUDGET_START] = (struct budget_plan){ .on = true, .windows = { { START_COUNT, START_WINDOW_MS } },
-                                                     .window_count = 1, .gap_ms = START_GAP_MS };
+                                                     .window_count = 1, .gap_ms = START_GAP_MS,
+                                                     .operators = 0.2 };
     p->budgets[BUDGET_SEND] = (struct budget_plan){ .on = true, .windows = { { 20, 10000 } }, .window_count = 1,
                                                     .beats = 3 };
     if (draw(w, 3) == 0) {
@@ -249,8 +265,9 @@ static struct plan *make_plan(struct world *w)
 
 static struct clock clock_of(const struct world *w)
 {
-    uint64_t boot_ms = w->now_ms + w->boot_ahead_ms;
-    return (struct clock){ w->now_ms, boot_ms, (uint64_t)((int64_t)(WALL_MS + boot_ms) + w->wall_ahead_ms) };
+    uint64_t time_ms = w->now_ms + w->boot_ahead_ms; /* since the beginning, whatever any clock says */
+    return (struct clock){ w->now_ms, time_ms - w->boot_began_ms,
+                           (uint64_t)((int64_t)(WALL_MS + time_ms) + w->wall_ahead_ms) };
 }
 
 static struct event event_of(const struct world *w, enum event_kind kind, uint32_t bot, uint32_t generation)
@@ -290,7 +307,7 @@ static void dialled(struct world *w, struct bot *b, uint32_t generation)
     if (to) *to = (struct open_link){ generation, w->now_ms };
 }
 
-static void started(struct world *w)
+static void started(struct world *w, struct bot *b)
 {
     uint64_t boot_ms = w->now_ms + w->boot_ahead_ms;
     uint64_t last_ms = w->starts[(w->start_count + START_COUNT - 1) % START_COUNT];
@@ -299,10 +316,16 @@ static void started(struct world *w)
     if (w->start_count >= START_COUNT && boot_ms - window_ms <= START_WINDOW_MS) {
         broken(w, "I2: %d starts over the window", START_COUNT + 1);
     }
+    const uint32_t others = START_COUNT - START_KEPT;
+    uint64_t own_ms = w->starts[(w->start_count + START_KEPT) % START_COUNT];
+    if (!b->reserve && w->start_count >= others && boot_ms - own_ms <= START_WINDOW_MS) {
+        broken(w, "I2: a start of the share for people that nobody wished for");
+    }
+    b->reserve = false;
     w->starts[w->start_count++ % START_COUNT] = boot_ms;
 }
 
-static void answered(struct world *w, uint64_t id, bool starts)
+static void answered(struct world *w, struct bot *b, uint64_t id, bool starts)
 {
     if (w->mishear == 1 && id == 7) return;
     if (w->mishear == 2 && id == 7) w->answers[id - 1]++;
@@ -311,7 +334,7 @@ static void answered(struct world *w, uint64_t id, bool starts)
     } else if (w->answers[id - 1]++) {
         broken(w, "send %llu is answered twice", (unsigned long long)id);
     }
-    if (starts) started(w);
+    if (starts) started(w, b);
 }
 
 static void prepared(struct world *w, struct bot *b)
@@ -328,6 +351,15 @@ static void prepared(struct world *w, struct bot *b)
     b->planned = false;
 }
 
+static void written(struct world *w, const struct effect *fx)
+{
+    if (w->write_count == WRITES_MAX) {
+        broken(w, "%d writes since the last start", WRITES_MAX);
+        return;
+    }
+    w->writes[w->write_count++] = (struct written){ *fx, w->boot, w->wall_ahead_ms, false };
+}
+
 static void carry_out(struct world *w, const struct effect *fx, uint32_t bot)
 {
     struct bot *b = &w->bots[bot];
@@ -340,6 +372,8 @@ static void carry_out(struct world *w, const struct effect *fx, uint32_t bot)
         break;
     case FX_STORE:
         item.ticket = fx->store.ticket;
+        written(w, fx);
+        if (fx->store.kind == STORE_PERMIT && fx->store.budget == BUDGET_START) b->reserve = fx->store.reserve;
         if (!fx->store.no_answer && !bad(w, 5)) LATER(draw(w, 30), AT_STORED);
         break;
     case FX_DIAL:
@@ -386,7 +420,7 @@ static void carry_out(struct world *w, const struct effect *fx, uint32_t bot)
         }
         w->moves[fx->state.from] |= 1u << fx->state.to;
         break;
-    case FX_REFUSE: answered(w, fx->refuse.send_id, false); break;
+    case FX_REFUSE: answered(w, b, fx->refuse.send_id, false); break;
     case FX_REMOVED: b->removed = true; break;
     default: break;
     }
@@ -440,7 +474,7 @@ static void step(struct world *w, const struct event *ev)
         if (fx->kind == FX_SEND) {
             bool starts = ev->kind == EV_SEND_REQUESTED && ev->send.starts_session &&
                           ev->send.send_id == fx->send.send_id;
-            answered(w, fx->send.send_id, starts);
+            answered(w, &w->bots[bot], fx->send.send_id, starts);
         }
         carry_out(w, fx, bot);
     }
@@ -597,7 +631,11 @@ static void meddle_with(struct world *w, uint32_t bot)
         later(w, draw(w, 5000), (struct item){ .kind = AT_START, .bot = bot });
         break;
     case 1: tell(w, EV_RESTART_REQUESTED, bot, 0); break;
-    case 2: tell(w, EV_START_REQUESTED, bot, 0); break;
+    case 2:
+        ev = event_of(w, EV_START_REQUESTED, bot, 0);
+        ev.start.spend_reserve = draw(w, 2);
+        step(w, &ev);
+        break;
     case 3:
         ev = event_of(w, EV_POLICY_SWAPPED, bot, 0);
         ev.policy_swapped.plan = make_plan(w);
@@ -635,6 +673,91 @@ static void meddle_with(struct world *w, uint32_t bot)
     }
 }
 
+/* The disk as a new process finds it: permits that were not given back, and the platform's last word. */
+static void recover(struct world *w)
+{
+    static const struct written none;
+    struct written told = none;
+    uint32_t kept = 0, end = w->write_durable + draw(w, w->write_count - w->write_durable + 1);
+    for (uint32_t i = 0; i < end; i++) {
+        struct written x = w->writes[i];
+        if (x.failed) continue;
+        x.fx.store.ticket = 0; /* the next process counts from 1 */
+        if (x.fx.store.kind == STORE_TOLD) told = x;
+        if (x.fx.store.kind == STORE_PERMIT) w->writes[kept++] = x;
+        for (uint32_t k = 0; x.fx.store.kind == STORE_PERMIT_RETURN && k < kept; k++) {
+            if (w->writes[k].fx.store.boot_ms != x.fx.store.boot_ms || w->writes[k].boot != x.boot ||
+                w->writes[k].fx.store.budget != x.fx.store.budget) continue;
+            w->writes[k] = w->writes[--kept];
+            break;
+        }
+    }
+    for (uint32_t i = 0; i + 1 < kept; i++) { /* in any order */
+        uint32_t k = i + draw(w, kept - i);
+        struct written x = w->writes[i];
+        w->writes[i] = w->writes[k];
+        w->writes[k] = x;
+    }
+    if (told.boot) w->writes[kept++] = told;
+    w->write_count = w->write_durable = kept;
+}
+
+static void populate(struct world *w)
+{
+    struct engine_options options = { w->seed + w->kills, 8, 256, 32 };
+    w->e = engine_create(&options);
+    ASSERT(w->e != NULL);
+    engine_plant(w->e, w->plant);
+    for (uint32_t i = 0; i < w->write_count; i++) {
+        const struct effect *x = &w->writes[i].fx;
+        bool same = w->writes[i].boot == w->boot;
+        if (x->store.kind == STORE_TOLD) {
+            engine_restore_told(w->e, x->store.account, x->store.budget, x->store.left, x->store.lanes, same,
+                                x->store.until_wall_ms, x->store.until_boot_ms, clock_of(w));
+        } else {
+            engine_restore_permit(w->e, x->store.account, x->store.budget, x->store.lane, same, x->store.wall_ms,
+                                  x->store.boot_ms, clock_of(w));
+        }
+    }
+    const struct plan *plan = make_plan(w);
+    for (uint32_t i = 0; i < BOTS; i++) {
+        struct handle taken;
+        char name[8];
+        snprintf(name, sizeof name, "bot%u", i + 1);
+        struct engine_add add = { .name = name, .identity = i + 1, .account = 7, .lane = 1, .plan = plan,
+                                  .session_present = draw(w, 2) == 0, .session_saved_wall_ms = WALL_MS,
+                                  .at = clock_of(w) };
+        memset(&w->bots[i], 0, sizeof w->bots[i]);
+        enum engine_add_result added = engine_add(w->e, &add, &w->bots[i].h, &taken);
+        ASSERT(added == ENGINE_ADDED);
+        w->bots[i].handover = plan->overlap;
+        tell(w, EV_START_REQUESTED, i, 0);
+    }
+}
+
+static void killed(struct world *w)
+{
+    bool reboot = draw(w, 3) == 0;
+    w->kills++;
+    engine_destroy(w->e);
+    recover(w);
+    w->item_count = 0;
+    for (uint32_t i = 0; i < w->send_count; i++) w->answers[i] = 1; /* there is nobody left to be answered */
+    w->boot_ahead_ms += draw(w, 3000);
+    for (uint32_t i = 0; i < w->write_count; i++) {
+        /* A wall clock set forward ages what was stored in another boot: nobody can know better, so it is not. */
+        const struct written *x = &w->writes[i];
+        if ((reboot || x->boot != w->boot) && x->wall_ahead_ms < w->wall_ahead_ms) w->wall_ahead_ms = x->wall_ahead_ms;
+    }
+    if (reboot) {
+        w->boot++;
+        w->boot_began_ms = w->now_ms + w->boot_ahead_ms - draw(w, 5) * 100;
+    }
+    populate(w);
+    later(w, 100, (struct item){ .kind = AT_MEDDLE });
+    later(w, draw(w, 30000), (struct item){ .kind = AT_KILLED });
+}
+
 static void heard(struct world *w, uint32_t bot, uint32_t generation)
 {
     struct open_link *l = open_find(&w->bots[bot], generation);
@@ -650,6 +773,12 @@ static void happen(struct world *w, const struct item *item)
     case AT_STORED:
         ev = event_of(w, bad(w, 10) ? EV_STORE_FAILED : EV_STORED, item->bot, 0);
         ev.store.ticket = item->ticket;
+        for (uint32_t i = 0; i < w->write_count; i++) {
+            if (w->writes[i].fx.store.kind != STORE_PERMIT || w->writes[i].fx.store.ticket != item->ticket) continue;
+            if (ev.kind == EV_STORED && i >= w->write_durable) w->write_durable = i + 1;
+            /* What failed may be on the disk all the same. */
+            if (ev.kind == EV_STORE_FAILED) w->writes[i].failed = draw(w, 2);
+        }
         step(w, &ev);
         break;
     case AT_STAGE: stage(w, item); break;
@@ -681,6 +810,9 @@ static void happen(struct world *w, const struct item *item)
         if (!w->faulty) break;
         meddle_with(w, draw(w, BOTS));
         later(w, draw(w, 4000), *item);
+        break;
+    case AT_KILLED:
+        if (w->faulty) killed(w);
         break;
     }
 }
@@ -771,29 +903,16 @@ static void remove_all(struct world *w)
 static void schedule(struct world *w, uint64_t seed, uint64_t fault_ms, enum engine_plant plant,
                      uint32_t mishear)
 {
-    struct engine_options options = { seed, 8, 256, 32 };
     memset(w, 0, sizeof *w);
     w->mishear = mishear;
     w->seed = seed;
     w->random = rng_mix(seed);
     w->now_ms = 1000;
+    w->boot = 1;
     w->faulty = true;
-    w->e = engine_create(&options);
-    ASSERT(w->e != NULL);
-    engine_plant(w->e, plant);
-    const struct plan *plan = make_plan(w);
-    for (uint32_t i = 0; i < BOTS; i++) {
-        struct handle taken;
-        char name[8];
-        snprintf(name, sizeof name, "bot%u", i + 1);
-        struct engine_add add = { .name = name, .identity = i + 1, .account = 7, .lane = 1, .plan = plan,
-                                  .session_present = draw(w, 2) == 0, .session_saved_wall_ms = WALL_MS,
-                                  .at = clock_of(w) };
-        enum engine_add_result added = engine_add(w->e, &add, &w->bots[i].h, &taken);
-        ASSERT(added == ENGINE_ADDED);
-        w->bots[i].handover = plan->overlap;
-        tell(w, EV_START_REQUESTED, i, 0);
-    }
+    w->plant = plant;
+    populate(w);
+    if (draw(w, 3) == 0) later(w, draw(w, 60000), (struct item){ .kind = AT_KILLED });
     later(w, 100, (struct item){ .kind = AT_MEDDLE });
     w->lag_ms = draw(w, 4) == 0 ? draw(w, 3000) : 0;
     run(w, fault_ms, false);
@@ -817,7 +936,7 @@ static void push_story(lua_State *L, const struct world *w)
     buffer_deinit(&b);
 }
 
-/* run{ first=, last=, ms=, plant=, mishear= }: { schedules=, steps=, readies=, starts=, sends=, hash=, moves = { ["up ->
+/* run{ first=, last=, ms=, plant=, mishear= }: { schedules=, steps=, readies=, starts=, sends=, kills=, hash=, moves = { ["up ->
  * closing"] = true } }, and of the first that broke a promise: seed=, why=, story= */
 static int l_run(lua_State *L)
 {
@@ -835,7 +954,7 @@ static int l_run(lua_State *L)
     struct world *w = calloc(1, sizeof *w);
     ASSERT(w != NULL);
     uint32_t moves[CONN_STATE_COUNT] = { 0 };
-    uint64_t count = 0, steps = 0, readies = 0, starts = 0, sends = 0, hash = 0;
+    uint64_t count = 0, steps = 0, readies = 0, starts = 0, sends = 0, kills = 0, hash = 0;
     for (uint64_t seed = first; seed <= last && !w->why[0]; seed++) {
         schedule(w, seed, fault_ms, plant, mishear);
         count++;
@@ -843,6 +962,7 @@ static int l_run(lua_State *L)
         readies += w->readies;
         starts += w->start_count;
         sends += w->send_count;
+        kills += w->kills;
         hash = rng_mix(hash ^ w->hash);
         for (int i = 0; i < CONN_STATE_COUNT; i++) moves[i] |= w->moves[i];
     }
@@ -852,6 +972,7 @@ static int l_run(lua_State *L)
     lua_pushnumber(L, (double)readies), lua_setfield(L, -2, "readies");
     lua_pushnumber(L, (double)starts), lua_setfield(L, -2, "starts");
     lua_pushnumber(L, (double)sends), lua_setfield(L, -2, "sends");
+    lua_pushnumber(L, (double)kills), lua_setfield(L, -2, "kills");
     char text[24];
     snprintf(text, sizeof text, "%016llx", (unsigned long long)hash);
     lua_pushstring(L, text), lua_setfield(L, -2, "hash");

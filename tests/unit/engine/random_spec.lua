@@ -48,6 +48,7 @@ describe("random schedules", function ()
         assert.is_true(run.readies > run.schedules * 10)
         assert.is_true(run.starts > run.schedules * 10)
         assert.is_true(run.sends > run.schedules * 30)
+        assert.is_true(run.kills > run.schedules)
       end
       for move in pairs(run.moves) do moves[move] = true end
       schedules = schedules + run.schedules
