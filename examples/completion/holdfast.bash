@@ -69,6 +69,8 @@ _holdfast() {
       consumer) words='list forget' ;;
       list | forget) words=$(_holdfast_consumers "$bin") ;;
     esac
+  elif [ "$command" = store ] && [[ $cur != -* ]]; then
+    [ "$before" != store ] || words='info export compact'
   elif [[ $cur == -* ]]; then
     words="$(_holdfast_options "$bin" "$command") --help"
   else

@@ -62,6 +62,6 @@ enum cli_exit cli_misuse(const struct cli *cli, const char *format, ...)
 const char *cli_did_you_mean(const char *name, char *out, size_t out_bytes);
 
 extern const struct cli_command cli_run, cli_check, cli_status, cli_why, cli_tail, cli_send, cli_stop,
-    cli_start, cli_restart, cli_reload, cli_upgrade, cli_peer, cli_test, cli_consumer;
+    cli_start, cli_restart, cli_reload, cli_upgrade, cli_peer, cli_test, cli_consumer, cli_store;
 
 #endif

@@ -103,6 +103,25 @@ char *config_find_socket(const char *path, const char *lua_path)
     return found;
 }
 
+char *config_find_store(const char *path, const char *lua_path, bool *memory_out)
+{
+    struct config c;
+    struct problems problems;
+    char *found = NULL;
+    problems_init(&problems);
+    *memory_out = false;
+    if (load(path, lua_path, &c, &problems)) {
+        *memory_out = c.store_memory;
+        if (!c.store_memory) {
+            found = c.store_path;
+            c.store_path = NULL;
+        }
+    }
+    config_deinit(&c);
+    problems_deinit(&problems);
+    return found;
+}
+
 /* False when the file could not be read at all. What is in `*out` then is for config_deinit()
  * alone. */
 static bool load(const char *path, const char *lua_path, struct config *out,

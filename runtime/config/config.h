@@ -51,6 +51,7 @@ struct config {
     struct config_listen listen;
     char *store_path;    /* owned */
     bool store_memory;   /* no file: nothing survives the process */
+    uint64_t store_journal_age_ms; /* 0: the store's own default */
     char **policy_paths; /* owned: folders, in order */
     uint32_t policy_path_count;
     struct config_connection *connections; /* owned; in the order of the file, names unique */
@@ -65,6 +66,8 @@ void config_deinit(struct config *c);
 /* Where the file says that the UNIX socket is, whatever else is wrong with it: a command finds the
  * daemon without the daemon's secrets. NULL when the file cannot be read or wants none. Owned. */
 char *config_find_socket(const char *path, const char *lua_path);
+/* Where it says that the store is, in the same way. NULL as well when it wants none (*memory_out). Owned. */
+char *config_find_store(const char *path, const char *lua_path, bool *memory_out);
 /* NULL when there is none. Borrowed until the configuration goes. */
 const struct config_connection *config_connection_find(const struct config *c, const char *name);
 

@@ -7,6 +7,7 @@
 #include <sys/un.h>
 
 #include "base/assert.h"
+#include "base/duration.h"
 #include "base/text.h"
 #include "config/config_internal.h"
 
@@ -53,9 +54,16 @@ void config__listen(const struct config_place *p, const struct value *v, struct 
 
 void config__store(const struct config_place *p, const struct value *v, struct config *out)
 {
-    static const char *const names[] = { "path", "memory" };
-    if (!config__keys(p, v, names, 2) && v->kind != VALUE_TABLE) return;
-    const struct value *memory = value_get(v, "memory");
+    static const char *const names[] = { "path", "memory", "journal_age" };
+    if (!config__keys(p, v, names, 3) && v->kind != VALUE_TABLE) return;
+    const struct value *memory = value_get(v, "memory"), *age = value_get(v, "journal_age");
+    const char *age_text = age ? value_text(age) : NULL;
+    if (age && (!age_text || !duration_parse(age_text, age->string.len, &out->store_journal_age_ms) ||
+                out->store_journal_age_ms == 0)) {
+        config__error(p, age, "journal_age", "expected a duration such as \"30d\", got %s",
+                      config__kind(age));
+        out->store_journal_age_ms = 0;
+    }
     if (memory && memory->kind != VALUE_BOOL) {
         config__error(p, memory, "memory", "expected true or false, got %s", config__kind(memory));
     } else if (memory && memory->boolean && value_get(v, "path")) {

@@ -105,7 +105,9 @@ static bool disk_open(struct daemon *d, uint64_t back_in_epoch, char *why, size_
                                                       .wall_ms = now.wall_ms,
                                                       .boot_ms = now.boot_ms,
                                                       .seed = d->seed,
-                                                      .back_in_epoch = back_in_epoch },
+                                                      .back_in_epoch = back_in_epoch,
+                                                      .journal_age_ms =
+                                                          d->roster.config.store_journal_age_ms },
                                             .wake = on_wake,
                                             .to = d };
     d->disk = store_thread_open(&options, &result, why, why_bytes);

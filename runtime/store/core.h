@@ -27,6 +27,8 @@ struct store_core_options {
     uint64_t boot_ms;
     uint64_t seed;            /* for a new database: keys of hashes that outlive the process */
     bool read_only;           /* info, export: nothing is changed, not even a migration */
+    bool offline;             /* compact: the file's form may change, but this is no start: its epoch, whether
+                               * its end was clean and its boot stay as they are */
     /* This process closed it clean in this epoch, let another one open it that accepted nothing, and has it
      * back: a clean end, whatever that one left. 0: not so. */
     uint64_t back_in_epoch;

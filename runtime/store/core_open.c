@@ -76,7 +76,7 @@ struct store_core *store_core_open(const struct store_core_options *options, enu
 bool store_core_close(struct store_core *c, bool clean)
 {
     bool noted = false;
-    if (clean && !c->read_only) {
+    if (clean && !c->read_only && !c->options.offline) {
         int rc = core__heal(c);
         if (rc == SQLITE_OK) rc = core__begin(c);
         if (rc == SQLITE_OK) rc = core__meta_set(c, "clean", 1);
@@ -97,14 +97,15 @@ bool store_core_close(struct store_core *c, bool clean)
 static enum store_open place_file(const struct store_core *c, struct refusal *r)
 {
     struct stat st;
-    int flags = O_RDWR | O_CLOEXEC | O_NONBLOCK | (c->read_only ? 0 : O_CREAT);
+    bool as_is = c->read_only || c->options.offline;
+    int flags = O_RDWR | O_CLOEXEC | O_NONBLOCK | (as_is ? 0 : O_CREAT);
     int fd = open(r->path, flags, 0600);
-    if (fd < 0 && errno == ENOENT && !c->read_only) {
+    if (fd < 0 && errno == ENOENT && !as_is) {
         enum store_open made = make_folder(r->path, r);
         if (made != STORE_OPENED) return made;
         fd = open(r->path, flags, 0600);
     }
-    if (fd < 0 && errno == ENOENT && c->read_only) {
+    if (fd < 0 && errno == ENOENT && as_is) {
         snprintf(r->why, r->why_bytes, "there is no store at %s", r->path);
         return STORE_OPEN_MISSING_FOLDER;
     }
@@ -178,11 +179,12 @@ static enum store_open open_file(struct store_core *c, struct refusal *r)
 {
     uint32_t version;
     char text[200];
-    int rc = core__connect(c, SQLITE_OPEN_READWRITE | (c->read_only ? 0 : SQLITE_OPEN_CREATE));
+    bool as_is = c->read_only || c->options.offline;
+    int rc = core__connect(c, SQLITE_OPEN_READWRITE | (as_is ? 0 : SQLITE_OPEN_CREATE));
     if (rc != SQLITE_OK) return refuse_code(c, rc, r);
     enum schema_kind kind = schema_look(c->db, &version, &rc);
     if (kind == SCHEMA_UNREADABLE) return refuse_code(c, rc, r);
-    if (kind == SCHEMA_FOREIGN || (kind == SCHEMA_EMPTY && c->read_only)) {
+    if (kind == SCHEMA_FOREIGN || (kind == SCHEMA_EMPTY && as_is)) {
         snprintf(r->why, r->why_bytes, "%s is %s: not a store of holdfast; correct `store.path`", r->path,
                  kind == SCHEMA_EMPTY ? "empty" : "the database of another program");
         return STORE_OPEN_NOT_A_STORE;
@@ -193,7 +195,7 @@ static enum store_open open_file(struct store_core *c, struct refusal *r)
                  STORE_SCHEMA_VERSION);
         return STORE_OPEN_NEWER_SCHEMA;
     }
-    if (c->read_only && version < STORE_SCHEMA_VERSION) {
+    if (as_is && version < STORE_SCHEMA_VERSION) {
         snprintf(r->why, r->why_bytes, "the store %s was written by an older holdfast (schema %u): "
                  "`holdfast run` brings it up to date", r->path, version);
         return STORE_OPEN_FAILED;
@@ -203,7 +205,7 @@ static enum store_open open_file(struct store_core *c, struct refusal *r)
     rc = checks ? check(c, text) : SQLITE_OK;
     if (rc == SQLITE_OK && checks && strcmp(text, "ok") != 0) rc = SQLITE_CORRUPT;
     if (rc != SQLITE_OK) return refuse_code(c, rc, r);
-    if (c->read_only) rc = read_run(c);
+    if (as_is) rc = read_run(c);
     else {
         c->is_new = kind == SCHEMA_EMPTY;
         rc = start_log(c, c->is_new);
@@ -288,6 +290,7 @@ static int read_run(struct store_core *c)
     int64_t epoch = 0, clean = 0, seed = 0, boot = 0;
     bool same = false;
     int rc = core__meta_get(c, "epoch", &epoch);
+    if (rc == SQLITE_OK) rc = core__meta_get(c, "run", &c->run);
     if (rc == SQLITE_OK) rc = core__meta_get(c, "clean", &clean);
     if (rc == SQLITE_OK) rc = core__meta_get(c, "seed", &seed);
     if (rc == SQLITE_OK) rc = core__meta_get(c, "boot", &boot);

@@ -53,7 +53,8 @@ enum store_applied store_core_compact(struct store_core *c, char *why, size_t wh
     ASSERT(!c->read_only);
     if (why_bytes) why[0] = 0;
     int rc = core__heal(c);
-    if (rc == SQLITE_OK) rc = sqlite3_exec(c->db, "VACUUM", NULL, NULL, NULL);
+    /* The copy may be larger than memory. */
+    if (rc == SQLITE_OK) rc = sqlite3_exec(c->db, "PRAGMA temp_store = FILE; VACUUM", NULL, NULL, NULL);
     if (rc == SQLITE_OK)
         rc = core__checkpoint(c, 0, SQLITE_CHECKPOINT_TRUNCATE);
     return rc == SQLITE_OK ? STORE_APPLIED : core__fail(c, rc, why, why_bytes);

@@ -83,7 +83,9 @@ static inline void store_options_read(lua_State *L, int at, struct store_core_op
     };
     lua_getfield(L, at, "read_only");
     o->read_only = lua_toboolean(L, -1);
-    lua_pop(L, 1);
+    lua_getfield(L, at, "offline");
+    o->offline = lua_toboolean(L, -1);
+    lua_pop(L, 2);
     if (!o->path) luaL_error(L, "options have a path");
 }
 

@@ -54,6 +54,10 @@ static void push_config(lua_State *L, const struct config *c)
 {
     lua_newtable(L);
     set_text(L, "path", c->path), set_text(L, "store", c->store_path);
+    if (c->store_journal_age_ms) {
+        lua_pushnumber(L, (lua_Number)c->store_journal_age_ms);
+        lua_setfield(L, -2, "journal_age_ms");
+    }
     set_text(L, "unix", c->listen.unix_path);
     if (c->listen.http) {
         set_text(L, "http_host", c->listen.http_host);

@@ -263,8 +263,9 @@ static bool crash_batch(struct buffer *batch, uint64_t n, uint64_t *offset, char
     return ok && store_batch_add(batch, &r);
 }
 
-/* crash(path, first number, first offset, microseconds): a process that writes one batch after the other
- * until it is killed. -> the last number that was answered, or first - 1 */
+/* crash(path, first number, first offset, answers, microseconds): a process that writes one batch after the
+ * other until it is killed, so long after so many answers. -> the last number that was answered, or
+ * first - 1 */
 static int l_crash(lua_State *L)
 {
     const char *path = luaL_checkstring(L, 1);
@@ -291,8 +292,8 @@ static int l_crash(lua_State *L)
         }
     }
     close(out[1]);
-    if (read(out[0], &last, sizeof last) != sizeof last) last = first - 1;
-    usleep((useconds_t)luaL_checkint(L, 4));
+    for (int i = luaL_checkint(L, 4); i >= 0 && read(out[0], &n, sizeof n) == sizeof n; i--) last = n;
+    for (double until = store_now_ms() + luaL_checknumber(L, 5) / 1000; store_now_ms() < until;) {}
     kill(pid, SIGKILL);
     while (read(out[0], &n, sizeof n) == sizeof n) last = n;
     close(out[0]);

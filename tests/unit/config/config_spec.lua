@@ -81,6 +81,15 @@ require "sub.more"
     assert.equal("deep", c.connections[1].settings.x.bytes)
   end)
 
+  it("says how long the journal is kept", function()
+    assert.is_nil(load('store { path = "x.db" }').journal_age_ms)
+    assert.equal(14 * 24 * 3600 * 1000, load('store { journal_age = "14d" }').journal_age_ms)
+    for _, wrong in ipairs { "14", '"two weeks"', '"0s"', "true" } do
+      local problems = refused("store { journal_age = " .. wrong .. " }")
+      assert.truthy(problems[1]:find('holdfast.lua:1: store.journal_age: expected a duration such as "30d", got ', 1, true), problems[1])
+    end
+  end)
+
   it("may be a program", function()
     local c = load [[
 for i = 1, 3 do

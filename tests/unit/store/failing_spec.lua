@@ -215,7 +215,7 @@ describe("a process that is killed while it writes", function ()
     local random = 12345
     for round = 1, 50 do
       random = (random * 1103515245 + 12345) % 2147483648
-      local answered = store.crash(path, next_batch, offset, random % 20000)
+      local answered = store.crash(path, next_batch, offset, random % 7, math.floor(random / 7) % 8000)
       local s = assert(store.open { path = path, boot = "b", wall = 1000 })
       assert.is_false(s:start().was_clean)
       local all = assert(s:visit())

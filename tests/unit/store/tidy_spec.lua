@@ -217,4 +217,17 @@ describe("tidying a store", function ()
     s = open()
     assert.equal(11, #s:visit().events)
   end)
+
+  it("compacts without being a start", function ()
+    apply({ "permit", connection = "a", account = 1, wall = START, boot_ms = 50 * DAY })
+    s:close(false)
+    s = open { offline = true, wall = START + DAY, boot = "other" }
+    assert.same({ epoch = START, seed = 7, was_clean = false, is_new = false }, s:start())
+    assert.same({ "applied", "" }, { s:compact() })
+    assert.is_false(s:close(true))
+    s = open { wall = START + 2 * DAY }
+    assert.same({ epoch = START + 2 * DAY, seed = 7, was_clean = false, is_new = false }, s:start())
+    assert.is_true(s:visit().permits[1].same_boot)
+    assert.is_nil((store.open { path = path .. ".none", offline = true }))
+  end)
 end)

@@ -1,0 +1,13 @@
+/* Store, the command's parts in files of their own. */
+#ifndef HOLDFAST_CLI_STORE_H
+#define HOLDFAST_CLI_STORE_H
+
+#include "base/text.h"
+#include "cli/cli.h"
+#include "store/core.h"
+
+/* Every row as a line of JSON on standard output. What a damaged file still tells comes first, then a
+ * complaint and CLI_FAILED. */
+enum cli_exit store_export(struct store_core *core);
+
+#endif
