@@ -1,6 +1,8 @@
 /* Words: causes, times and sizes as people say them. */
 #include "cli/words.h"
 
+#include "base/text.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
