@@ -181,7 +181,7 @@ enum store_applied core__explain(struct store_core *c, int rc, const char *doing
     case SQLITE_NOTADB:
         snprintf(why, why_bytes,
                  "the store %s is damaged (%s): save what `holdfast store export` still reads, then"
-                 " move the file aside; a new one begins a new epoch", c->path, text);
+                 " move the file aside (with its -wal file); a new one begins a new epoch", c->path, text);
         return STORE_FAILED_CORRUPT;
     case SQLITE_BUSY:
         snprintf(why, why_bytes, "cannot %s the store %s: another program has it open", doing, c->path);

@@ -62,7 +62,7 @@ struct store_thread {
     struct buffer work;
     struct answer batch[ANSWERS_AT_ONCE];
     size_t batch_count;
-    bool degraded, touched;
+    bool degraded;
     uint64_t retry_at_ms, retry_pause_ms, tidy_at_ms;
 };
 
@@ -411,8 +411,8 @@ static void write_work(struct store_thread *t)
         buffer_clear(&t->work);
         buffer_trim(&t->work, BUFFER_KEPT);
         store_core_sizes(t->core, &file, &wal);
-        if (!t->touched && t->tidy_at_ms > begun + TIDY_BUSY_MS) t->tidy_at_ms = begun + TIDY_BUSY_MS;
-        t->touched = true;
+        uint64_t pause = store_core_wants_tidy(t->core) ? TIDY_MORE_MS : TIDY_BUSY_MS;
+        if (t->tidy_at_ms > begun + took + pause) t->tidy_at_ms = begun + took + pause;
     }
     pthread_mutex_lock(&t->mutex);
     if (result == STORE_APPLIED) {
@@ -438,7 +438,6 @@ static void tidy(struct store_thread *t)
     clock_gettime(CLOCK_REALTIME, &wall);
     uint64_t wall_ms = (uint64_t)wall.tv_sec * 1000 + (uint64_t)wall.tv_nsec / 1000000;
     enum store_applied result = store_core_tidy(t->core, wall_ms, why, sizeof why);
-    t->touched = false;
     t->tidy_at_ms = now_ms() + (store_core_wants_tidy(t->core) ? TIDY_MORE_MS : TIDY_IDLE_MS);
     if (store_core_sizes(t->core, &file, &wal)) {
         pthread_mutex_lock(&t->mutex);

@@ -280,6 +280,26 @@ describe("the store's thread", function ()
     assert.is_true((t:close()))
   end)
 
+  it("gives the room of a flood back by itself, between its writes", function ()
+    local t = open()
+    t:submit({ "event", connection = "a", epoch = 1, offset = 1, bytes = ("x"):rep(4000) }, 3000)
+    t:submit { "trim", connection = "a", epoch = 1, offset = 3000 }
+    t:submit { "frames", connection = "a", ticket = 1 }
+    t:flush()
+    assert.same({ 1 }, answers(t, 1))
+    local before = t:health()
+    assert.is_true(before.file_bytes + before.wal_bytes > 12e6)
+    local i = 1
+    eventually(t, "a small file", function ()
+      i = i + 1
+      t:submit { "permit", connection = "a", account = 1, wall = i, ticket = i }
+      t:flush()
+      return t:health().file_bytes > 0 and t:health().file_bytes < 2.5e6
+    end)
+    assert.is_false(t:health().degraded)
+    assert.is_true((t:close()))
+  end)
+
   it("says why it cannot open", function ()
     local none, _, why = threads.open { path = path .. "/no/where.db", wall = 1 }
     assert.is_nil(none)
