@@ -130,6 +130,19 @@ describe("an upgrade", function ()
     end)
   end)
 
+  it("to a program elsewhere uses the files beside that one", function ()
+    local peer = w:peer { "identify_gap=0" }
+    w:config(peer.port)
+    local new = w.folder .. "/new"
+    assert(os.execute(("mkdir -p '%s/bin' '%s/share/holdfast' && cp '%s' '%s/bin/' && cp -R lua policies '%s/share/holdfast/'")
+      :format(new, new, world.binary, new, new)) == 0)
+    local daemon = w:daemon { env = { HOLDFAST_LUA = false } }
+    w:up()
+    taken_over(upgrade("--binary", "new/bin/holdfast"), daemon)
+    w:up()
+    w:status(function (text) return text:find("new/share/holdfast/policies/discord.lua", 1, true) end)
+  end)
+
   it("goes on while links are down, and the new process dials on", function ()
     local peer = w:peer({ "identify_gap=0" }, { "--faults", "refuse_upgrade=1" })
     peer:stop()
