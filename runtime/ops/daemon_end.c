@@ -69,7 +69,8 @@ void daemon__end_step(struct daemon *d)
     }
     if (!uv_is_active((uv_handle_t *)&d->leave) && !d->left) daemon__end_when_quiet(d);
     if (!d->left && !ops_is_quiet(d->ops)) return;
-    d->down = d->in_order = true;
+    d->down = true;
+    d->in_order = !d->broken;
     uv_idle_start(&d->again, on_wake); /* daemon_run() */
 }
 
@@ -102,6 +103,8 @@ static void on_grace(uv_timer_t *handle)
         log_printf(d->options.log, LOG_ALARM, NULL,
                    "the store did not finish within %d s: what it had not written is lost",
                    SHUTDOWN_GRACE_MS / 1000);
+    } else {
+        d->in_order = !d->broken; /* only readers were still busy */
     }
     d->down = true;
 }

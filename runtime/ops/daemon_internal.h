@@ -63,12 +63,14 @@ struct daemon {
     char token_path[512];   /* of the token made at start; "": none */
     uint64_t seed;
     char binary[PATH_MAX];  /* where this program is, for an upgrade */
+    struct handover_message started_with; /* listeners and store: a reload does not move them */
     struct upgrade *upgrade; /* owned; NULL: none is under way */
     bool stopping;          /* links close, for an end or an upgrade */
     bool links_down, left;  /* while stopping: no link is open; readers had their time */
     uint64_t leave_until_ms; /* of the loop's clock */
     bool end_wanted;        /* by a signal */
     bool handed_over;       /* listeners, locks and store belong to the next process */
+    bool broken;            /* it cannot go on, and says so by its exit status */
     bool down, in_order;
 };
 

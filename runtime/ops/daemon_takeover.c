@@ -12,7 +12,7 @@ void daemon__takeover_describe(const struct config *config, struct handover_mess
     const struct config_listen *l = &config->listen;
     const char *unix_path = l->unix_path ? l->unix_path : "", *store = config->store_path;
     text_copy(out->unix_path, sizeof out->unix_path, unix_path, strlen(unix_path));
-    if (store) text_copy(out->store, sizeof out->store, store, strlen(store));
+    if (store && !config->store_memory) text_copy(out->store, sizeof out->store, store, strlen(store));
     if (l->http) snprintf(out->http, sizeof out->http, "%s %u", l->http_host, l->http_port);
 }
 

@@ -66,6 +66,8 @@ static void on_handle_closed(uv_handle_t *handle);
 void daemon__upgrade_init(struct daemon *d)
 {
     char exe[PATH_MAX], real[PATH_MAX], cwd[PATH_MAX];
+    handover_message_init(&d->started_with, HANDOVER_READY);
+    daemon__takeover_describe(&d->roster.config, &d->started_with);
     const char *program = d->options.program;
     ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
     exe[n > 0 ? n : 0] = 0;
@@ -305,13 +307,10 @@ static bool message_take(struct upgrade *u)
 static void on_ready(struct upgrade *u, const struct handover_message *m)
 {
     struct daemon *d = u->d;
-    struct handover_message mine;
-    handover_message_init(&mine, HANDOVER_READY);
-    daemon__takeover_describe(&d->roster.config, &mine);
-    const char *other = strcmp(m->unix_path, mine.unix_path) != 0 ? "listen.unix"
-                        : strcmp(m->http, mine.http) != 0         ? "listen.http"
-                        : strcmp(m->store, mine.store) != 0       ? "store.path"
-                                                                  : NULL;
+    const char *other = strcmp(m->unix_path, d->started_with.unix_path) != 0 ? "listen.unix"
+                        : strcmp(m->http, d->started_with.http) != 0         ? "listen.http"
+                        : strcmp(m->store, d->started_with.store) != 0       ? "store"
+                                                                             : NULL;
     if (other) {
         fail(u, "%s changed in the configuration: that needs a restart", other);
         return;
@@ -423,17 +422,18 @@ static void fail(struct upgrade *u, const char *format, ...)
 static void failed(struct upgrade *u)
 {
     struct daemon *d = u->d;
-    char why[512];
+    char why[512], both[sizeof u->why + sizeof why + 64];
     d->upgrade = NULL;
-    ops_upgrade_answer(d->ops, u->why, 0, "");
-    bool store_closed = u->store_closed;
+    d->broken = u->store_closed && !d->end_wanted && !daemon__store_reopen(d, why, sizeof why);
+    snprintf(both, sizeof both, "%s%s%s", u->why, d->broken ? "; and the old one cannot go on: " : "",
+             d->broken ? why : "");
+    ops_upgrade_answer(d->ops, both, 0, "");
     upgrade_free(u);
-    if (store_closed && !daemon__store_reopen(d, why, sizeof why)) {
-        log_printf(d->options.log, LOG_ALARM, NULL, "cannot go on after the upgrade failed: %s", why);
-        d->down = true;
-        return;
+    if (d->broken) {
+        log_printf(d->options.log, LOG_ALARM, NULL, "ending: cannot go on after the upgrade failed: %s", why);
+        daemon__end_when_quiet(d); /* whoever restarts it starts with what is on disk */
     }
-    if (!d->stopping || d->end_wanted) return;
+    if (!d->stopping || d->end_wanted || d->broken) return;
     log_line(d->options.log, LOG_INFO, NULL, "this one goes on: opening its links again");
     daemon__links_open(d);
 }
