@@ -45,6 +45,21 @@ int core__run(struct store_core *c, enum core_statement which, sqlite3_stmt *s)
     return rc == SQLITE_DONE || rc == SQLITE_ROW ? reset : rc;
 }
 
+int core__delete(struct store_core *c, enum core_statement which, sqlite3_stmt *s, int limit_at, int most,
+                 bool *full_out)
+{
+    if (most > c->rows_left) most = c->rows_left;
+    *full_out = most <= 0;
+    if (most <= 0) return SQLITE_OK;
+    sqlite3_bind_int64(s, limit_at, most);
+    int rc = core__run(c, which, s);
+    if (rc != SQLITE_OK) return rc;
+    int rows = sqlite3_changes(c->db);
+    c->rows_left -= rows;
+    *full_out = rows >= most;
+    return rc;
+}
+
 int core__meta_set(struct store_core *c, const char *name, int64_t value)
 {
     int rc;
@@ -146,7 +161,7 @@ int core__connect(struct store_core *c, int flags)
     rc = pragma(c->db, "PRAGMA locking_mode = EXCLUSIVE");
     if (rc == SQLITE_OK) rc = pragma(c->db, "PRAGMA temp_store = MEMORY");
     if (rc == SQLITE_OK) rc = pragma(c->db, "PRAGMA mmap_size = 0");
-    if (rc == SQLITE_OK) rc = pragma(c->db, "PRAGMA cache_size = -4000");
+    if (rc == SQLITE_OK) rc = pragma(c->db, "PRAGMA cache_size = -8000");
     if (rc == SQLITE_OK) rc = pragma(c->db, "PRAGMA cell_size_check = ON");
     if (rc == SQLITE_OK) rc = pragma(c->db, "PRAGMA synchronous = FULL");
     if (rc == SQLITE_OK) rc = pragma(c->db, "PRAGMA wal_autocheckpoint = 0");

@@ -6,7 +6,7 @@
 #include "base/rng.h"
 #include "store/core_internal.h"
 
-#define TRIM_ROWS_MAX 1000 /* at once; the rest is marked as gone, and goes when it is quiet */
+#define TRIM_ROWS_MAX 1000 /* a batch; the rest is marked as gone, and goes when it is quiet */
 
 static int apply_request(struct store_core *c, const struct store_request *r);
 static int apply_permit(struct store_core *c, const struct store_request *r);
@@ -40,6 +40,7 @@ enum store_applied store_core_apply(struct store_core *c, const struct buffer *b
      * again in a write, and be told then. */
     if (rc == SQLITE_OK) core__checkpoint(c, CORE_WAL_PAGES_MAX, SQLITE_CHECKPOINT_PASSIVE);
     if (rc == SQLITE_OK) rc = core__begin(c);
+    c->rows_left = TRIM_ROWS_MAX;
     while (rc == SQLITE_OK && store_batch_next(batch, &at, &r)) rc = apply_request(c, &r);
     for (uint32_t i = 0; i < CORE_STREAM_SLOTS && rc == SQLITE_OK; i++)
         rc = stream_flush(c, &c->streams[i]);
@@ -237,6 +238,7 @@ static int apply_event(struct store_core *c, const struct store_request *r)
 static int apply_trim(struct store_core *c, const struct store_request *r)
 {
     struct core_stream *stream;
+    bool more;
     int rc = stream_find(c, r->connection, false, &stream);
     if (rc != SQLITE_OK || stream->id == 0) return rc;
     sqlite3_stmt *s = core__statement(c, CORE_TRIM, &rc);
@@ -245,9 +247,8 @@ static int apply_trim(struct store_core *c, const struct store_request *r)
     sqlite3_bind_int64(s, 2, core__ordered(r->epoch));
     sqlite3_bind_int64(s, 3, core__ordered(r->offset));
     sqlite3_bind_int64(s, 4, r->kind);
-    sqlite3_bind_int64(s, 5, TRIM_ROWS_MAX);
-    rc = core__run(c, CORE_TRIM, s);
-    if (rc != SQLITE_OK || sqlite3_changes(c->db) < TRIM_ROWS_MAX) return rc;
+    rc = core__delete(c, CORE_TRIM, s, 5, TRIM_ROWS_MAX, &more);
+    if (rc != SQLITE_OK || !more) return rc;
     s = core__statement(c, CORE_STREAM_TRIM, &rc);
     if (!s) return rc;
     sqlite3_bind_int64(s, 1, stream->id);

@@ -9,7 +9,7 @@
 #define CORE_STREAM_SLOTS   512u /* a power of two */
 #define CORE_NAME_BYTES     128u /* longer names work, uncached */
 #define CORE_EPOCHS_MAX     64
-#define CORE_WAL_PAGES_MAX  4096 /* 16 MiB: then the next batch checkpoints first */
+#define CORE_WAL_PAGES_MAX  1024 /* 4 MiB: then the next batch checkpoints first */
 #define CORE_WAL_PAGES_IDLE 256  /* worth a checkpoint when it is quiet */
 #define CORE_WAL_BYTES_KEPT "33554432" /* of the log's file, once it begins anew */
 
@@ -74,7 +74,7 @@
       " WHERE stream = ?1 ORDER BY epoch, offset, kind, tie LIMIT ?3) WHERE wall_ms < ?2)")         \
     X(MANY_EPOCHS, "DELETE FROM event WHERE id IN (SELECT id FROM event WHERE stream = ?1"          \
       " AND epoch <= (SELECT epoch FROM epoch WHERE stream = ?1"                                    \
-      "  ORDER BY epoch DESC LIMIT 1 OFFSET ?3) LIMIT ?2)")                                         \
+      "  ORDER BY epoch DESC LIMIT 1 OFFSET ?2) LIMIT ?3)")                                         \
     X(OLD_EPOCHS, "DELETE FROM epoch WHERE stream = ?1 AND epoch < ?2"                              \
       " AND NOT EXISTS (SELECT 1 FROM event e WHERE e.stream = ?1 AND e.epoch = epoch.epoch)"       \
       " AND (epoch <= (SELECT epoch FROM epoch n WHERE n.stream = ?1"                               \
@@ -122,6 +122,7 @@ struct store_core {
     int64_t tidied_stream;  /* where the next piece of streams begins */
     bool tidy_more;
     int log_pages;          /* in the log and not in the file */
+    int rows_left;          /* that this transaction may still delete: it stands before others */
     struct core_stream streams[CORE_STREAM_SLOTS];
 };
 
@@ -137,6 +138,10 @@ uint64_t core__unordered(int64_t value);
 
 int core__begin(struct store_core *c);
 int core__commit(struct store_core *c);
+/* Runs a statement that deletes at most as many rows as its parameter `limit_at` says, out of what the
+ * transaction may still delete; *full_out: it found as many as it was let, or was not run. */
+int core__delete(struct store_core *c, enum core_statement which, sqlite3_stmt *s, int limit_at, int most,
+                 bool *full_out);
 /* Ends a transaction that failed with `rc`: all back, statements reset, caches forgotten; says what it was. */
 enum store_applied core__fail(struct store_core *c, int rc, char *why, size_t why_bytes);
 /* The connection works, or was opened anew. */

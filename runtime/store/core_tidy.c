@@ -3,7 +3,7 @@
 #include "base/assert.h"
 #include "store/core_internal.h"
 
-#define ROWS_MAX    200 /* a piece: of each kind */
+#define ROWS_MAX    500 /* a piece, of all kinds */
 #define STREAMS_MAX 64
 #define PAGES_MAX   256
 #define PAGES_FREE_KEPT 256 /* room that the next batches would ask for again */
@@ -15,8 +15,9 @@ static int tidy_permits(struct store_core *c, uint64_t wall_ms);
 static int tidy_trimmed(struct store_core *c);
 static int tidy_streams(struct store_core *c, uint64_t wall_ms);
 static int tidy_stream(struct store_core *c, int64_t stream, bool here, uint64_t wall_ms);
-static int delete_of_stream(struct store_core *c, enum core_statement which, int64_t stream, int64_t a,
-                            int64_t b, int64_t d);
+static int delete_events(struct store_core *c, enum core_statement which, int64_t stream, int64_t a);
+static int delete_few(struct store_core *c, enum core_statement which, int64_t stream, int64_t a, int64_t b,
+                      int64_t d);
 static int give_back(struct store_core *c);
 
 static uint64_t before(uint64_t wall_ms, uint64_t age_ms)
@@ -31,6 +32,7 @@ enum store_applied store_core_tidy(struct store_core *c, uint64_t wall_ms, char 
     c->tidy_more = false;
     int rc = core__heal(c);
     if (rc == SQLITE_OK) rc = core__begin(c);
+    c->rows_left = ROWS_MAX;
     if (rc == SQLITE_OK && c->failed) {
         sqlite3_stmt *s = core__statement(c, CORE_PROBE, &rc);
         if (s) rc = core__run(c, CORE_PROBE, s);
@@ -74,12 +76,12 @@ static int tidy_rows(struct store_core *c, uint64_t wall_ms)
 static int tidy_old(struct store_core *c, enum core_statement which, uint64_t limit)
 {
     int rc;
+    bool full;
     sqlite3_stmt *s = core__statement(c, which, &rc);
     if (!s) return rc;
     sqlite3_bind_int64(s, 1, core__ordered(limit));
-    sqlite3_bind_int64(s, 2, ROWS_MAX);
-    rc = core__run(c, which, s);
-    if (rc == SQLITE_OK && sqlite3_changes(c->db) >= ROWS_MAX) c->tidy_more = true;
+    rc = core__delete(c, which, s, 2, ROWS_MAX, &full);
+    c->tidy_more |= full;
     return rc;
 }
 
@@ -88,14 +90,14 @@ static int tidy_old(struct store_core *c, enum core_statement which, uint64_t li
 static int tidy_permits(struct store_core *c, uint64_t wall_ms)
 {
     int rc;
+    bool full;
     sqlite3_stmt *s = core__statement(c, CORE_OLD_PERMITS, &rc);
     if (!s) return rc;
     sqlite3_bind_int64(s, 1, core__ordered(before(wall_ms, c->options.permit_age_ms)));
-    sqlite3_bind_int64(s, 2, ROWS_MAX);
     sqlite3_bind_int64(s, 3, c->boot);
     sqlite3_bind_int64(s, 4, core__ordered(before(c->boot_ms_most, c->options.permit_age_ms)));
-    rc = core__run(c, CORE_OLD_PERMITS, s);
-    if (rc == SQLITE_OK && sqlite3_changes(c->db) >= ROWS_MAX) c->tidy_more = true;
+    rc = core__delete(c, CORE_OLD_PERMITS, s, 2, ROWS_MAX, &full);
+    c->tidy_more |= full;
     return rc;
 }
 
@@ -104,6 +106,7 @@ static int tidy_trimmed(struct store_core *c)
 {
     struct { int64_t id, epoch, offset, kind; } found[4];
     int count = 0, rc;
+    bool full;
     sqlite3_stmt *s = core__statement(c, CORE_TRIMMED_STREAMS, &rc);
     if (!s) return rc;
     sqlite3_bind_int64(s, 1, 4);
@@ -123,10 +126,9 @@ static int tidy_trimmed(struct store_core *c)
         sqlite3_bind_int64(s, 2, found[i].epoch);
         sqlite3_bind_int64(s, 3, found[i].offset);
         sqlite3_bind_int64(s, 4, found[i].kind);
-        sqlite3_bind_int64(s, 5, ROWS_MAX * 5);
-        rc = core__run(c, CORE_TRIM, s);
+        rc = core__delete(c, CORE_TRIM, s, 5, ROWS_MAX, &full);
         if (rc != SQLITE_OK) return rc;
-        if (sqlite3_changes(c->db) >= ROWS_MAX * 5) {
+        if (full) {
             c->tidy_more = true;
             continue;
         }
@@ -171,27 +173,38 @@ static int tidy_stream(struct store_core *c, int64_t stream, bool here, uint64_t
     uint64_t old = before(wall_ms, c->options.event_age_ms);
     /* A connection that this start does not know yet may only be late. */
     bool late = before(wall_ms, COMING_BACK_MS) < c->options.wall_ms;
+    bool gone = !here && !late;
     int rc = SQLITE_OK;
-    if (!here && !late)
-        rc = delete_of_stream(c, CORE_OLD_EVENTS, stream, core__ordered(old), ROWS_MAX, 0);
-    if (rc == SQLITE_OK)
-        rc = delete_of_stream(c, CORE_MANY_EPOCHS, stream, ROWS_MAX, CORE_EPOCHS_MAX, 0);
-    if (rc == SQLITE_OK)
-        rc = delete_of_stream(c, CORE_OLD_CURSORS, stream, core__ordered(old), 0, 0);
+    if (gone) rc = delete_events(c, CORE_OLD_EVENTS, stream, core__ordered(old));
+    if (rc == SQLITE_OK) rc = delete_events(c, CORE_MANY_EPOCHS, stream, CORE_EPOCHS_MAX);
+    if (rc == SQLITE_OK) rc = delete_few(c, CORE_OLD_CURSORS, stream, core__ordered(old), 0, 0);
     /* An epoch is a time, so that old ones are told from the number alone. */
-    uint64_t gone = here || late ? 0 : old;
     if (rc == SQLITE_OK)
-        rc = delete_of_stream(c, CORE_OLD_EPOCHS, stream, core__ordered(c->epoch), core__ordered(gone),
-                              CORE_EPOCHS_MAX);
-    if (rc == SQLITE_OK && !here && !late) {
-        rc = delete_of_stream(c, CORE_OLD_STREAM, stream, 0, 0, 0);
+        rc = delete_few(c, CORE_OLD_EPOCHS, stream, core__ordered(c->epoch),
+                        gone ? core__ordered(old) : 0, CORE_EPOCHS_MAX);
+    if (rc == SQLITE_OK && gone) {
+        rc = delete_few(c, CORE_OLD_STREAM, stream, 0, 0, 0);
         if (rc == SQLITE_OK && sqlite3_changes(c->db)) core__forget_streams(c);
     }
     return rc;
 }
 
-static int delete_of_stream(struct store_core *c, enum core_statement which, int64_t stream, int64_t a,
-                            int64_t b, int64_t d)
+static int delete_events(struct store_core *c, enum core_statement which, int64_t stream, int64_t a)
+{
+    int rc;
+    bool full;
+    sqlite3_stmt *s = core__statement(c, which, &rc);
+    if (!s) return rc;
+    sqlite3_bind_int64(s, 1, stream);
+    sqlite3_bind_int64(s, 2, a);
+    rc = core__delete(c, which, s, 3, ROWS_MAX, &full);
+    c->tidy_more |= full;
+    return rc;
+}
+
+/* Rows that a stream has few of. */
+static int delete_few(struct store_core *c, enum core_statement which, int64_t stream, int64_t a, int64_t b,
+                      int64_t d)
 {
     int rc;
     sqlite3_stmt *s = core__statement(c, which, &rc);
@@ -201,9 +214,7 @@ static int delete_of_stream(struct store_core *c, enum core_statement which, int
     if (parameters >= 2) sqlite3_bind_int64(s, 2, a);
     if (parameters >= 3) sqlite3_bind_int64(s, 3, b);
     if (parameters >= 4) sqlite3_bind_int64(s, 4, d);
-    rc = core__run(c, which, s);
-    if (rc == SQLITE_OK && sqlite3_changes(c->db) >= ROWS_MAX) c->tidy_more = true;
-    return rc;
+    return core__run(c, which, s);
 }
 
 /* Free pages at the end of the file, then the log into the file. Both are outside a transaction: what was

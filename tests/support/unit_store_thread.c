@@ -172,6 +172,12 @@ static int l_nap(lua_State *L)
     return 0;
 }
 
+static int l_now(lua_State *L)
+{
+    lua_pushnumber(L, store_now_ms());
+    return 1;
+}
+
 static void count_failed(void *to, uint64_t ticket)
 {
     lua_State *L = to;
@@ -242,7 +248,7 @@ int luaopen_unit_store_thread(lua_State *L)
     };
     static const luaL_Reg functions[] = {
         { "open", l_open }, { "settle", l_settle }, { "shrink", l_shrink },
-        { "nap", l_nap }, { NULL, NULL }
+        { "nap", l_nap }, { "now", l_now }, { NULL, NULL }
     };
     luaL_newmetatable(L, MT);
     lua_newtable(L);
