@@ -175,7 +175,7 @@ static uint64_t draw(struct disk *d)
 }
 
 static enum store_disk_result on_open(void *self, const char *name, bool writes, bool create,
-                                      bool *created_out, uint32_t *file_out)
+                                      uint32_t *file_out)
 {
     struct disk *d = self;
     struct entry *e = entry_find(d, name);
@@ -186,7 +186,6 @@ static enum store_disk_result on_open(void *self, const char *name, bool writes,
         enum store_disk_result r = begin(d, DISK_OPEN, name);
         if (r != STORE_DISK_OK) return r;
     }
-    *created_out = !there;
     if (!there) {
         if (!lives(d)) return STORE_DISK_FAILED;
         if (!e) {

@@ -244,6 +244,11 @@ static int start_log(struct store_core *c, bool fresh)
         rc = mode && strcmp(mode, "wal") == 0 ? SQLITE_OK : SQLITE_CANTOPEN;
     }
     sqlite3_finalize(s);
+    /* What the log holds may be in the kernel's memory alone, and for ever: a process before this one had a
+     * sync that failed. Whatever is promised from here on would rest on it, so it goes into the file first,
+     * by writes and syncs of our own. */
+    if (rc == SQLITE_OK && !fresh)
+        rc = sqlite3_wal_checkpoint_v2(c->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
     return rc;
 }
 

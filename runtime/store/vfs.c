@@ -171,7 +171,7 @@ static int on_open(sqlite3_vfs *base, const char *name, sqlite3_file *out, int f
 {
     struct store_vfs *v = vfs_of(base);
     struct file *f = file_of(out);
-    bool create = flags & SQLITE_OPEN_CREATE, writes = flags & SQLITE_OPEN_READWRITE, created = false;
+    bool create = flags & SQLITE_OPEN_CREATE, writes = flags & SQLITE_OPEN_READWRITE;
     memset(f, 0, sizeof *f);
     f->vfs = v;
     if (!name) {
@@ -182,14 +182,15 @@ static int on_open(sqlite3_vfs *base, const char *name, sqlite3_file *out, int f
     }
     f->temporary = f->name[0] != 0;
     enum store_disk_result r =
-        v->disk.open(v->disk.self, name, writes, create, &created, &f->number);
+        v->disk.open(v->disk.self, name, writes, create, &f->number);
     if (r == STORE_DISK_READ_ONLY && writes) {
         flags = (flags & ~(SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE)) | SQLITE_OPEN_READONLY;
-        r = v->disk.open(v->disk.self, name, false, false, &created, &f->number);
+        r = v->disk.open(v->disk.self, name, false, false, &f->number);
     }
     if (r != STORE_DISK_OK) return code_of(r, SQLITE_CANTOPEN);
-    f->folder_unsynced = created && (flags & (SQLITE_OPEN_MAIN_JOURNAL | SQLITE_OPEN_SUPER_JOURNAL |
-                                              SQLITE_OPEN_WAL));
+    /* Also one that was there: whoever made it may not have lived to sync its folder. */
+    f->folder_unsynced = create && (flags & (SQLITE_OPEN_MAIN_JOURNAL | SQLITE_OPEN_SUPER_JOURNAL |
+                                             SQLITE_OPEN_WAL));
     f->base.pMethods = &methods;
     v->open_count++;
     if (flags_out) *flags_out = flags;

@@ -2,7 +2,7 @@
  * core as over files; the simulator gives it a disk that fails, fills up and forgets. Deterministic: the
  * same calls give the same bytes. Several can be registered, each under a name of its own.
  *
- * No shared memory and no locks: the core has its file for itself (locking_mode=EXCLUSIVE). A new
+ * No shared memory and no locks: the core has its file for itself (locking_mode=EXCLUSIVE). A
  * journal's or WAL's folder is synced with its first sync, as SQLite's own VFS for Unix does it. */
 #ifndef HOLDFAST_STORE_VFS_H
 #define HOLDFAST_STORE_VFS_H
@@ -24,7 +24,7 @@ enum store_disk_result {
 struct store_disk {
     void *self;
     enum store_disk_result (*open)(void *self, const char *name, bool writes, bool create,
-                                   bool *created_out, uint32_t *file_out);
+                                   uint32_t *file_out);
     void (*close)(void *self, uint32_t file);
     /* Fewer than `len` only at the end of the file. */
     enum store_disk_result (*read)(void *self, uint32_t file, uint64_t at, void *out, size_t len,
