@@ -317,7 +317,9 @@ M.up = {
 
   { "backlog full, held longer than hold_for (300 ms)", "ready", "backlog_full", within = { 200, 2000 }, provoke = function (c)
       local bot = c.s:consumer { name = "a" }
-      c.discord_up { backlog = { most = "64KiB", full = "hold", hold_for = "300ms" } }
+      -- Beats so rare that none is due meanwhile.
+      c.discord_up { backlog = { most = "64KiB", full = "hold", hold_for = "300ms" },
+        tune = { beat = { every = { "5s", "5s", "10s" } } } }
       bot:pause(true)
       c.begins()
       c.good:control("dispatch", { count = 1000 })

@@ -3,6 +3,8 @@
 local world = require "wire_world"
 
 local MIB = 1024 * 1024
+-- AddressSanitizer holds freed memory back for a while.
+local HELD_BACK = (os.getenv "HOLDFAST_BUILD" or ""):find "asan" and 256 or 0
 
 local function be(n, bytes)
   local out = {}
@@ -104,7 +106,7 @@ describe("a message", function ()
       s:fails("bot", "decompression bomb, " .. mode, { stage = "greeting", kind = "too_big", by = "peer", close = 1009,
         reason = "a message over sizes.message" })
       local grown = world.wire.memory_peak() - before
-      assert.is_true(grown < 24, ("%.1f MiB more"):format(grown))
+      assert.is_true(grown < 24 + HELD_BACK / 4, ("%.1f MiB more"):format(grown))
       -- Nothing that starts a session was sent after it; the close frame says why.
       s:run_until(function () return raw.saw()[1].notes:find "closed" or raw.saw()[1].notes:find "eof" end)
       s:run_until(function () return s:state "bot" ~= "linking" end)
@@ -114,7 +116,7 @@ describe("a message", function ()
       local _, before = bomb { hello, 65 * MIB }
       s:fails("bot", "decompression bomb at 64 MiB, " .. mode, { stage = "greeting", kind = "too_big", close = 1009 })
       local grown = world.wire.memory_peak() - before
-      assert.is_true(grown < 64 * 3, ("%.1f MiB more"):format(grown))
+      assert.is_true(grown < 64 * 3 + HELD_BACK, ("%.1f MiB more"):format(grown))
     end)
 
     it(("of 60 MiB in %s is within it, and read"):format(mode), function ()
