@@ -317,6 +317,12 @@ static int l_shutdown(lua_State *L)
     return 0;
 }
 
+static int l_shutdown_undo(lua_State *L)
+{
+    runtime_shutdown_undo(box_of(L)->rt);
+    return 0;
+}
+
 static int l_is_down(lua_State *L)
 {
     lua_pushboolean(L, runtime_is_down(box_of(L)->rt));
@@ -779,6 +785,7 @@ int luaopen_unit_runtime(lua_State *L)
 {
     static const luaL_Reg world[] = {
         { "add", l_add }, { "swap", l_swap }, { "order", l_order }, { "shutdown", l_shutdown },
+        { "shutdown_undo", l_shutdown_undo },
         { "is_down", l_is_down }, { "tick", l_tick }, { "deadline", l_deadline }, { "log", l_log },
         { "observed", l_observed }, { "written", l_written }, { "stage", l_stage },
         { "opened", l_opened }, { "bytes", l_bytes }, { "writable", l_writable },

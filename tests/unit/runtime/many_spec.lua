@@ -205,6 +205,27 @@ describe("the end of everything", function ()
     w:destroy()
   end)
 
+  it("opens again what a shutdown ended that is taken back, and nothing that was stopped before", function ()
+    local w = world.up "close_code = { keep = 4000, final = 4001 },"
+    local path = world.policy "frames = { codec = 'bytes', accept = true }, prepare = function (conn) return { url = 'wss://far.test/ws' } end, greet = function () end,"
+    assert(w:add("stopped", path, "return { token = 'T9' }"))
+    w:order("stopped", "stop")
+    w:tick()
+    w:shutdown()
+    w:tick()
+    w:bytes(1, runtime.close_frame(4000))
+    w:ended(1)
+    w:closed(1)
+    w:tick()
+    assert.is_true(w:is_down())
+    assert.equal("stopped", w:view("a").state)
+    w:shutdown_undo()
+    w:tick()
+    assert.is_false(w:is_down())
+    assert.are_not.equal("stopped", w:view("a").state)
+    assert.equal("stopped", w:view("stopped").state)
+  end)
+
   it("is down when the last link is closed", function ()
     local w = world.up "close_code = { keep = 4000, final = 4001 },"
     w:shutdown()
