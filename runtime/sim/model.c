@@ -302,6 +302,12 @@ static void consumer_gone(struct model *m, const char *name)
     }
 }
 
+void model_reboot(struct model *m)
+{
+    for (uint32_t i = 0; i < m->permit_count; i++) m->permits[i].old_boot = true;
+    for (uint32_t i = 0; i < m->told_count; i++) m->tolds[i].old_boot = true;
+}
+
 /* ---- requests --------------------------------------------------------------------------------------------- */
 
 static struct model_permit permit_of(const char *connection, uint64_t account,
@@ -332,7 +338,7 @@ void model_apply(struct model *m, const struct store_request *r)
     case STORE_OP_PERMIT_RETURN: permit_return(m, r); break;
     case STORE_OP_TOLD:
         told_set(m, &(struct model_told){ r->account, r->budget, r->count, r->lanes,
-                                          r->until_wall_ms, r->until_boot_ms });
+                                          r->until_wall_ms, r->until_boot_ms, false });
         break;
     case STORE_OP_SESSION: {
         struct model_stream *s = get(m, connection);
@@ -430,7 +436,7 @@ static void on_told(void *m, uint64_t account, enum budget_kind budget, int64_t 
                     bool same_boot, uint64_t until_wall_ms, uint64_t until_boot_ms)
 {
     told_set(m, &(struct model_told){ account, budget, left, lanes, until_wall_ms,
-                                      same_boot ? until_boot_ms : 0 });
+                                      same_boot ? until_boot_ms : 0, !same_boot });
 }
 
 static void on_epoch(void *m, const char *connection, uint64_t epoch, uint64_t after, uint64_t last)

@@ -14,9 +14,12 @@ struct model *model_copy(const struct model *m); /* owned */
 void model_apply(struct model *m, const struct store_request *request);
 void model_apply_batch(struct model *m, const struct buffer *batch);
 
+/* The machine booted: boot times from before it say nothing any more. */
+void model_reboot(struct model *m);
+
 /* Fills an empty model with what a store visits. */
 struct store_visitor model_visitor(struct model *m);
-/* As store_core_visit(); every boot is the same one. */
+/* As store_core_visit(). */
 void model_visit(const struct model *m, const struct store_visitor *visitor);
 /* Both hold the same, the journal and expired keys aside; `found` may also have permits of `doubtful`
  * (NULL: none). False with the first difference in words. */

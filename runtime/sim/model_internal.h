@@ -53,6 +53,7 @@ struct model_permit {
     uint64_t connection, account, wall_ms, boot_ms; /* connection: a hash */
     int64_t lane;
     enum budget_kind budget;
+    bool old_boot; /* the machine booted since: boot_ms says nothing any more */
 };
 
 struct model_told {
@@ -61,6 +62,7 @@ struct model_told {
     int64_t left;
     uint32_t lanes;
     uint64_t until_wall_ms, until_boot_ms;
+    bool old_boot;
 };
 
 struct model_consumer {

@@ -29,11 +29,11 @@ void model_visit(const struct model *m, const struct store_visitor *v)
     }
     for (uint32_t i = 0; v->permit && i < m->permit_count; i++) {
         const struct model_permit *p = &m->permits[i];
-        v->permit(v->self, p->account, p->budget, p->lane, true, p->wall_ms, p->boot_ms);
+        v->permit(v->self, p->account, p->budget, p->lane, !p->old_boot, p->wall_ms, p->boot_ms);
     }
     for (uint32_t i = 0; v->told && i < m->told_count; i++) {
         const struct model_told *t = &m->tolds[i];
-        v->told(v->self, t->account, t->budget, t->left, t->lanes, true, t->until_wall_ms,
+        v->told(v->self, t->account, t->budget, t->left, t->lanes, !t->old_boot, t->until_wall_ms,
                 t->until_boot_ms);
     }
     for (uint32_t i = 0; i < m->stream_count; i++) {

@@ -96,6 +96,8 @@ bool world_store_open(struct world *w, enum store_open *result, char *why, size_
     s->lost[0] = 0;
     *result = STORE_OPENED;
     if (s->in_memory) {
+        if (s->boot != world_boot_number(w)) model_reboot(s->written);
+        s->boot = world_boot_number(w);
         s->was_clean = s->epoch == 0 || s->clean;
         if (!s->was_clean || s->epoch == 0) {
             s->epoch = now.wall_ms > s->epoch ? now.wall_ms : s->epoch + 1;

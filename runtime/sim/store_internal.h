@@ -16,6 +16,7 @@
 struct world_store {
     struct world *world;
     bool is_open, in_memory;
+    uint64_t boot; /* of the machine, at the last opening */
     /* the queue */
     struct buffer open;     /* submitted since the last flush */
     struct buffer waiting;  /* flushed */

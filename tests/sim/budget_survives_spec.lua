@@ -109,7 +109,7 @@ describe("a daemon that is killed every few seconds", function ()
 
   it("on a machine that loses power stays within it too", function ()
     local s, p = killed { seed = 5, lasts = 8 * HOUR, power = true }
-    assert.is_true(#assert_within(p) >= 100)
+    local n = #assert_within(p) assert.is_true(n >= 100, n .. " starts")
     comes_back(s, p, "shard0")
     s:close()
   end)
