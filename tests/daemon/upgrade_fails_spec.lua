@@ -12,6 +12,21 @@ describe("an upgrade", function ()
   end)
   after_each(function () u:close() end)
 
+  it("is refused by the first process of a container, which would end with it", function ()
+    if os.execute "unshare --pid --fork --mount-proc true 2>/dev/null" ~= 0 then
+      return pending "no process of a new namespace may be started here"
+    end
+    local peer = w:peer()
+    w:config(peer.port)
+    local daemon = w:start({ "--pid", "--fork", "--mount-proc", "--kill-child", world.binary, "run" }, { program = "/usr/bin/unshare" })
+    daemon:says "holdfast %S+ runs %d+ connection"
+    w:up()
+    u:refused(u:upgrade(), "holdfast is process 1 here, and the container ends with it")
+    u:unharmed(peer, daemon)
+    daemon:kill(world.signals.kill) -- unshare passes no other signal on
+    daemon:wait()
+  end)
+
   describe("that fails", function ()
     local peer, daemon
     before_each(function ()

@@ -73,6 +73,24 @@ describe("an upgrade", function ()
     end)
   end)
 
+  -- A link to the current version, as many installations have it: what it points to by then is meant.
+  it("without --binary runs what is on disk now under the name it was started by", function ()
+    local peer = w:peer { "identify_gap=0" }
+    w:config(peer.port)
+    u:script("v2", "exit 42")
+    local folder = upgrades.absolute(w.folder)
+    assert(os.execute(("cp '%s' '%s/v1' && ln -s v1 '%s/current'"):format(world.binary, folder, folder)) == 0)
+    local daemon = w:start({ "run" }, { program = folder .. "/current" })
+    daemon:says "holdfast %S+ runs %d+ connection"
+    w:up()
+    assert(os.execute(("ln -sfn v2 '%s/current'"):format(folder)) == 0)
+    u:refused(u:upgrade(), "the new holdfast ended with exit status 42 before it took over")
+    -- The same for a file that was replaced.
+    assert(os.execute(("ln -sfn v1 '%s/current' && cp '%s/v1' '%s/new' && mv '%s/new' '%s/v1'"):format(folder, folder, folder, folder, folder)) == 0)
+    u:taken_over(u:upgrade(), daemon)
+    w:up()
+  end)
+
   it("to a program elsewhere uses the files beside that one", function ()
     local peer = w:peer { "identify_gap=0" }
     w:config(peer.port)
