@@ -16,7 +16,7 @@ end
 
 local function world(options)
   -- Thousands of lives: what is on disk has its own specs.
-  local s = sim.new { seed = options.seed, memory = true }
+  local s = sim.new { seed = options.seed, memory = not options.disk }
   local p = s:peer("discord", { host = "discord.test", names = { "gateway.discord.gg" }, options = options.peer })
   for shard = 0, (options.shards or 1) - 1 do
     s:connection("shard" .. shard, { policy = "discord", token = s:secret "1.one", intents = 513, shard_id = shard,
@@ -110,6 +110,14 @@ describe("a daemon that is killed every few seconds", function ()
   it("on a machine that loses power stays within it too", function ()
     local s, p = killed { seed = 5, lasts = 8 * HOUR, power = true }
     local n = #assert_within(p) assert.is_true(n >= 100, n .. " starts")
+    comes_back(s, p, "shard0")
+    s:close()
+  end)
+
+  it("over a real store, below it a disk that forgets what was not synced, stays within it too", function ()
+    local s, p = killed { seed = 16, lasts = 65 * 60000, power = true, disk = true }
+    local n = #assert_within(p)
+    assert.is_true(n >= 20 and n <= 40, n .. " starts")
     comes_back(s, p, "shard0")
     s:close()
   end)
