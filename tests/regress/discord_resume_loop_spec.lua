@@ -98,13 +98,16 @@ local storms = {
   ["a front end that answers 429 without a time"] = { upgrade = { status = 429 } },
   ["no answer from /gateway/bot and none to RESUME"] = { silent_http = true, no_resumed = true, silent_hello = true },
 }
+-- Days of storms: what is on disk has its own specs.
+local MEMORY = { memory = true }
+
 local names = {}
 for name in pairs(storms) do names[#names + 1] = name end
 table.sort(names)
 
 describe("a week of", function ()
   it("a peer that upgrades and never says HELLO, the incident itself, costs no session and is over in minutes", function ()
-    s, p = world.new()
+    s, p = world.new { sim = MEMORY }
     check(s, p, drop_and { silent_hello = true }, { lasts = "7d" })
     assert.is_true(s:view("a").starts <= 2)
     s:close()
@@ -130,7 +133,7 @@ end)
 describe("two days of", function ()
   for _, name in ipairs(names) do
     it(name .. " stay inside budget and pace, and end within the bound", function ()
-      s, p = world.new()
+      s, p = world.new { sim = MEMORY }
       check(s, p, drop_and(storms[name]), {})
       s:close()
     end)
@@ -163,7 +166,7 @@ describe("two days of", function ()
 
   it("a cut a second after every READY stay inside the budget", function ()
     -- Ready is not settled: the counters stand, and so does the budget.
-    s, p = world.new()
+    s, p = world.new { sim = MEMORY }
     local function cut()
       p:control "expire"
       p:control "abort"
@@ -191,7 +194,9 @@ describe("the same checks fail", function ()
   }
 
   local function fails(fault, options, settings, sim_options, says)
-    s, p = world.new { settings = settings, sim = sim_options, peer = { identify_gap = 0 } }
+    local so = { memory = true }
+    for k, v in pairs(sim_options or {}) do so[k] = v end
+    s, p = world.new { settings = settings, sim = so, peer = { identify_gap = 0 } }
     local ok, err = pcall(check, s, p, drop_and(fault), options)
     assert.is_false(ok, "nothing was wrong")
     assert.truthy(tostring(err):find(says), tostring(err))

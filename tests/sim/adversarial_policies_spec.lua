@@ -69,7 +69,7 @@ local CRIMES = {
 local ATTEMPTS_MAX = 260
 
 local function run(hook, attacks)
-  s = world.new { policy_instructions = 30000 }
+  s = world.new { policy_instructions = 30000, memory = true }
   -- Each pair runs one version of a policy, in one Lua state: what the bad one does there, the good one sees.
   for i, attack in ipairs(attacks) do
     attack.bad, attack.good = ("bad-%02d"):format(i), ("good-%02d"):format(i)
