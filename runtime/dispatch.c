@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/failpoint.h"
 #include "base/text.h"
 #include "runtime_internal.h"
 
@@ -116,6 +117,7 @@ static void on_send(struct runtime *rt, struct rt_conn *c, const struct effect *
     struct rt_link *l = rt_link_find(c, fx->generation);
     bool open = l && l->phase == RT_LINK_OPEN && !l->close_sent;
     bool ok = open && rt_link_send(rt, l, s->bytes, s->len, s->text);
+    FAILPOINT("sent");
     const char *why = ok ? NULL : open ? "the link is congested" : "the link ended";
     uint64_t deliver_id = s->deliver_id;
     rt_send_free(rt, s);
@@ -169,6 +171,7 @@ static void on_store(struct runtime *rt, struct rt_conn *c, const struct effect 
         rt->options.store.ops->submit(rt->options.store.self, &request);
         return;
     }
+    FAILPOINT("permit");
     if (rt_store_submit(rt, c, fx->generation, fx->store.ticket, 0, &request)) return;
     struct event ev = rt_event(EV_STORE_FAILED, c->self, fx->generation);
     ev.store.ticket = fx->store.ticket;

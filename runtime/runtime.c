@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/failpoint.h"
 #include "base/rng.h"
 #include "base/text.h"
 #include "runtime_internal.h"
@@ -371,6 +372,7 @@ void runtime_stored(struct runtime *rt, uint64_t ticket, bool ok)
     struct handle h = handle_unpack(ticket);
     struct rt_store *found = slots_get(&rt->stores, h);
     if (!found) return;
+    FAILPOINT("stored");
     struct rt_store w = *found;
     slots_free(&rt->stores, h);
     struct rt_conn *c = rt_conn_get(rt, w.conn);
@@ -392,6 +394,7 @@ static void store_table(struct runtime *rt, const struct rt_conn *c, enum store_
     struct buffer *json = &rt->scratch_text;
     struct store_request request = { .op = op, .connection = c->name, .wall_ms = rt_clock(rt).wall_ms };
     buffer_clear(json);
+    FAILPOINT("session");
     if (op == STORE_OP_SESSION) request.account = c->build->build->session_of;
     if (table->table->count || op == STORE_OP_KEEP) {
         ASSERT(value_to_json(table, json));

@@ -4,6 +4,7 @@
  * behind. */
 #include <string.h>
 
+#include "base/failpoint.h"
 #include "deliver/deliver_internal.h"
 #include "deliver/envelope.h"
 
@@ -123,6 +124,7 @@ void attachment__answer(struct deliver *d, struct attachment *a, const struct bu
 static bool attachment_write(struct attachment *a, const void *lines, size_t len)
 {
     if (!a->sink.write(a->sink.self, lines, len)) return false;
+    FAILPOINT("delivered");
     a->queued_bytes = a->queued_bytes > len ? a->queued_bytes - len : 0;
     return true;
 }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "base/failpoint.h"
 
 #define STORE_ROUNDS_MAX 16
 #define STORE_CLOSE_MS 5000
@@ -111,6 +112,7 @@ static bool disk_open(struct daemon *d, uint64_t back_in_epoch, char *why, size_
                                             .wake = on_wake,
                                             .to = d };
     d->disk = store_thread_open(&options, &result, why, why_bytes);
+    FAILPOINT("opened");
     return d->disk != NULL;
 }
 
@@ -139,6 +141,7 @@ bool daemon__store_read(struct daemon *d, char *why, size_t why_bytes)
     if (!store_thread_visit(d->disk, &everything, why, why_bytes)) return false;
     if (!store_thread_visit(d->disk, &added, why, why_bytes)) return false;
     runtime_restored(d->rt, store_thread_was_clean(d->disk));
+    FAILPOINT("restored");
     if (store_thread_start(d->disk)) return true;
     snprintf(why, why_bytes, "no thread for the store");
     return false;

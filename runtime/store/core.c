@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/failpoint.h"
 #include "store/schema.h"
 
 static const char *const statement_sql[] = {
@@ -107,7 +108,9 @@ int core__commit(struct store_core *c)
     int rc;
     sqlite3_stmt *s = core__statement(c, CORE_COMMIT, &rc);
     if (s) rc = has_moved(c);
+    FAILPOINT("commit");
     if (rc == SQLITE_OK) rc = core__run(c, CORE_COMMIT, s);
+    FAILPOINT("committed");
     return rc;
 }
 
@@ -218,7 +221,9 @@ enum store_applied core__explain(struct store_core *c, int rc, const char *doing
 int core__checkpoint(struct store_core *c, int pages_min, int mode)
 {
     if (c->log_pages < pages_min) return SQLITE_OK;
+    FAILPOINT("checkpoint");
     int rc = sqlite3_wal_checkpoint_v2(c->db, NULL, mode, NULL, NULL);
+    FAILPOINT("checkpointed");
     if (rc == SQLITE_OK) c->log_pages = 0;
     return rc;
 }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "base/failpoint.h"
 #include "store/core_internal.h"
 #include "store/schema.h"
 
@@ -77,6 +78,7 @@ bool store_core_close(struct store_core *c, bool clean)
 {
     bool noted = false;
     if (clean && !c->read_only && !c->options.offline) {
+        FAILPOINT("closing");
         int rc = core__heal(c);
         if (rc == SQLITE_OK) rc = core__begin(c);
         if (rc == SQLITE_OK) rc = core__meta_set(c, "clean", 1);
@@ -86,6 +88,7 @@ bool store_core_close(struct store_core *c, bool clean)
             char why[8];
             core__fail(c, rc, why, sizeof why);
         }
+        FAILPOINT("closed");
     }
     destroy(c);
     return noted;

@@ -15,6 +15,7 @@
 #include <time.h>
 
 #include "base/assert.h"
+#include "base/failpoint.h"
 #include "store/pending.h"
 
 #define PENDING_DEFAULT   ((size_t)64 << 20)
@@ -169,6 +170,7 @@ bool store_thread_is_new(const struct store_thread *t)
 void store_thread_flush(struct store_thread *t)
 {
     if (t->front.len == 0) return;
+    FAILPOINT("flush");
     pthread_mutex_lock(&t->mutex);
     if (t->handed.len == 0) {
         struct buffer empty = t->handed;
