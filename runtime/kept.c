@@ -12,6 +12,9 @@
 #include "base/text.h"
 #include "runtime_internal.h"
 
+/* Connections that are added so soon after an unclean start are taken for those of the killed process. */
+#define UNCLEAN_ADD_MS 60000
+
 struct rt_seen {
     struct dedupe_key key;
     uint64_t offset, wall_ms;
@@ -59,6 +62,7 @@ static void on_event(void *self, const char *connection, bool gap, uint64_t epoc
 
 static void on_trim(void *self, const char *connection, uint64_t epoch, uint64_t offset)
 {
+    FAILPOINT("trim");
     submit(self, &(struct store_request){ .op = STORE_OP_TRIM,
                                           .connection = connection,
                                           .epoch = epoch,
@@ -68,6 +72,7 @@ static void on_trim(void *self, const char *connection, uint64_t epoch, uint64_t
 static void on_consumer(void *self, const char *name, const void *patterns, size_t len,
                         uint64_t wall_ms)
 {
+    FAILPOINT("consumer");
     submit(self, &(struct store_request){ .op = STORE_OP_CONSUMER,
                                           .consumer = name,
                                           .bytes = patterns,
@@ -118,6 +123,7 @@ void rt_keep_gone(struct runtime *rt, const struct rt_conn *c)
 void rt_keep_seen(struct runtime *rt, const struct rt_conn *c, struct dedupe_key key, uint64_t offset,
                   uint64_t wall_ms, uint64_t over_ms)
 {
+    FAILPOINT("seen");
     submit(rt, &(struct store_request){ .op = STORE_OP_SEEN,
                                         .connection = c->name,
                                         .key_high = key.high,
@@ -326,12 +332,15 @@ struct store_visitor runtime_restore(struct runtime *rt)
 
 void runtime_restored(struct runtime *rt, bool clean)
 {
+    if (!clean) rt->unclean_until_ms = rt_clock(rt).mono_ms + UNCLEAN_ADD_MS;
     if (rt->options.deliver) deliver_restore_done(rt->options.deliver, clean);
 }
 
-bool rt_parked_get(const struct runtime *rt, const char *name, struct connection_spec *spec)
+bool rt_parked_get(struct runtime *rt, const char *name, struct connection_spec *spec)
 {
     const struct rt_parked *p = parked_find(rt, name);
+    /* A process that was killed may have had a session, and nothing of it on disk yet. */
+    if (rt_clock(rt).mono_ms < rt->unclean_until_ms) spec->restarted = true;
     if (!p) return false;
     if (!spec->session && p->session.kind == VALUE_TABLE) {
         spec->session = &p->session;

@@ -216,6 +216,7 @@ struct runtime {
     uint32_t conns_max;
     uint32_t conn_count;
     struct rt_parked **parked;       /* owned, or NULL; by name, as `buckets` */
+    uint64_t unclean_until_ms;       /* the process before was killed: what is added until then may lack frames */
     struct slots links, tasks, calls, sends, stores;
     struct rt_fetch *fetches;        /* owned list */
     uint32_t fetch_count, fetch_sweep_at;
@@ -281,7 +282,7 @@ void rt_keep_journal(struct runtime *rt, const struct rt_conn *c, uint64_t wall_
                      const struct journal_entry *entry);
 /* Fills what the spec leaves open with what an earlier process left under this name; borrowed until
  * rt_parked_take(), which hands over the rest. False: nothing was left. */
-bool rt_parked_get(const struct runtime *rt, const char *name, struct connection_spec *spec);
+bool rt_parked_get(struct runtime *rt, const char *name, struct connection_spec *spec);
 void rt_parked_take(struct runtime *rt, struct rt_conn *c);
 void rt_parked_free(struct runtime *rt);
 
