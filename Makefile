@@ -116,7 +116,7 @@ suite:
 	@$(MAKE) --no-print-directory -j$(JOBS) FLAVOUR=$(FLAVOUR) test-build
 	@tests/run.sh $(FLAVOUR) $(SPECS)
 
-.PHONY: test check check-headers asan ubsan valgrind prove-long
+.PHONY: test check check-headers asan ubsan valgrind prove-long kill-matrix
 # The sources' own rules first, then all specs. The last line counts them.
 test: deps-test
 	@$(MAKE) --no-print-directory FLAVOUR=test check
@@ -143,6 +143,10 @@ ubsan: deps-test
 prove-long: deps
 	@$(MAKE) --no-print-directory -j$(JOBS) FLAVOUR=test test-build
 	@tests/prove_long.sh test
+# kill -9 at random instants and at every failpoint, on the real daemon; HOLDFAST_KILLS (200), HOLDFAST_SEED.
+kill-matrix: deps
+	@$(MAKE) --no-print-directory -j$(JOBS) FLAVOUR=test build/test/runner build/test/holdfast $(UNITS:%=build/test/unit/%.so)
+	@tests/kill_matrix.sh test
 # Thirty times slower, real sockets miss their bounds and policies their backstop of CPU time: there only
 # memory errors are judged, and tests that fail count as skipped. SPECS= runs others.
 VALGRIND_SPECS := $(sort $(wildcard tests/unit/*)) tests/wire \
