@@ -68,7 +68,8 @@ void daemon__end_step(struct daemon *d)
         return;
     }
     if (!uv_is_active((uv_handle_t *)&d->leave) && !d->left) daemon__end_when_quiet(d);
-    if (!d->left && !ops_is_quiet(d->ops)) return;
+    /* A manager that never heard who is next would take this end for the service's. */
+    if (!d->left && (!ops_is_quiet(d->ops) || d->notify.owes_main_pid)) return;
     d->down = true;
     d->in_order = !d->broken;
     uv_idle_start(&d->again, on_wake); /* daemon_run() */
@@ -84,6 +85,7 @@ void daemon__end_when_quiet(struct daemon *d)
 static void on_leave(uv_timer_t *handle)
 {
     struct daemon *d = handle->data;
+    if (d->notify.owes_main_pid) notify_main_pid(&d->notify, d->notify.owes_main_pid);
     if (uv_now(&d->loop) < d->leave_until_ms) return; /* each tick turns the loop, and so end_step() */
     d->left = true;
     uv_timer_stop(handle);

@@ -200,10 +200,13 @@ describe("an upgrade", function ()
       hears(daemon, "READY=1\n")
       hears(daemon, "WATCHDOG=1\n")
       local run = u:upgrade()
+      -- Read all the while, as a manager does: a queue takes few messages.
+      local function drain() for message in manager.got, manager do told = told .. message end end
+      daemon:eventually(function () drain() end)
       local pid = u:taken_over(run, daemon)
       assert.equal(0, daemon:wait())
-      hears(daemon, "STATUS=handing over to holdfast ")
-      local function drain() for message in manager.got, manager do told = told .. message end end
+      drain()
+      has(told, "STATUS=handing over to holdfast ")
       local limit = world.now_ms() + world.wait_ms
       repeat
         drain()
@@ -218,6 +221,21 @@ describe("an upgrade", function ()
         daemon:pump(10)
       until told:find("WATCHDOG=1\n", 1, true) or world.now_ms() > limit
       has(told, "WATCHDOG=1\n")
+    end)
+
+    it("tells a manager that is busy too, before the old process ends", function ()
+      local peer = w:peer { "identify_gap=0" }
+      w:config(peer.port)
+      local daemon = w:start({ "run" }, { env = { NOTIFY_SOCKET = socket, WATCHDOG_USEC = "20000" } })
+      daemon:says "holdfast %S+ runs %d+ connection"
+      w:up() -- long enough for beats to fill the queue, which nobody reads
+      local run = u:upgrade()
+      daemon:says "upgrade: process %d+ took over"
+      daemon:eventually(function () for message in manager.got, manager do told = told .. message end end)
+      local pid = u:taken_over(run, daemon)
+      assert.equal(0, daemon:wait())
+      for message in manager.got, manager do told = told .. message end
+      has(told, "MAINPID=" .. pid .. "\n")
     end)
 
     it("is refused where systemd would take the end of one process for the end of all", function ()
