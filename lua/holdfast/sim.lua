@@ -534,7 +534,7 @@ end
 
 ---What is on the disk, in numbers: { epoch, was_clean, pending, transactions, failures, cuts (inside a
 ---transaction), events, permits, consumers, cursors, seen, sessions, files = { NAME = { bytes, unsynced } },
----writes, written_bytes, syncs, disk_failures, power_cuts }.
+---writes, written_bytes, syncs, disk_failures, power_cuts, hash (of all bytes on it) }.
 function Sim:store() return self.core:store() end
 
 ---All is quiet: I7 judges whether everything that is safe has come to the named consumers that are attached.

@@ -332,7 +332,7 @@ static int l_halt(lua_State *L)
         deliver_set_keeper(s->deliver, NULL);
         clean = world_store_close(s->world);
     }
-    halt(s, how == 1 ? GONE_POWER : GONE_CRASH);
+    halt(s, how == 1 ? GONE_POWER : how == 2 ? GONE_END : GONE_CRASH);
     lua_pushboolean(L, clean);
     return 1;
 }

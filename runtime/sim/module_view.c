@@ -470,6 +470,9 @@ static int l_store(lua_State *L)
     lua_setfield(L, -2, "files");
     if (!d) return 1;
     struct disk_counts n;
+    char hash[20];
+    snprintf(hash, sizeof hash, "%016llx", (unsigned long long)disk_hash(d));
+    set_text(L, "hash", hash);
     disk_counts(d, &n);
     set_number(L, "writes", (double)n.writes);
     set_number(L, "written_bytes", (double)n.written_bytes);

@@ -192,7 +192,10 @@ void world_unplug(struct world *w, enum world_gone how)
         w->power_off = true;
         w->wake = false;
     }
-    trace_line(&w->trace, w->now_ms, how == GONE_POWER ? "power is cut" : "process crashes");
+    static const char *const words[] = { [GONE_CRASH] = "process crashes",
+                                         [GONE_POWER] = "power is cut",
+                                         [GONE_END] = "process ends" };
+    trace_line(&w->trace, w->now_ms, "%s", words[how]);
     struct handle h;
     struct stream *s;
     for (uint32_t i = 0; (s = slots_next(&w->streams, &i, &h)); i++) {

@@ -71,7 +71,11 @@ struct machine {
 void world_boot(struct world *w, const struct machine *m);
 /* A crash leaves the machine running, and its clocks. Without power nobody hears a word, and the next
  * world_boot() is the machine's own: mono and boot time begin anew, wall time goes on. */
-enum world_gone { GONE_CRASH /* the kernel ends the streams */, GONE_POWER /* nobody says a word */ };
+enum world_gone {
+    GONE_CRASH, /* the kernel ends the streams */
+    GONE_POWER, /* nobody says a word */
+    GONE_END,   /* in order: after world_store_close() */
+};
 /* The runtime is gone: nothing is reported any more, unfinished writes to the disk may be lost. */
 void world_unplug(struct world *w, enum world_gone how);
 
