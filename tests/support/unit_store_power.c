@@ -21,7 +21,7 @@ struct run {
     struct store_vfs *vfs;
     struct model *written;
     char name[48];
-    char why[400];
+    char why[700];
     double sync_failing, write_failing; /* probabilities */
     uint64_t draws;
     bool failing, lies;
