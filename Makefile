@@ -159,6 +159,12 @@ valgrind: deps-more
 	  HOLDFAST_WRAP="valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite" \
 	  $(MAKE) --no-print-directory FLAVOUR=test suite SPECS="$(or $(SPECS),$(VALGRIND_SPECS))"
 
+# What a fault looks like, how fast it is noticed and healed: every row provoked and timed on real sockets.
+.PHONY: fault-table
+fault-table: deps
+	@$(MAKE) --no-print-directory -j$(JOBS) FLAVOUR=test test-build >/dev/null
+	@tests/support/fault_table.sh test
+
 # --- fuzzing: clang's libFuzzer, FUZZ_SECONDS for each target ------------------------------------------
 FUZZ_SECONDS ?= 60
 FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
