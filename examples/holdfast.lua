@@ -10,6 +10,10 @@ listen {
   -- http = "127.0.0.1:7600",
 }
 
+-- What survives a restart: sessions, budgets, frames that nobody acknowledged. One file, one holdfast. By default
+-- var/holdfast.db beside this file; { memory = true } keeps nothing.
+store { path = "../var/holdfast.db" }
+
 -- Policies of your own come first, the shipped ones (discord, generic) after them.
 policies { path = "../policies" }
 
