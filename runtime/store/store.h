@@ -16,13 +16,16 @@ struct runtime;
 
 /* Which members of a request each operation reads, besides `ticket`:
  *   PERMIT            connection budget account lane wall_ms boot_ms
- *   PERMIT_RETURN     budget account wall_ms boot_ms: takes back one that was asked for with the same values
+ *   PERMIT_RETURN     budget account wall_ms boot_ms: takes back one that was asked for with the same values; with
+ *                     its connection (NULL: any), so that doing it twice takes no other's
  *   TOLD              budget account count (left; -1: only lanes) lanes wall_ms boot_ms until_wall_ms
  *                     until_boot_ms: what the platform said of a budget; replaces what it said before
  *   SESSION, KEEP     connection bytes (JSON; NULL deletes) wall_ms; SESSION also account (session_of)
  *   EVENT             connection kind epoch offset wall_ms bytes: one finished line of a stream
  *   FRAMES            connection: answered when all that was submitted before it is safe
- *   TRIM              connection epoch offset (frames up to it go; gaps before the next frame with them)
+ *   TRIM              connection epoch offset kind: frames up to it go, with the gaps between them; a gap right
+ *                     after the position stays, since who acknowledged that frame was not told of it yet, unless
+ *                     `kind` is GAP
  *   SEEN              connection key_high key_low offset wall_ms until_wall_ms
  *   CONSUMER          consumer bytes (its patterns, JSON list of strings) wall_ms (last attached or detached)
  *   CURSOR            consumer connection epoch offset wall_ms

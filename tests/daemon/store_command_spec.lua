@@ -1,5 +1,6 @@
 local world = require "daemon_world"
 local json = require "json_reference"
+local store = require "unit.store"
 
 describe("store", function ()
   local w, peer, daemon
@@ -74,6 +75,42 @@ describe("store", function ()
     daemon = w:daemon()
     w:start({ "tail", "--consumer", "bot-a" }):says '"number":8'
     assert.equal(0, daemon:stop())
+  end)
+
+  it("export writes a line for each row, whatever stands in it", function ()
+    local path = w.folder .. "/hostile.db"
+    local s = assert(store.open { path = path, wall = 1700000000000, boot_ms = 1, seed = 1 })
+    local name = 'a"\n\\\27[31m\255'
+    local requests = {}
+    for i, line in ipairs { '{"a":1}\n', '{"a":\n1,\r\n"b":[\t]}', '{"a":1}\n{"store":{}}', '{"a":', "", "\255\0", '{"a":"' .. ("x"):rep(8000) .. '"}',
+                            ("["):rep(2000) .. ("]"):rep(2000), "18446744073709551615" } do
+      requests[#requests + 1] = { "event", connection = name, epoch = 1, offset = i, wall = i, bytes = line }
+      requests[#requests + 1] = { "journal", connection = name, wall = i, bytes = line }
+    end
+    for _, r in ipairs {
+      { "session", connection = name, account = "18446744073709551615", bytes = "}" }, { "keep", connection = name, bytes = "null" },
+      { "connection", connection = name, bytes = '"' }, { "wish", connection = name, count = 1 },
+      { "told budget", account = "18446744073709551615", budget = 3, count = -1, lanes = 4294967295, until_wall = "18446744073709551615" },
+      { "permit", connection = name, account = 1, lane = "-9223372036854775808", wall = "18446744073709551615", boot_ms = "18446744073709551615" },
+      { "consumer", consumer = name, bytes = "[" }, { "cursor", consumer = name, connection = name, epoch = "18446744073709551615" },
+      { "seen", connection = name, key_high = "18446744073709551615", key_low = 1 },
+    } do requests[#requests + 1] = r end
+    assert.equal("applied", (s:apply(requests)))
+    s:close(true)
+    local code, run = w:run { "store", "export", "--path", path }
+    assert.equal(0, code, run.err)
+    local count = 0
+    for line in run.out:gmatch "([^\n]*)\n" do
+      count = count + 1
+      assert.is_true(not not json.is_valid(line), line:sub(1, 300))
+    end
+    assert.equal(#requests + 2, count) -- the head, and the stretch of the stream
+    assert.is_nil(run.out:find "[%z\1-\9\11-\31\127-\255]" and run.out:find("\27", 1, true))
+    assert.is_truthy(run.out:find('"line_base64":"/wA="', 1, true))
+    assert.is_truthy(run.out:find('"line":{"a": 1,  "b":[ ]}', 1, true))
+    code, run = w:run { "store", "info", "--path", path }
+    assert.equal(0, code, run.err)
+    assert.is_nil(run.out:find("\27", 1, true))
   end)
 
   it("export tells that a damaged file could not be read to its end, after what it could", function ()
