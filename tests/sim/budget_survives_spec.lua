@@ -4,6 +4,8 @@
 local sim = require "holdfast.sim"
 
 local HOUR, DAY = 3600000, 86400000
+local build = os.getenv "HOLDFAST_BUILD" or ""
+local sanitized = build:match "asan" or build:match "ubsan" or os.getenv "HOLDFAST_WRAP"
 
 -- Deterministic draws of a schedule, apart from those of the simulator.
 local function drawing(seed)
@@ -88,10 +90,10 @@ end
 
 describe("a daemon that is killed every few seconds", function ()
   it("for two days never goes over its budget, spends it all, and comes back within one refill", function ()
-    local s, p = killed { seed = 1, lasts = 2 * DAY }
+    local s, p = killed { seed = 1, lasts = sanitized and 6 * HOUR or 2 * DAY }
     local times = assert_within(p)
     assert.equal(20, most_in(times, HOUR))
-    assert.is_true(most_in(times, DAY) >= 255, most_in(times, DAY) .. " in the busiest day")
+    assert.is_true(most_in(times, DAY) >= (sanitized and 100 or 255), most_in(times, DAY) .. " in the busiest day")
     comes_back(s, p, "shard0")
     assert_within(p)
     s:close()
@@ -99,17 +101,17 @@ describe("a daemon that is killed every few seconds", function ()
 
   it("while its store is slow and fails stays within it too", function ()
     for seed = 2, 3 do
-      local s, p = killed { seed = seed, lasts = 8 * HOUR, faults = {
+      local s, p = killed { seed = seed, lasts = 4 * HOUR, faults = {
         store_delay = { ms = "3s", probability = 0.3 }, store_fail = { probability = 0.2 } } }
-      assert.is_true(#assert_within(p) >= 60)
+      assert.is_true(#assert_within(p) >= 25)
       comes_back(s, p, "shard0")
       s:close()
     end
   end)
 
   it("on a machine that loses power stays within it too", function ()
-    local s, p = killed { seed = 5, lasts = 8 * HOUR, power = true }
-    local n = #assert_within(p) assert.is_true(n >= 100, n .. " starts")
+    local s, p = killed { seed = 5, lasts = 4 * HOUR, power = true }
+    local n = #assert_within(p) assert.is_true(n >= 50, n .. " starts")
     comes_back(s, p, "shard0")
     s:close()
   end)
@@ -123,26 +125,26 @@ describe("a daemon that is killed every few seconds", function ()
   end)
 
   it("on a machine that loses power and whose clock is set back stays within it too, and is not locked out", function ()
-    local s, p = killed { seed = 8, lasts = 8 * HOUR, power = true, meddle = function (s, _, draw)
+    local s, p = killed { seed = 8, lasts = 4 * HOUR, power = true, meddle = function (s, _, draw)
       if draw(1, 50) == 1 then s:wall_step(-draw(1, 20) * HOUR) end
     end }
-    assert.is_true(#assert_within(p) >= 20)
+    assert.is_true(#assert_within(p) >= 15)
     comes_back(s, p, "shard0")
     s:close()
   end)
 
   it("while its clock is set to and fro stays within it too", function ()
-    local s, p = killed { seed = 9, lasts = 8 * HOUR, meddle = function (s, _, draw)
+    local s, p = killed { seed = 9, lasts = 4 * HOUR, meddle = function (s, _, draw)
       if draw(1, 5) == 1 then s:wall_step((draw(0, 1) * 2 - 1) * draw(1, 40) * HOUR) end
     end }
-    assert.is_true(#assert_within(p) >= 140)
+    assert.is_true(#assert_within(p) >= 60)
     comes_back(s, p, "shard0")
     s:close()
   end)
 
   it("while its policy is reloaded and its token rotates stays within it too: the account survives", function ()
     local tokens = 0
-    local s, p = killed { seed = 12, lasts = 8 * HOUR, meddle = function (s, p, draw)
+    local s, p = killed { seed = 12, lasts = 4 * HOUR, meddle = function (s, p, draw)
       if draw(1, 3) == 1 then s:reload "shard0" end
       if draw(1, 40) == 1 then
         tokens = tokens + 1
@@ -150,18 +152,18 @@ describe("a daemon that is killed every few seconds", function ()
         s:reload "shard0"
       end
     end }
-    assert.is_true(tokens >= 10)
-    assert.is_true(#assert_within(p) >= 140)
+    assert.is_true(tokens >= 5)
+    assert.is_true(#assert_within(p) >= 60)
     comes_back(s, p, "shard0")
     s:close()
   end)
 
   it("with two shards in one lane keeps the gap between them, and both come back", function ()
-    local s, p = killed { seed = 13, lasts = 6 * HOUR, shards = 2, faults = { store_delay = { ms = "1s", probability = 0.3 } } }
+    local s, p = killed { seed = 13, lasts = 3 * HOUR, shards = 2, faults = { store_delay = { ms = "1s", probability = 0.3 } } }
     local times = assert_within(p)
     assert.is_true(least_gap(times) >= 5000, least_gap(times) .. " ms apart")
-    assert.is_true(#identifies(p, "0/2") >= 20)
-    assert.is_true(#identifies(p, "1/2") >= 20)
+    assert.is_true(#identifies(p, "0/2") >= 10)
+    assert.is_true(#identifies(p, "1/2") >= 10)
     assert.equal(0, p:control("stats").refused_identifies)
     comes_back(s, p, "shard0")
     comes_back(s, p, "shard1")
@@ -169,12 +171,12 @@ describe("a daemon that is killed every few seconds", function ()
   end)
 
   it("with two shards in two lanes keeps the gap in each, and one does not wait for the other", function ()
-    local s, p = killed { seed = 14, lasts = 6 * HOUR, shards = 2, peer = { max_concurrency = 2 } }
+    local s, p = killed { seed = 14, lasts = 3 * HOUR, shards = 2, peer = { max_concurrency = 2 } }
     assert_within(p)
     assert.equal(0, p:control("stats").refused_identifies)
     for shard = 0, 1 do
       local times = identifies(p, shard .. "/2")
-      assert.is_true(#times >= 20)
+      assert.is_true(#times >= 10)
       assert.is_true(least_gap(times) >= 5000, least_gap(times) .. " ms apart")
     end
     assert.is_true(least_gap(identifies(p)) < 1000)
@@ -220,6 +222,26 @@ describe("what the platform told", function ()
       assert.equal(0, p:control("stats").token_resets)
       s:close()
     end
+  end)
+end)
+
+describe("a connection that is queued", function ()
+  it("tells consumers and status which budget holds it up, what is left, and when the next permit comes", function ()
+    local s, p = world { seed = 1 }
+    local c = s:consumer { connections = { "shard0" } }
+    p:control("fault", { close_after_identify = 1000 })
+    s:advance "40m"
+    assert.equal("queued", s:state "shard0")
+    local queued
+    for _, line in ipairs(c:states()) do if line.state == "queued" then queued = line end end
+    assert.same({ "budget", "start", "window", 0 }, { queued.what, queued.budget, queued.held_by, queued.left })
+    local next = s:json("shard0").next
+    assert.same({ "budget", "start", "window", 0 }, { next.what, next.budget, next.held_by, next.left })
+    assert.equal(queued.next, next.at)
+    local budget = s:budget("shard0", "start")
+    local _, _, wall = s:clock()
+    assert.is_true(math.abs(sim.wall_time(next.at) - wall - (budget.next - s:now())) <= 1)
+    s:abandon()
   end)
 end)
 
