@@ -12,6 +12,7 @@
 --   resume_host         "wss://..." told in READY; default: where the peer itself is reached
 --   replay_window       ms that a session outlives its socket, 180000
 --   events_every        ms between made-up messages of each session, 0: none
+--   first_number        of the made-up messages, 1: another one tells a peer that was started again
 --   shards              recommended count, 1
 --   faults              see `faults` below; changed while running by control verbs fault and heal
 --
@@ -105,7 +106,7 @@ end
 local function made_up(p, session)
   -- Numbered per shard, over all its sessions: what a consumer misses shows as a hole.
   local account = session.account
-  local number = (account.made[session.key] or 0) + 1
+  local number = (account.made[session.key] or (p.options.first_number or 1) - 1) + 1
   account.made[session.key] = number
   session.made = session.made + 1
   return dispatch(p, session, "MESSAGE_CREATE", {
@@ -256,10 +257,10 @@ local function replay(p, ws, session, from)
     for seq = from + 1, session.seq do send(p, ws, session.buffer[seq]) end
     return finish_resume(p, ws, session)
   end
-  local last = session.seq
   local function step(seq)
     if ws.gone or ws.session ~= session then return end
-    if seq > last then return finish_resume(p, ws, session) end
+    -- What happens meanwhile is part of the replay: a session that is not ready is sent nothing else.
+    if seq > session.seq then return finish_resume(p, ws, session) end
     send(p, ws, session.buffer[seq])
     p:after(delay, function () step(seq + 1) end)
   end

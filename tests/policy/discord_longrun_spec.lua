@@ -121,6 +121,25 @@ describe("a resume", function ()
     s:close()
   end)
 
+  it("D28 is sent what happens while it is replayed, too", function ()
+    s, p = world.settled()
+    local c = s:consumer { name = "bot", connections = { "a" } }
+    local refuse = s:fault("refuse", {})
+    p:control "abort"
+    s:advance "2s"
+    p:control("dispatch", { count = 500 })
+    p:control("fault", { replay_delay = 12 })
+    refuse:off()
+    s:run_until(function () return p:control("stats").resumes == 1 end, "1m")
+    s:advance "1s"
+    assert.equal(7, p:control("dispatch", { count = 7 }))
+    assert.equal(0, p:control("stats").resumed)
+    s:run_until(function () return s:state "a" == "up" end, "1m")
+    s:advance "1s"
+    assert.equal(507, world.assert_whole(c))
+    s:close()
+  end)
+
   it("D29 without an answer for 30 s is a failed one", function ()
     s, p = world.settled()
     p:control("fault", { no_resumed = 2 })
