@@ -147,6 +147,11 @@ prove-long: deps
 kill-matrix: deps
 	@$(MAKE) --no-print-directory -j$(JOBS) FLAVOUR=test build/test/runner build/test/holdfast $(UNITS:%=build/test/unit/%.so)
 	@tests/kill_matrix.sh test
+# Mixed faults on the real daemon for SOAK_SECONDS (1800): what grows, what is lost. Keeps build/soak.
+.PHONY: soak
+soak: deps
+	@$(MAKE) -s --no-print-directory -j$(JOBS) build $(O)/runner $(O)/unit/process.so $(O)/unit/ops.so
+	@HOLDFAST_BUILD=$(O) HOLDFAST_OUTPUT=TAP $(O)/runner tests/soak/soak.lua
 # Thirty times slower, real sockets miss their bounds and policies their backstop of CPU time: there only
 # memory errors are judged, and tests that fail count as skipped. SPECS= runs others.
 VALGRIND_SPECS := $(sort $(wildcard tests/unit/*)) tests/wire \
