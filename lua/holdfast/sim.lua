@@ -499,24 +499,29 @@ local function boot(s)
   end
 end
 
-local function come_back(s, after)
+local function come_back(s, after, again)
   s.sender = nil
+  local function start()
+    if again then s.core:boot_cut(again == "power") end
+    boot(s)
+  end
   if s.depth > 0 then
-    s:at(after or "1s", function () boot(s) end)
+    s:at(after or "1s", start)
   else
     run(s, s.core:now() + duration(after or "1s"), false)
-    boot(s)
+    start()
   end
   return s
 end
 
 ---The process dies and comes back with what the disk holds. options: after (how long it is gone, default
----"1s"), power (the machine dies: peers hear nothing, and what was not synced is drawn). What is being
+---"1s"), power (the machine dies: peers hear nothing, and what was not synced is drawn), again ("crash" or
+---"power": the next start dies so while it opens the store, and only the one after it comes up). What is being
 ---written at that moment is cut at a drawn place. Consumers attach again from their cursors.
 function Sim:crash_and_restart(options)
   options = options or {}
   self.core:halt(options.power and "power" or "crash")
-  return come_back(self, options.after)
+  return come_back(self, options.after, options.again)
 end
 
 ---As crash_and_restart().

@@ -356,6 +356,15 @@ static int l_boot(lua_State *L)
     return 1;
 }
 
+/* s:boot_cut(power): a new process dies while it opens the store. */
+static int l_boot_cut(lua_State *L)
+{
+    struct sim *s = sim__check(L, 1);
+    if (s->runtime) return luaL_error(L, "it runs already");
+    world_store_open_cut(s->world, lua_toboolean(L, 2));
+    return 0;
+}
+
 static int l_is_up(lua_State *L)
 {
     lua_pushboolean(L, sim__check(L, 1)->runtime != NULL);
@@ -451,7 +460,7 @@ static int l_mark_hits(lua_State *L)
 static const luaL_Reg methods[] = {
     { "run", l_run }, { "now", l_now }, { "clock", l_clock }, { "user_at", l_user_at },
     { "freeze", l_freeze }, { "frozen", l_frozen }, { "wall_step", l_wall_step },
-    { "halt", l_halt }, { "boot", l_boot }, { "is_up", l_is_up }, { "shutdown", l_shutdown },
+    { "halt", l_halt }, { "boot", l_boot }, { "boot_cut", l_boot_cut }, { "is_up", l_is_up }, { "shutdown", l_shutdown },
     { "is_down", l_is_down }, { "fault", l_fault }, { "fault_off", l_fault_off },
     { "fault_hits", l_fault_hits }, { "heal", l_heal }, { "destroy", l_gc }, { NULL, NULL }
 };

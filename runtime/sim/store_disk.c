@@ -87,6 +87,43 @@ void world__disk_destroy(struct world_store *s)
     disk_destroy(s->disk);
 }
 
+static struct store_core *open_core(struct world_store *s, enum store_open *result, char *why,
+                                    size_t why_bytes)
+{
+    struct world *w = s->world;
+    struct clock now = world_clock(w);
+    char name[64], boot[STORE_BOOT_ID_BYTES];
+    snprintf(name, sizeof name, "holdfast-sim-%p", (void *)s);
+    snprintf(boot, sizeof boot, "boot-%llu", (unsigned long long)world_boot_number(w));
+    struct store_core_options options = { .path = STORE_PATH,
+                                          .vfs = name,
+                                          .boot_id = boot,
+                                          .wall_ms = now.wall_ms,
+                                          .boot_ms = now.boot_ms,
+                                          .seed = w->options.seed };
+    world__disk_prepare(s);
+    return store_core_open(&options, result, why, why_bytes);
+}
+
+void world_store_open_cut(struct world *w, bool power)
+{
+    struct world_store *s = w->store;
+    enum store_open result;
+    char why[300];
+    ASSERT(!s->is_open);
+    if (!s->disk) return;
+    world__power_on(w);
+    uint64_t at = rng_range(world_draw(w, "cut start", w->now_ms, disk_changes(s->disk)), 0, 40);
+    disk_die_after(s->disk, at);
+    struct store_core *c = open_core(s, &result, why, sizeof why);
+    trace_line(&w->trace, w->now_ms, "%s while the store opens, after %llu calls",
+               power ? "power is cut" : "process crashes", (unsigned long long)at);
+    disk_die(s->disk);
+    if (c) store_core_close(c, false);
+    disk_revive(s->disk, power);
+    if (power) w->power_off = true;
+}
+
 bool world_store_open(struct world *w, enum store_open *result, char *why, size_t why_bytes)
 {
     struct world_store *s = w->store;
@@ -105,17 +142,7 @@ bool world_store_open(struct world *w, enum store_open *result, char *why, size_
         s->is_open = true;
         return true;
     }
-    char name[64], boot[STORE_BOOT_ID_BYTES];
-    snprintf(name, sizeof name, "holdfast-sim-%p", (void *)s);
-    snprintf(boot, sizeof boot, "boot-%llu", (unsigned long long)world_boot_number(w));
-    struct store_core_options options = { .path = STORE_PATH,
-                                          .vfs = name,
-                                          .boot_id = boot,
-                                          .wall_ms = now.wall_ms,
-                                          .boot_ms = now.boot_ms,
-                                          .seed = w->options.seed };
-    world__disk_prepare(s);
-    s->core = store_core_open(&options, result, why, why_bytes);
+    s->core = open_core(s, result, why, why_bytes);
     if (!s->core) {
         trace_line(&w->trace, w->now_ms, "store does not open: %s", why);
         return false;

@@ -184,6 +184,8 @@ struct store world_store(struct world *w);
 /* Opens what is there; before world_boot(). False with a sentence; `result` says which. After a crash what
  * comes back is compared with what was written: see world_store_lost(). */
 bool world_store_open(struct world *w, enum store_open *result, char *why, size_t why_bytes);
+/* A start that dies at a drawn place while it opens the store; the next one may be whole. */
+void world_store_open_cut(struct world *w, bool power);
 bool world_store_visit(struct world *w, const struct store_visitor *v, char *why, size_t why_bytes);
 uint64_t world_store_epoch(const struct world *w);
 uint64_t world_store_seed(const struct world *w);

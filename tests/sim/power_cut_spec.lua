@@ -37,9 +37,9 @@ local function anything(s, p, c, draw, sent)
   local what = draw(12)
   local up = s.core:is_up()
   if what <= 3 then
-    if up then s:power_cut(draw(8000)) end
+    if up then s:crash_and_restart { power = true, after = draw(8000), again = ({ "power", "crash" })[draw(5)] } end
   elseif what <= 5 then
-    if up then s:crash(draw(3000)) end
+    if up then s:crash_and_restart { after = draw(3000), again = ({ "power", "crash" })[draw(5)] } end
   elseif what <= 8 then
     local kind = DISK[draw(#DISK)]
     s:fault(kind, { lasts = draw(20) * 1000, probability = draw(2) == 1 and 1 or 0.2, bytes = draw(60000), ms = draw(2000) })
