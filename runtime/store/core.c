@@ -7,6 +7,7 @@
  * checkpoint with syncs of its own before anything else is promised. */
 #include "store/core_internal.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,7 +42,10 @@ sqlite3_stmt *core__statement(struct store_core *c, enum core_statement which, i
 int core__run(struct store_core *c, enum core_statement which, sqlite3_stmt *s)
 {
     ASSERT(s == c->statements[which]);
+    errno = 0;
     int rc = sqlite3_step(s);
+    /* Of a COMMIT that fails SQLite itself does not keep it. */
+    if (rc != SQLITE_DONE && rc != SQLITE_ROW) c->os_errno = errno;
     int reset = sqlite3_reset(s);
     return rc == SQLITE_DONE || rc == SQLITE_ROW ? reset : rc;
 }
@@ -118,6 +122,7 @@ enum store_applied core__fail(struct store_core *c, int rc, char *why, size_t wh
 {
     ASSERT(rc != SQLITE_OK);
     enum store_applied result = core__explain(c, rc, "write", why, why_bytes);
+    c->os_errno = 0;
     for (int i = 0; i < CORE_STATEMENT_COUNT; i++) sqlite3_reset(c->statements[i]);
     if (c->db && !sqlite3_get_autocommit(c->db)) sqlite3_exec(c->db, "ROLLBACK", NULL, NULL, NULL);
     core__forget_streams(c);
@@ -141,6 +146,7 @@ int core__heal(struct store_core *c)
                             epoch != core__ordered(c->epoch) || run != c->run))
         rc = SQLITE_READONLY_DBMOVED;
     if (rc == SQLITE_OK) rc = core__checkpoint(c, 0, SQLITE_CHECKPOINT_TRUNCATE);
+    if (rc != SQLITE_OK && c->db) c->os_errno = sqlite3_system_errno(c->db);
     if (rc == SQLITE_OK) c->broken = false;
     else core__disconnect(c);
     return rc;
@@ -157,6 +163,8 @@ int core__connect(struct store_core *c, int flags)
     int rc = sqlite3_open_v2(c->path, &c->db, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
                              c->vfs);
     if (rc != SQLITE_OK) return rc;
+    /* SQLite is content with less than it was asked for; then its locks fail, with words that mislead. */
+    if (!c->read_only && sqlite3_db_readonly(c->db, "main") == 1) return SQLITE_READONLY;
     sqlite3_db_config(c->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     sqlite3_db_config(c->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
     if (c->read_only) sqlite3_db_config(c->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
@@ -190,6 +198,8 @@ enum store_applied core__explain(struct store_core *c, int rc, const char *doing
                                  size_t why_bytes)
 {
     int os = c->db ? sqlite3_system_errno(c->db) : 0;
+    if (os == 0) os = c->os_errno;
+    bool gone = c->broken && (rc & 0xff) == SQLITE_CANTOPEN && os == ENOENT;
     const char *text = sqlite3_errstr(rc);
     switch (rc & 0xff) {
     case SQLITE_FULL:
@@ -207,9 +217,15 @@ enum store_applied core__explain(struct store_core *c, int rc, const char *doing
     default:
         break;
     }
-    if (rc == SQLITE_READONLY_DBMOVED)
+    if (rc == SQLITE_READONLY_DBMOVED || gone)
         snprintf(why, why_bytes, "cannot %s the store %s: the file was removed or replaced meanwhile;"
                  " put it back, or restart holdfast", doing, c->path);
+    else if ((rc & 0xff) == SQLITE_READONLY || os == EROFS)
+        snprintf(why, why_bytes, "cannot %s the store %s: the disk or the file is read-only", doing,
+                 c->path);
+    else if ((rc & 0xff) == SQLITE_IOERR && (os == ENOSPC || os == EDQUOT))
+        /* Not STORE_FAILED_FULL: what of it is on disk is not known. */
+        snprintf(why, why_bytes, "cannot %s the store %s: the disk is full", doing, c->path);
     else if (os && (rc & 0xff) != SQLITE_ERROR && (rc & 0xff) != SQLITE_NOMEM)
         snprintf(why, why_bytes, "cannot %s the store %s: %s (%s)", doing, c->path, text, strerror(os));
     else

@@ -115,6 +115,7 @@ struct store_core {
     struct store_core_options options;
     bool read_only, was_clean, is_new;
     bool broken; /* the disk failed: the connection is opened anew before anything else */
+    int os_errno; /* of the last failure, where SQLite's connection does not know it (any more) */
     bool failed; /* the last write failed: tidying proves with one of its own that they work again */
     uint64_t epoch, seed;
     int64_t run, boot;      /* numbers of this start and of this boot */

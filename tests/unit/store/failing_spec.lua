@@ -57,7 +57,7 @@ describe("a disk that fails under the store", function ()
   for _, case in ipairs {
     { what = { write = "io" }, as = "io", words = "disk I/O error" },
     { what = { sync = "fsync" }, as = "io", words = "disk I/O error" },
-    { what = { write = "read_only" }, as = "io", words = "readonly" },
+    { what = { write = "read_only" }, as = "io", words = "read-only" },
     { what = { write = "full" }, as = "full", words = "full" },
     { what = { write = "corrupt" }, as = "corrupt", words = "is damaged" },
     { what = { write = "io", read = "io", open = "cannot open", sync = "fsync" }, as = "io", words = "" },
