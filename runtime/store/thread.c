@@ -7,6 +7,7 @@
 #include "store/thread.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -27,6 +28,7 @@
 #define TIDY_IDLE_MS      60000
 #define TIDY_BUSY_MS      5000
 #define TIDY_MORE_MS      20
+#define HUNG_MS           10000 /* in the disk's hands for so long: whoever looks is told */
 
 struct answer {
     uint64_t ticket;
@@ -57,6 +59,7 @@ struct store_thread {
     size_t work_bytes;        /* in the thread's hands */
     bool woken, stop, abandoned, finished, clean;
     uint64_t stop_at_ms;
+    uint64_t asked_ms;        /* the disk was asked then, and has not answered; 0: it has */
     struct store_health health;
 
     /* the thread's */
@@ -72,10 +75,12 @@ static const char *thread_kind(void *self);
 static bool reserve_answers(struct store_thread *t);
 static void shrink_handed(struct store_thread *t);
 static void refused(void *to, uint64_t ticket);
+static void hung(struct store_health *h, uint64_t waits_ms);
 static void destroy(struct store_thread *t);
 static void *thread_main(void *self);
 static bool thread_turn(struct store_thread *t);
 static uint64_t next_turn_ms(const struct store_thread *t);
+static void asks(struct store_thread *t, bool asks);
 static size_t take_handed(struct store_thread *t);
 static void write_work(struct store_thread *t);
 static void tidy(struct store_thread *t);
@@ -225,6 +230,8 @@ void store_thread_health(const struct store_thread *t, struct store_health *out)
     pthread_mutex_lock(mutex);
     *out = t->health;
     out->pending_bytes = t->front.len + t->handed.len + t->work_bytes;
+    uint64_t waits_ms = t->asked_ms ? now_ms() - t->asked_ms : 0;
+    if (waits_ms >= HUNG_MS && !out->degraded) hung(out, waits_ms);
     pthread_mutex_unlock(mutex);
 }
 
@@ -321,6 +328,16 @@ static void refused(void *to, uint64_t ticket)
     pthread_mutex_unlock(&t->mutex);
 }
 
+/* Nothing has failed yet, and nothing is safe either. */
+static void hung(struct store_health *h, uint64_t waits_ms)
+{
+    struct timespec wall;
+    clock_gettime(CLOCK_REALTIME, &wall);
+    h->degraded = true;
+    h->since_wall_ms = (uint64_t)wall.tv_sec * 1000 + (uint64_t)wall.tv_nsec / 1000000 - waits_ms;
+    snprintf(h->why, sizeof h->why, "the disk has not answered for %" PRIu64 " s", waits_ms / 1000);
+}
+
 static void destroy(struct store_thread *t)
 {
     buffer_deinit(&t->front);
@@ -372,8 +389,10 @@ static bool thread_turn(struct store_thread *t)
         settle(t, from, false); /* never tried: nothing of it can be on disk */
         return true;
     }
+    asks(t, true);
     if (t->work.len) write_work(t);
     if (now >= t->tidy_at_ms || (t->degraded && t->work.len == 0 && now >= t->retry_at_ms)) tidy(t);
+    asks(t, false);
     return true;
 }
 
@@ -381,6 +400,13 @@ static uint64_t next_turn_ms(const struct store_thread *t)
 {
     uint64_t at = t->degraded ? t->retry_at_ms : t->tidy_at_ms;
     return t->stop && t->stop_at_ms < at ? t->stop_at_ms : at;
+}
+
+static void asks(struct store_thread *t, bool asks)
+{
+    pthread_mutex_lock(&t->mutex);
+    t->asked_ms = asks ? now_ms() : 0;
+    pthread_mutex_unlock(&t->mutex);
 }
 
 /* Where it begins in `work`. */

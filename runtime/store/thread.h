@@ -43,7 +43,7 @@ void store_thread_poll(struct store_thread *t, void (*answer)(void *to, uint64_t
 bool store_thread_is_idle(const struct store_thread *t);
 
 struct store_health {
-    bool degraded;            /* the last write failed and is being tried again */
+    bool degraded;            /* the last write failed and is being tried again, or the disk is silent: 10 s */
     char why[200];            /* "" unless degraded */
     uint64_t since_wall_ms;   /* of the present state; 0: since the start */
     uint64_t failures, commits, requests; /* totals */
