@@ -34,8 +34,12 @@ enum store_lock_result store_lock_try(struct store_lock *lock, const char *store
         int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK, 0600);
         struct stat st;
         if (fd < 0 || fstat(fd, &st) != 0) {
-            snprintf(why, why_bytes, "cannot open the store's lock %.300s: %s", path,
-                     strerror(errno));
+            if (errno == ENOENT)
+                snprintf(why, why_bytes, "the store %.300s cannot be made: its folder is"
+                         " missing; create it, or correct `store.path`", store_path);
+            else
+                snprintf(why, why_bytes, "cannot open the store's lock %.300s: %s", path,
+                         strerror(errno));
             if (fd >= 0) close(fd);
             return STORE_LOCK_FAILED;
         }
