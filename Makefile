@@ -104,8 +104,14 @@ $(O)/ws_echo_client: tests/support/ws_echo_client.c $(foreach m,net frame engine
 	@$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LDLIBS)
 	@mkdir -p build/tests && ln -sf ../$(FLAVOUR)/ws_echo_client build/tests/ws_echo_client
 
+# A disk that is ill on demand, preloaded by specs of the daemon; plain in every flavour.
+$(O)/disk_shim.so: tests/support/disk_shim.c
+	@mkdir -p $(@D)
+	@echo "  link $@"
+	@$(CC) -D_GNU_SOURCE -std=gnu11 -O1 -g -fPIC $(WARNINGS) -shared -o $@ $< -ldl
+
 .PHONY: test-build unit-% suite
-test-build: $(O)/runner $(O)/holdfast $(O)/ws_echo_client $(UNITS:%=$(O)/unit/%.so)
+test-build: $(O)/runner $(O)/holdfast $(O)/ws_echo_client $(O)/disk_shim.so $(UNITS:%=$(O)/unit/%.so)
 
 # One module's unit specs alone: make FLAVOUR=test unit-frame_ws
 unit-%: $(O)/runner $(O)/unit/%.so

@@ -14,13 +14,13 @@ local M = {}
 local LEDGER = [[
 local sent, acked, ws_now, next_number = {}, {}, nil, 1
 local stats = { upgrades = 0, acks = 0, repeats = 0, strange = 0, last = 0 }
-local function line(n) return { id = "m" .. n, number = n, op = 0 } end
+local function line(n, at) return { id = "m" .. n, number = n, op = 0, at = at } end
 return {
   start = function (p, options)
     local function tick()
       sent[next_number] = true
       stats.last = next_number
-      if ws_now and not ws_now.gone then ws_now:send(line(next_number)) end
+      if ws_now and not ws_now.gone then ws_now:send(line(next_number, p:now())) end
       next_number = next_number + 1
       p:after(options.events_every, tick)
     end
@@ -108,6 +108,9 @@ local function take_event(bot, line)
     end
     if bot.got[n] then bot.again = bot.again + 1 end
     bot.got[n] = true
+    -- The ledger tells when it sent what it sends for the first time.
+    local at = tonumber(line:match '"at":(%d+)[,}]')
+    if at then bot.latest_ms = math.max(bot.latest_ms or 0, world.now_ms() - at) end
     bot.first_number = bot.number and bot.first_number or n
     bot.number, bot.high = n, math.max(bot.high, n)
     bot.gap_before = false
@@ -215,9 +218,42 @@ connection "bot" {
   return k
 end
 
+-- Asks the API again and again, and remembers the longest wait for an answer.
+local function probe(k)
+  local p = k.probe
+  if not p.fd then
+    p.fd, p.at, p.got = socket.connect(k.bot.path), world.now_ms(), ""
+    if not p.fd then return end
+    socket.write(p.fd, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+  end
+  local piece = socket.read(p.fd)
+  p.got = p.got .. (piece or "")
+  local took = world.now_ms() - p.at
+  if piece == nil or p.got:find "\r\n\r\n" then
+    socket.shut(p.fd)
+    p.fd = nil
+    if p.got:find "^HTTP/1.1 200" then p.answers = p.answers + 1 end
+  end
+  p.most_ms = math.max(p.most_ms, took)
+end
+
+-- From here on; answers a table that goes on counting: most_ms, answers.
+function Kill:probing()
+  self:probing_ends()
+  self.probe = { most_ms = 0, answers = 0 }
+  self.bot.latest_ms = 0
+  return self.probe
+end
+
+function Kill:probing_ends()
+  if self.probe and self.probe.fd then socket.shut(self.probe.fd) end
+  self.probe = nil
+end
+
 -- Everything once; true when the daemon has ended.
 function Kill:pump(ms)
   self.daemon:pump(ms or 2)
+  if self.probe then probe(self) end
   if not self.bot.fd and not self.bot.away then self.bot:attach() end
   self.bot:pump()
   return self.daemon:ended() ~= nil or self.daemon.signal ~= nil
@@ -303,7 +339,25 @@ function Kill:verdict()
   return table.concat(self.bot.problems, "\n"), table.concat(self.bot.gaps, "\n")
 end
 
+-- What is wrong with the daemon's disk from now on (tests/support/disk_shim.c); nil: nothing. Only of daemons that
+-- were started with disk_env().
+function Kill:disk(weather)
+  local f = assert(io.open(self.w.folder .. "/weather", "w"))
+  f:write(weather or "")
+  f:close()
+end
+
+function Kill:disk_env() return M.disk_env(self.w) end
+
+function M.disk_env(w)
+  local pipe = io.popen "pwd"
+  local here = pipe:read "*l"
+  pipe:close()
+  return { env = { LD_PRELOAD = here .. "/" .. world.build .. "/disk_shim.so", HOLDFAST_DISK = w.folder .. "/weather" } }
+end
+
 function Kill:close()
+  self:probing_ends()
   self.bot:drop()
   self.w:close()
 end
