@@ -133,6 +133,46 @@ describe("whatever instant it is killed at", function ()
     end)
   end
 
+  local shimmed = world.build:find "asan" and function (name)
+    pending(name, "AddressSanitizer must be the first that is preloaded")
+  end or it
+  for _, kind in ipairs { "discord", "ledger" } do
+    shimmed("the next daemon goes on (" .. kind .. ", in any weather of the disk)", function ()
+      local WEATHER = { "full", "readonly", "sync-fails", "sync 30", "sync 300" }
+      math.randomseed(SEED)
+      local count, refused = math.ceil(KILLS / 4), 0
+      begin(kind)
+      k:kill()
+      for i = 1, count do
+        -- It may be ill from the start on; then the start is refused, and the next one finds it well.
+        k:disk(math.random() < 0.2 and WEATHER[math.random(#WEATHER)] or nil)
+        k:start(k:disk_env())
+        for _ = 1, math.random(3) do
+          k:wait(math.random() * 250 * SLOW)
+          k:disk(math.random() < 0.7 and WEATHER[math.random(#WEATHER)] or nil)
+        end
+        k:wait(math.random() * 250 * SLOW)
+        local what = ("seed %d, kill %d"):format(SEED, i)
+        if k.daemon:ended() ~= nil then
+          assert.equal(1, (k:ended()), what)
+          assert.is_truthy(k.daemon.err:find("not started: ", 1, true), what .. k.daemon.err)
+          refused = refused + 1
+        else
+          local _, signal = k:kill()
+          assert.equal(world.signals.kill, signal, what .. k.daemon.err)
+        end
+        assert.same({}, k.bot.problems, what)
+      end
+      k:disk(nil)
+      k:start(k:disk_env())
+      local last = k:catch_up()
+      whole()
+      sessions_went_on("seed " .. SEED)
+      report("%s, seed %d: %d kills in any weather, %d starts refused, %d messages, %d seen twice, %d gaps", kind, SEED, count - refused,
+        refused, last, k.bot.again, #k.bot.gaps)
+    end)
+  end
+
   it("a bot that is killed gets what it had not acknowledged, and nothing that it had", function ()
     math.randomseed(SEED)
     begin "discord"
