@@ -144,8 +144,9 @@ asan: deps-test
 	@ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 HOLDFAST_SPEC_SECONDS=600 $(MAKE) --no-print-directory FLAVOUR=asan suite
 ubsan: deps-test
 	@UBSAN_OPTIONS=print_stacktrace=1 HOLDFAST_SPEC_SECONDS=600 $(MAKE) --no-print-directory FLAVOUR=ubsan suite
-# A million random schedules of the engine and many of the simulator, in parts that can be repeated.
-# HOLDFAST_ROUNDS (1000000) and HOLDFAST_SEEDS (2000): a COUNT or FIRST-LAST; 0 leaves them out.
+# A million random schedules of the engine, and many of the simulator and of power cuts, in parts that can be
+# repeated. HOLDFAST_ROUNDS (1000000), HOLDFAST_SEEDS (2000), HOLDFAST_POWER (10000): a COUNT or FIRST-LAST; 0
+# leaves them out.
 prove-long: deps
 	@$(MAKE) --no-print-directory -j$(JOBS) FLAVOUR=test test-build
 	@tests/prove_long.sh test

@@ -28,6 +28,7 @@ run_one() {
   name=$(printf '%s' "$spec" | tr '/' '_')
   log=$2/$name.log
   counts=$2/$name.counts
+  begun=$SECONDS
   run_spec
   status=$?
   # gcc's LeakSanitizer may die of the thread-local block of a dlopen'ed module: it takes the allocator's header
@@ -53,7 +54,7 @@ run_one() {
     printf 'not ok: %s passed, but its process ended with status %s\n' "$spec" "$status" >>"$log"
   fi
   read -r passed failed skipped <"$2/$name.counts"
-  printf '%-64s %4d passed %3d failed %3d skipped\n' "$spec" "$passed" "$failed" "$skipped"
+  printf '%-64s %4d passed %3d failed %3d skipped %4d s\n' "$spec" "$passed" "$failed" "$skipped" $((SECONDS - begun))
   if [ "$failed" -ne 0 ]; then sed 's/^/    /' "$log" | head -c 20000; fi
   return 0
 }
