@@ -607,7 +607,8 @@ static void nonsense(struct world *w, uint32_t bot, uint32_t generation, uint32_
     switch (kind) {
     case EV_ATTEMPT_FAILED: ev.cause = cause_of(CAUSE_CALL, CLOSE_CODE_NONE); break;
     case EV_VERDICT_GIVEN: ev.verdict.given = true; break;
-    case EV_STORED: ev.store.ticket = draw(w, 9); break;
+    /* Of nobody: a store that says "on disk" of what is not there is no store. */
+    case EV_STORED: ev.store.ticket = UINT32_MAX + (uint64_t)draw(w, 9); break;
     case EV_BEAT_SET: ev.beat_set.interval_ms = draw(w, 30000); break;
     case EV_STAGE_REACHED: ev.stage.stage = STAGE_CONNECTING; break;
     default: break;
