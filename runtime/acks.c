@@ -12,6 +12,7 @@
 
 #define ACK_BYTES_MAX 16384
 #define ACKS_MAX 16384 /* of one connection, waiting; over it the platform sends again */
+#define UNSAFE_TELL_MS 60000
 /* Freed acknowledgements are kept for the next, so that a frame costs no allocation. */
 #define ACK_POOLED_BYTES 512
 #define ACKS_POOLED_MAX 4096
@@ -187,9 +188,14 @@ void rt_acks_stored(struct runtime *rt, struct rt_conn *c, uint64_t offset, bool
         if (a->offset > c->acks_newest) c->acks_newest = a->offset;
         list_push(&c->acks, a);
     }
-    if (!ok) rt_log(rt, LOG_WARNING, c, "frames up to %llu are not safe: %s",
-                    (unsigned long long)offset,
-                    go ? "acknowledged all the same, as the policy says (at_risk)" : "not acknowledged");
+    /* Now and then for all that an ill disk holds back: a log that grew by the frame would fill it for good. */
+    uint64_t now_ms = rt_clock(rt).mono_ms;
+    if (!ok && (c->acks_told_ms == 0 || now_ms - c->acks_told_ms >= UNSAFE_TELL_MS)) {
+        c->acks_told_ms = now_ms;
+        rt_log(rt, LOG_WARNING, c, "frames up to %llu are not safe, nor may be those that follow: %s",
+               (unsigned long long)offset,
+               go ? "acknowledged all the same, as the policy says (at_risk)" : "not acknowledged");
+    }
     rt_acks_flush(rt, c);
 }
 

@@ -129,6 +129,7 @@ struct rt_conn {
     uint64_t acks_newest;            /* highest offset among them */
     uint64_t acks_safe;              /* all up to it is on disk */
     bool acks_writing;               /* a write is under way */
+    uint64_t acks_told_ms;           /* that frames are not safe was told last; 0: never */
     uint64_t frames_delivered, frames_malformed, frames_duplicate, frames_other;
     uint64_t hook_failures;
     char warning[PLAN_NOTE_MAX];
