@@ -48,6 +48,7 @@ struct daemon *daemon_create(struct roster *roster, const struct daemon_options 
     d->roster = *roster;
     memset(roster, 0, sizeof *roster);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files is a full disk, not an end */
     limits_raise(d);
     proxies_start(d);
     if (getrandom(&d->seed, sizeof d->seed, 0) != sizeof d->seed) d->seed = (uint64_t)time(NULL);

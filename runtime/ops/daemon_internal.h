@@ -46,7 +46,8 @@ struct daemon {
     struct store_memory *store;  /* NULL: on disk */
     uv_async_t store_wake;
     uv_prepare_t store_flush;    /* runs last before the loop sleeps */
-    bool store_degraded;
+    bool store_degraded;         /* told as ill */
+    uint64_t store_well_ms;      /* and without a failure since then; 0: it fails */
     struct deliver *deliver;
     struct runtime *rt;
     struct ops *ops;

@@ -14,6 +14,7 @@
 
 #define STORE_ROUNDS_MAX 16
 #define STORE_CLOSE_MS 5000
+#define STORE_WELL_MS 2000 /* without a failure: then it is told as well */
 
 static bool disk_open(struct daemon *d, uint64_t back_in_epoch, char *why, size_t why_bytes);
 
@@ -155,21 +156,26 @@ static void on_stored(void *to, uint64_t ticket, bool ok)
     runtime_stored(d->rt, ticket, ok);
 }
 
-/* Loud when it begins and when it ends; in between status and metrics tell. */
+/* Loud when it begins and when it has ended for a while: a disk with little room writes and fails in turns.
+ * In between status and metrics tell. */
 static void health_look(struct daemon *d)
 {
     struct store_health now;
     store_thread_health(d->disk, &now);
-    if (now.degraded != d->store_degraded) {
-        d->store_degraded = now.degraded;
-        if (now.degraded) {
-            log_printf(d->options.log, LOG_ALARM, NULL,
-                       "the store cannot write: %s. Frames are held in memory, early acknowledgements and new session "
-                       "starts wait; it is tried again by itself", now.why);
-        } else {
-            log_printf(d->options.log, LOG_WARNING, NULL, "the store writes again%s",
-                       now.dropped ? "; some frames did not fit and are in memory only" : "");
-        }
+    if (now.degraded == d->store_degraded) {
+        d->store_well_ms = 0;
+    } else if (now.degraded) {
+        d->store_degraded = true;
+        log_printf(d->options.log, LOG_ALARM, NULL,
+                   "the store cannot write: %s. Frames are held in memory, early acknowledgements and new session "
+                   "starts wait; it is tried again by itself", now.why);
+    } else if (d->store_well_ms == 0) {
+        d->store_well_ms = uv_now(&d->loop);
+    } else if (uv_now(&d->loop) - d->store_well_ms >= STORE_WELL_MS) {
+        d->store_degraded = false;
+        d->store_well_ms = 0;
+        log_printf(d->options.log, LOG_WARNING, NULL, "the store writes again%s",
+                   now.dropped ? "; some frames did not fit and are in memory only" : "");
     }
 }
 
