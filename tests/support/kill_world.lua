@@ -44,6 +44,18 @@ return {
   end,
   closed = function (p, ws) ws.gone = true end,
   control = {
+    -- As platforms do after their own time: what was not acknowledged comes once more.
+    again = function ()
+      for n = 1, next_number - 1 do
+        if not acked[n] then ws_now:send(line(n)) end
+      end
+      return true
+    end,
+    unacked = function (p, a)
+      local count = 0
+      for n = 1, a.last do if not acked[n] then count = count + 1 end end
+      return count
+    end,
     stats = function ()
       stats.acked = 0
       for _ in pairs(acked) do stats.acked = stats.acked + 1 end
@@ -317,6 +329,12 @@ function Kill:kill()
 end
 
 function Kill:control(json) return world.control(self.peer, json) end
+
+-- How many of those up to `last` the ledger's platform has no acknowledgement for.
+function Kill:unacked(last)
+  local n = self:control(('{"verb":"unacked","last":%d}'):format(last)):match '"%l+":(%d+)}'
+  return assert(tonumber(n), "the ledger did not count")
+end
 
 function Kill:stat(name) return tonumber(self:control '{"verb":"stats"}':match('"' .. name .. '":(%d+)')) end
 
