@@ -17,7 +17,6 @@ local CONNECTIONS = {
   { "a0", 1, 0 }, { "a1", 1, 1, "zlib-stream" }, { "b2", 2, 2 }, { "b3", 2, 3, "zstd-stream" }, { "c4", 3, 4 },
 }
 local EXTRA, EXTRA_SHARD = "extra", 5  -- comes and goes over the API; what it lost while it was gone is not judged
-local LIFE_SHARE = 0.8
 local END_SECONDS_MAX = 90       -- for the consumers to reach the peers' last numbers
 
 -- Alarms that the soak's own faults mean to raise.
@@ -118,7 +117,7 @@ local function lines_of(run, key, text, fn)
 end
 
 local function take_daemon(s, ms)
-  if not s.daemon then return end
+  if not s.daemon then return s.peers[1].run.process:pump(ms) end
   local _, err = s.daemon.process:pump(ms)
   lines_of(s.daemon, "rest", err, function (line) daemon_line(s, line) end)
 end
@@ -346,7 +345,7 @@ local function settle(s)
   s.sent = sent
 end
 
--- options: seconds, seed, out (a function that prints a line), folder for the log, the trace and the samples.
+-- options: seconds, seed, life_share (of the seconds, of the one long life; 0.8), out (a function that prints a line), folder for the log, the trace and the samples.
 -- Answers the list of what was not well: empty is passed.
 function M.run(options)
   local seconds = options.seconds
@@ -372,7 +371,7 @@ function M.run(options)
   s:every(s.short and 0.5 or 1, function () judge.sample(s) end)
   s:every(s.short and 0.25 or 1.5, function () faults.inject(s) end)
   operators(s)
-  s.long_life = seconds * LIFE_SHARE
+  s.long_life = seconds * (options.life_share or 0.8)
   turns_until(s, s.long_life)
   if not s.ending then
     local count = 0
