@@ -174,3 +174,28 @@ describe("the daemon", function ()
     assert.is_truthy(status.out:find("issue a new one", 1, true), status.out)
   end)
 end)
+
+describe("run, once it is up,", function ()
+  -- An arena beside the main one is 64 MiB of addresses, aligned, its unused end out of reach.
+  local function arenas(daemon)
+    local f = assert(io.open(("/proc/%d/maps"):format(daemon.process:pid())))
+    local text, count, from, to = f:read "*a", 0, nil, nil
+    f:close()
+    for first, last, mode in text:gmatch "(%x+)%-(%x+) (%S+)" do
+      first, last = tonumber(first, 16), tonumber(last, 16)
+      if mode == "---p" and to == first and from % 0x4000000 == 0 and last - from == 0x4000000 then count = count + 1 end
+      from, to = first, last
+    end
+    return count
+  end
+
+  it("keeps its threads to one arena of memory beside the loop's", function ()
+    local w = world.new()
+    finally(function () w:close() end)
+    local peer = w:peer { "identify_gap=0" }
+    w:config(peer.port)
+    local daemon = w:daemon()
+    w:up()
+    assert.is_true(arenas(daemon) <= 1, arenas(daemon) .. " arenas")
+  end)
+end)
