@@ -206,6 +206,7 @@ describe("while the disk is ill", function ()
 
   it("a folder that goes away is told; put back, it is written again", function ()
     begin "discord"
+    k:eventually(function () return k.bot.high >= 1 end)
     assert.equal(0, os.execute(("mv '%s/var' '%s/elsewhere'"):format(k.w.folder, k.w.folder)))
     ill "the file was removed or replaced meanwhile"
     local seen = k.bot.high
