@@ -382,7 +382,6 @@ function M.run(options)
       s:later(s.short and 0.2 or 2, function () if not s.daemon then daemon_start(s) end end)
     end)
     turns_until(s, seconds - s.long_life)
-    turns_until(s, seconds - s.long_life)
   end
   settle(s)
   judge.report(s, options.out)
