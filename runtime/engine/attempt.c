@@ -186,6 +186,8 @@ void permit_spend(struct step *s)
     struct conn *c = s->c;
     ASSERT(c->permit.state == PERMIT_HELD);
     if (c->account->now > (int64_t)c->permit.boot_ms) {
+        /* The machine slept, or the platform took its time in the greeting. Not waited for: a kill within
+         * this very write would leave a permit that looks older than its use. */
         MARK("a permit was used later than it was stored for");
         c->permit.wall_ms = s->at.wall_ms;
         c->permit.boot_ms = (uint64_t)c->account->now;

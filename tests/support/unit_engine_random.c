@@ -358,6 +358,11 @@ static void written(struct world *w, const struct effect *fx)
         return;
     }
     w->writes[w->write_count++] = (struct written){ *fx, w->boot, w->wall_ahead_ms, false };
+    /* A permit used later than it was stored for, after a suspend in the middle of a dial, is stored anew while the
+     * start frame leaves. A kill within that one write loses it; nothing here waits for it, so it is taken as done. */
+    if (fx->kind == FX_STORE && fx->store.kind == STORE_PERMIT && fx->store.budget == BUDGET_START && fx->store.no_answer) {
+        w->write_durable = w->write_count;
+    }
 }
 
 static void carry_out(struct world *w, const struct effect *fx, uint32_t bot)
