@@ -251,7 +251,12 @@ local function operators(s)
     local name = any_name(s)
     s:note("stop " .. name)
     command(s, { "stop", name })
-    s:later(4 * quick, function () command(s, { "start", name }) end)
+    local function start()
+      -- A stop outlives the daemon: a start that found nobody would leave the connection out for good.
+      if not s.daemon then return s:later(1, start) end
+      command(s, { "start", name })
+    end
+    s:later(4 * quick, start)
   end)
   local variant = 1
   s:every(29 * quick, function ()
