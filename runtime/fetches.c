@@ -8,6 +8,7 @@
 #include "base/duration.h"
 #include "base/rng.h"
 #include "base/text.h"
+#include "base/url.h"
 #include "runtime_internal.h"
 
 #define IDLE_MS       ((uint64_t)3600 * 1000)
@@ -28,6 +29,20 @@ static const struct fetch_rule *rule_of(const struct policy_build *build, const 
     return NULL;
 }
 
+/* Where an option leads to, port and path included: two servers of one host are two servers. */
+static uint64_t addresses_into(uint64_t key, const struct value *options)
+{
+    struct url url;
+    const char *bad;
+    for (uint32_t i = 0; options->kind == VALUE_TABLE && i < options->table->count; i++) {
+        const struct value *v = &options->table->pairs[i].value;
+        if (v->kind == VALUE_TABLE) key = addresses_into(key, v);
+        if (v->kind != VALUE_STRING || !url_parse(v->string.bytes, v->string.len, &url, &bad)) continue;
+        key = rng_mix(key ^ hash_bytes(v->string.bytes, v->string.len));
+    }
+    return key;
+}
+
 /* Everything that makes two calls ask for the same thing: the account, and the options (two connections
  * with one token may still name different hosts). */
 static uint64_t key_of(const struct policy_build *build, const struct fetch_rule *rule)
@@ -42,7 +57,7 @@ static uint64_t key_of(const struct policy_build *build, const struct fetch_rule
     }
     uint64_t key = rng_draw(build->account, options, rule->by_account ? 0 : build->identity, 1);
     for (uint32_t i = 0; i < build->host_count; i++) key = rng_mix(key ^ hash_text(build->hosts[i]));
-    return key;
+    return addresses_into(key, &build->options);
 }
 
 /* What nobody asked for in a long time is of a connection that is gone, or may as well be fetched anew. */

@@ -273,6 +273,22 @@ describe("a fetch", function ()
     for shard = 1, 3 do assert.equal("linking", w:view("c" .. shard).state) end
     assert.equal(4, w:counts().fetches)
   end)
+
+  it("of one account is asked of each server apart, also where only the port differs", function ()
+    local path = world.policy [[
+      options = { token = { type = "secret", required = true }, shard = { type = "integer", default = 0 },
+                  api = { type = "url", required = true } },
+      identity = { "token", "shard" },
+      fetch = { gateway = { call = function (conn) return conn:http({ url = conn.options.api }).body end, keep = "1h" } },
+      prepare = function (conn) return { url = conn:get "gateway" } end,
+    ]]
+    local w = runtime.new()
+    for shard, port in ipairs { 1, 2, 1 } do
+      assert(w:add("c" .. shard, path, ("return { token = 'T', shard = %d, api = 'https://far.test:%d/' }"):format(shard, port)))
+    end
+    w:tick()
+    assert.equal(2, w:counts().calls)
+  end)
 end)
 
 describe("a refusal of the upgrade", function ()
