@@ -232,7 +232,7 @@ static void remember(struct inode *f, uint64_t sector)
     }
 }
 
-static void save(struct inode *f, uint64_t from, uint64_t to)
+static void save(struct inode *f, uint64_t from, uint64_t to, uint32_t shrink)
 {
     for (uint64_t sector = from / DISK_SECTOR_BYTES; sector * DISK_SECTOR_BYTES < to; sector++) {
         f->saved = disk__grown(f->saved, f->saved_count, &f->saved_capacity, sizeof *f->saved);
@@ -240,6 +240,7 @@ static void save(struct inode *f, uint64_t from, uint64_t to)
         remember(f, sector);
         s->sector = sector;
         s->forgotten = false;
+        s->shrink = shrink;
         s->order = f->saved_count++;
         disk__sector_read(f, sector, s->bytes);
     }
@@ -278,7 +279,7 @@ static void resize(struct inode *f, uint64_t len)
 static void put(struct disk *d, struct inode *f, uint64_t at, const void *bytes, size_t len)
 {
     if (len == 0) return;
-    save(f, at, at + len);
+    save(f, at, at + len, 0);
     if (at + len > f->len) resize(f, at + len);
     memcpy(f->bytes + at, bytes, len);
     d->counts.writes++;
@@ -316,7 +317,7 @@ static enum store_disk_result on_truncate(void *self, uint32_t file, uint64_t le
     if (r != STORE_DISK_OK) return r;
     if (!lives(d)) return STORE_DISK_FAILED;
     if (len < f->len) {
-        save(f, len, f->len);
+        save(f, len, f->len, f->size_count + 1); /* resize() notes the size at this place */
         if (d->room_bytes != UINT64_MAX) d->room_bytes += f->len - len;
     }
     resize(f, len);
@@ -330,6 +331,7 @@ static void synced(struct inode *f)
         if (!f->saved[i].forgotten) continue;
         f->saved[kept] = f->saved[i];
         f->saved[kept].order = kept;
+        f->saved[kept].shrink = 0;
         kept++;
     }
     f->saved_count = kept;

@@ -27,22 +27,31 @@ static int by_sector(const void *a, const void *b)
     return x->order < y->order ? -1 : x->order > y->order;
 }
 
-/* Which of `count` past versions; `count` itself is what is there now. */
-static uint32_t choose(struct cutter *c, enum cut_mode mode, uint32_t count)
+/* Which of the versions from `low` to `high`; the last of all is what is there now. */
+static uint32_t choose(struct cutter *c, enum cut_mode mode, uint32_t low, uint32_t high)
 {
-    if (mode == CUT_OLD) return 0;
-    if (mode == CUT_NEW) return count;
-    return (uint32_t)rng_range(draw(c), 0, count);
+    if (mode == CUT_OLD) return low;
+    if (mode == CUT_NEW) return high;
+    return (uint32_t)rng_range(draw(c), low, high);
 }
 
-static void cut_sector(struct cutter *c, enum cut_mode mode, struct inode *f, uint64_t sector,
+/* `size`: the place in f->sizes of the size that stays. */
+static void cut_sector(struct cutter *c, enum cut_mode mode, struct inode *f, uint64_t sector, uint32_t size,
                        const struct saved *past, uint32_t count)
 {
     uint8_t now[DISK_SECTOR_BYTES], out[DISK_SECTOR_BYTES];
-    uint32_t k = choose(c, mode, count);
+    /* A truncation is one change of the file: all that it took is there again, or none of it is. */
+    uint32_t low = 0, high = count;
+    for (uint32_t i = 0; i < count; i++) {
+        if (!past[i].shrink) continue;
+        if (size >= past[i].shrink) low = i + 1;
+        else if (i < high) high = i;
+    }
+    if (low > high) low = high;
+    uint32_t k = choose(c, mode, low, high);
     disk__sector_read(f, sector, now);
     memcpy(out, k < count ? past[k].bytes : now, sizeof out);
-    if (mode == CUT_TORN && k < count && draw(c) % 4 == 0) {
+    if (mode == CUT_TORN && k < high && draw(c) % 4 == 0) {
         size_t torn = (size_t)rng_range(draw(c), 0, DISK_SECTOR_BYTES);
         memcpy(out, k + 1 < count ? past[k + 1].bytes : now, torn);
     }
@@ -54,12 +63,12 @@ static void cut_sector(struct cutter *c, enum cut_mode mode, struct inode *f, ui
 static void cut_file(struct cutter *c, struct inode *f)
 {
     enum cut_mode mode = (enum cut_mode)(draw(c) % CUT_MODE_COUNT);
-    uint32_t k = choose(c, mode, f->size_count);
+    uint32_t k = choose(c, mode, 0, f->size_count);
     uint64_t len = k < f->size_count ? f->sizes[k] : f->len;
     if (f->saved_count) qsort(f->saved, f->saved_count, sizeof *f->saved, by_sector);
     for (uint32_t i = 0, next; i < f->saved_count; i = next) {
         for (next = i; next < f->saved_count && f->saved[next].sector == f->saved[i].sector;) next++;
-        cut_sector(c, mode, f, f->saved[i].sector, &f->saved[i], next - i);
+        cut_sector(c, mode, f, f->saved[i].sector, k, &f->saved[i], next - i);
     }
     disk__resize(f, len);
     f->saved_count = f->size_count = f->forgotten_count = 0;

@@ -8,6 +8,7 @@
 struct saved {
     uint64_t sector;
     uint32_t order;
+    uint32_t shrink;      /* 1 + the place in `sizes` of the size before the truncation that took it; 0: a write */
     bool forgotten;       /* a sync failed, and the kernel calls the sector clean: no later sync writes it */
     uint8_t bytes[DISK_SECTOR_BYTES];
 };
