@@ -94,6 +94,7 @@ static void on_error(struct runtime *rt, struct rt_link *l, const struct path_it
     struct event ev = rt_event(EV_LIMIT_CROSSED, l->conn, l->generation);
     const char *reason = item->error == PATH_ERROR_INFLATE   ? "the compressed stream is corrupt"
                          : item->error == PATH_ERROR_TOO_BIG ? "a message over sizes.message"
+                         : item->why                         ? item->why
                                                              : ws_error_text(item->ws_error);
     ev.cause = cause_make(l->ready ? STAGE_READY : STAGE_GREETING, kinds[item->error], BY_PEER,
                           reason);
@@ -161,6 +162,7 @@ static void hold(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
     l->held->len = item->len;
     l->held->malformed = item->malformed;
     l->held->text = item->text;
+    l->held->json = item->json;
     memcpy(l->held->bytes, item->data, item->len);
     l->held_next = rt->held;
     if (rt->held) rt->held->held_prev = l;
@@ -213,7 +215,8 @@ static void held_try(struct runtime *rt, struct rt_link *l)
     item.len = l->held->len;
     item.malformed = l->held->malformed;
     item.text = l->held->text;
-    if (!item.malformed) path_take(&l->path, item.data, item.len, item.fields);
+    item.json = l->held->json;
+    if (item.json) path_take(&l->path, item.data, item.len, item.fields);
     struct rt_build *build = rt_build_ref(l->build);
     if (accept(rt, c, l, build, &item)) {
         rt_held_free(rt, l);
@@ -249,7 +252,7 @@ static bool accept(struct runtime *rt, struct rt_conn *c, struct rt_link *l, str
     }
     struct deliver_frame frame = { .data = item->data,
                                    .len = item->len,
-                                   .json = rules->codec == CODEC_JSON && !item->malformed,
+                                   .json = item->json,
                                    .malformed = item->malformed,
                                    .rules = rules,
                                    .fields = item->fields,

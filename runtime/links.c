@@ -176,10 +176,37 @@ bool rt_link_frame(struct runtime *rt, struct rt_link *l, enum ws_opcode opcode,
     return ok;
 }
 
+/* JSON text that the link's codec makes a binary message of. */
+static bool send_packet(struct runtime *rt, struct rt_link *l, const void *json, size_t len)
+{
+    char why[160] = "";
+    struct buffer *packet = &rt->scratch_packet, *copy = &rt->scratch_json;
+    buffer_clear(packet);
+    buffer_clear(copy);
+    /* The scanner may change what it reads, and a send is shown to observers as it was written. */
+    bool ok = buffer_append(copy, json, len) &&
+              path_encode(&l->path, copy->data, copy->len, packet, why, sizeof why);
+    if (!ok) {
+        struct rt_conn *c = rt_conn_get(rt, l->conn);
+        rt_journal_note(rt, c, l->generation, JOURNAL_NOTE, "a frame was not sent: %s", why);
+    }
+    ok = ok && rt_link_frame(rt, l, WS_BINARY, packet->data, packet->len);
+    /* A greeting's bytes may hold a token. */
+    if (copy->data) explicit_bzero(copy->data, copy->len);
+    if (packet->data) explicit_bzero(packet->data, packet->len);
+    buffer_clear(copy);
+    buffer_clear(packet);
+    buffer_trim(copy, SCRATCH_KEPT_BYTES);
+    buffer_trim(packet, SCRATCH_KEPT_BYTES);
+    return ok;
+}
+
 bool rt_link_send(struct runtime *rt, struct rt_link *l, const void *bytes, size_t len, bool text)
 {
     if (l->phase != RT_LINK_OPEN || l->close_sent) return false;
-    if (!rt_link_frame(rt, l, text ? WS_TEXT : WS_BINARY, bytes, len)) return false;
+    bool ok = text && path_encodes(&l->path) ? send_packet(rt, l, bytes, len)
+                                             : rt_link_frame(rt, l, text ? WS_TEXT : WS_BINARY, bytes, len);
+    if (!ok) return false;
     if (rt->options.observer.message) {
         rt->options.observer.message(rt->options.observer.self, l->conn, l->generation, false, text,
                                      bytes, len);
@@ -348,6 +375,12 @@ static size_t upgrade_bytes(struct runtime *rt, struct rt_link *l, const uint8_t
     if (state == UPGRADE_DONE && c->address && c->address_generation == l->generation &&
         path_init(&l->path, &l->build->build->rules, c->address->inflate)) {
         l->path_on = true;
+        if (l->path.codec && l->path.codec->ops->random) {
+            uint8_t seed[CODEC_RANDOM_BYTES];
+            rt->options.host.ops->random(rt->options.host.self, seed, sizeof seed);
+            l->path.codec->ops->random(l->path.codec, seed);
+            explicit_bzero(seed, sizeof seed);
+        }
         l->phase = RT_LINK_OPEN;
         upgrade_over(l);
         /* Its texts may hold secrets, and are not needed any more. */

@@ -28,7 +28,7 @@ static void deliver_on_send(void *self, const char *connection, uint64_t send_id
     uint8_t *copy = malloc(len + 1);
     ASSERT(copy != NULL);
     if (len) memcpy(copy, frame, len);
-    if (rules->codec == CODEC_JSON) {
+    if (rules->codec != CODEC_BYTES) {
         if (!text || path_take(&path, copy, len, fields) != JSON_OK) {
             deliver_send_answer(d, send_id, "not valid JSON", false);
             free(copy);
@@ -36,6 +36,13 @@ static void deliver_on_send(void *self, const char *connection, uint64_t send_id
         }
         if (!accepted) accepted = frame_match_any(&rules->accept, fields);
         if (frame_match_any(&rules->start, fields)) accepted = false;
+        char why[160] = "";
+        if (accepted && !path_encodable(rules, copy, len, why, sizeof why)) {
+            deliver_send_answer(d, send_id, why, false);
+            free(copy);
+            return;
+        }
+        if (len) memcpy(copy, frame, len);
     }
     if (!accepted) {
         deliver_send_answer(d, send_id, "the policy does not accept this frame from consumers", false);

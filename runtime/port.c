@@ -37,6 +37,15 @@ static bool port_facts(void *self, struct handle conn, struct conn_facts *out)
     return true;
 }
 
+/* The scanner may change what it reads. Owned by the caller, who wipes it. */
+static uint8_t *scan_copy(const void *bytes, size_t len)
+{
+    uint8_t *copy = malloc(len + 1);
+    ASSERT(copy != NULL);
+    if (len) memcpy(copy, bytes, len);
+    return copy;
+}
+
 static bool port_send(void *self, struct handle conn, uint32_t generation, enum hook by,
                       const void *bytes, size_t len, bool text, const char **why)
 {
@@ -51,6 +60,15 @@ static bool port_send(void *self, struct handle conn, uint32_t generation, enum 
     if (len > rules->send_bytes_max) {
         *why = "longer than sizes.send";
         return false;
+    }
+    uint8_t *scan = NULL;
+    if (text && path_encodes(&l->path)) {
+        scan = scan_copy(bytes, len);
+        bool ok = path_encodable(rules, scan, len, rt->refused, sizeof rt->refused);
+        explicit_bzero(scan, len);
+        free(scan);
+        *why = rt->refused;
+        if (!ok) return false;
     }
     struct handle h;
     struct rt_send *s = slots_alloc(&rt->sends, &h);
@@ -68,11 +86,9 @@ static bool port_send(void *self, struct handle conn, uint32_t generation, enum 
     ev.send.bytes = (uint32_t)len;
     ev.send.by = by == HOOK_GREET ? SEND_GREETING : SEND_HOOK;
     /* Also in a binary message: what starts a session is for the platform to say. */
-    if (rules->codec == CODEC_JSON && rules->start.count) {
+    if (rules->codec != CODEC_BYTES && rules->start.count) {
         struct field_value fields[FIELDS_MAX];
-        uint8_t *scan = malloc(len + 1);
-        ASSERT(scan != NULL);
-        if (len) memcpy(scan, bytes, len);
+        scan = scan_copy(bytes, len);
         struct frame_path path = { .rules = rules };
         if (path_take(&path, scan, len, fields) == JSON_OK) {
             ev.send.starts_session = frame_match_any(&rules->start, fields);
@@ -103,6 +119,23 @@ static bool port_set_beat(void *self, struct handle conn, uint32_t generation, u
     ev.beat_set.interval_ms = interval_ms;
     rt_post(rt, &ev);
     return true;
+}
+
+static bool port_set_codec(void *self, struct handle conn, uint32_t generation,
+                           const struct value *settings, const char **why)
+{
+    struct runtime *rt = self;
+    struct rt_conn *c = rt_conn_get(rt, conn);
+    struct rt_link *l = c ? rt_link_find(c, generation) : NULL;
+    if (!l || !l->path_on) {
+        *why = "the link is not open";
+        return false;
+    }
+    if (!path_encodes(&l->path) || !l->path.codec->ops->set) {
+        *why = "the codec has nothing to set";
+        return false;
+    }
+    return l->path.codec->ops->set(l->path.codec, settings, why);
 }
 
 static void port_end(void *self, struct handle conn, uint32_t generation, const struct cause *cause)
@@ -215,6 +248,7 @@ void rt_port_init(struct runtime *rt)
                                      .facts = port_facts,
                                      .send = port_send,
                                      .set_beat = port_set_beat,
+                                     .set_codec = port_set_codec,
                                      .end = port_end,
                                      .gap = port_gap,
                                      .warn = port_warn,

@@ -66,6 +66,8 @@ struct runtime *runtime_create(const struct runtime_options *options)
     timers_init(&rt->timers);
     buffer_init(&rt->scratch, 0);
     buffer_init(&rt->scratch_text, 0);
+    buffer_init(&rt->scratch_packet, 0);
+    buffer_init(&rt->scratch_json, 0);
     rt_port_init(rt);
     if (options->deliver) rt_consumers_init(rt);
     if (options->deliver) rt_keep_init(rt);
@@ -112,6 +114,8 @@ void runtime_destroy(struct runtime *rt)
     timers_deinit(&rt->timers);
     buffer_deinit(&rt->scratch);
     buffer_deinit(&rt->scratch_text);
+    buffer_deinit(&rt->scratch_packet);
+    buffer_deinit(&rt->scratch_json);
     for (uint32_t n = 0; n < rt->queue_count; n++) {
         free(rt->queue[(rt->queue_head + n) % rt->queue_capacity].text);
     }

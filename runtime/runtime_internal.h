@@ -51,7 +51,7 @@ enum rt_pause { RT_PAUSE_HOOK = 1, RT_PAUSE_BACKLOG = 2 };
 /* A message that the backlog had no room for. */
 struct rt_held {
     size_t len;
-    bool malformed, text;
+    bool malformed, text, json;
     uint8_t bytes[];
 };
 
@@ -230,6 +230,8 @@ struct runtime {
     struct deliver_port deliver_port;
     struct buffer scratch;           /* encoding of one outbound message */
     struct buffer scratch_text;
+    char refused[160];               /* why a codec refused a hook's frame */
+    struct buffer scratch_packet, scratch_json; /* of a link with a codec; wiped after each use */
     uint64_t jump_offset;            /* boot minus mono at the last look */
     int64_t wall_offset;             /* wall minus boot at the last look */
     bool clocks_known;

@@ -44,7 +44,7 @@ void bind_push_frame(lua_State *L, const struct call_context *call, const uint8_
                      size_t len, const struct field_value *fields)
 {
     char error[128];
-    bool json = bind__codec(call) == CODEC_JSON;
+    bool json = bind__codec(call) != CODEC_BYTES;
     if (!frame) {
         lua_pushnil(L);
         return;
@@ -82,7 +82,7 @@ static const char *raw_member(lua_State *L, int index, const char *key, size_t *
 bool bind_encode_frame(lua_State *L, int index, const struct call_context *call, struct buffer *out,
                        bool *text_out, char *error, size_t error_bytes)
 {
-    bool json = bind__codec(call) == CODEC_JSON, secret;
+    bool json = bind__codec(call) != CODEC_BYTES, secret;
     size_t len;
     index = sandbox__absolute(L, index);
     *text_out = json;

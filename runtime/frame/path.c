@@ -1,16 +1,15 @@
 /* The frame path of one link: glues framing, decompression, the scanner and the rules. Owns the
  * decoder and the decompressor; the rules are shared. Copies no payload and decides nothing: what a
- * matched rule means is the caller's business.
- *
- * CODEC_PROTOBUF and CODEC_WKPROTO come later: path_init() refuses them until they exist. */
+ * matched rule means is the caller's business. */
 #include "frame/path.h"
 
 #include <string.h>
 
 #include "base/assert.h"
 
-static bool codec_is_known(enum codec_kind codec);
-static enum path_kind message(struct frame_path *p, struct path_item *item);
+static bool codec_is_on(const struct frame_path *p);
+static enum path_kind packet(struct frame_path *p, struct path_item *item);
+static enum path_kind message(struct frame_path *p, struct path_item *item, bool from_codec);
 static bool decompress(struct frame_path *p, const struct ws_item *from, struct path_item *item);
 static enum path_kind ws_failed(const struct ws_item *from, struct path_item *item);
 static void fields_clear(struct field_value *values, uint32_t count);
@@ -19,9 +18,16 @@ bool path_init(struct frame_path *p, const struct frame_rules *rules, enum infla
 {
     memset(p, 0, sizeof *p);
     if (!codec_is_known(rules->codec)) return false;
+    const struct codec_ops *ops = codec_ops_of(rules->codec);
+    if (ops) p->codec = ops->create(rules);
+    if (ops && !p->codec) return false;
     if (mode != INFLATE_NONE) {
         p->inflate = inflate_create(mode, (size_t)rules->message_bytes_max);
-        if (!p->inflate) return false;
+        if (!p->inflate) {
+            if (p->codec) p->codec->ops->destroy(p->codec);
+            p->codec = NULL;
+            return false;
+        }
     }
     ws_decoder_init(&p->ws, WS_CLIENT, (size_t)rules->message_bytes_max);
     path_set_rules(p, rules);
@@ -32,6 +38,7 @@ void path_deinit(struct frame_path *p)
 {
     ws_decoder_deinit(&p->ws);
     inflate_destroy(p->inflate);
+    if (p->codec) p->codec->ops->destroy(p->codec);
     memset(p, 0, sizeof *p);
 }
 
@@ -50,7 +57,16 @@ enum path_kind path_next(struct frame_path *p, uint8_t *bytes, size_t len, size_
     if (p->inflate) inflate_trim(p->inflate);
     item->error = PATH_ERROR_NONE;
     item->ws_error = WS_ERROR_NONE;
+    item->why = NULL;
     while (!p->over) {
+        if (p->packets) {
+            /* The last byte of their message was given back: it is at hand whenever this is. */
+            if (len == *consumed) return item->kind = PATH_MORE;
+            enum path_kind kind = packet(p, item);
+            if (kind != PATH_MORE) return kind;
+            *consumed += 1;
+            continue;
+        }
         struct ws_item ws;
         size_t taken = 0;
         enum ws_item_kind kind = ws_decode(&p->ws, bytes + *consumed, len - *consumed, &taken, &ws);
@@ -75,7 +91,21 @@ enum path_kind path_next(struct frame_path *p, uint8_t *bytes, size_t len, size_
             if (p->over) return item->kind = PATH_ERROR;
             continue; /* the rest of this message is still to come */
         }
-        return message(p, item);
+        if (codec_is_on(p) && !item->text) {
+            if (!p->codec->ops->feed(p->codec, p->rules, item->data, item->len)) {
+                p->over = true;
+                item->error = PATH_ERROR_TOO_BIG;
+                item->error_close_code = 1009;
+                return item->kind = PATH_ERROR;
+            }
+            ASSERT(*consumed > 0);
+            *consumed -= 1;
+            p->packets = true;
+            continue;
+        }
+        item->raw = item->data;
+        item->raw_len = item->len;
+        return message(p, item, false);
     }
     *consumed = len; /* after an error the rest means nothing */
     return item->kind = PATH_MORE;
@@ -85,29 +115,83 @@ enum json_result path_take(const struct frame_path *p, uint8_t *data, size_t len
                            struct field_value values[FIELDS_MAX])
 {
     fields_clear(values, FIELDS_MAX);
-    if (p->rules->codec != CODEC_JSON) return JSON_OK;
+    if (p->rules->codec == CODEC_BYTES) return JSON_OK;
     return json_scan(data, len, p->rules->paths, values, NULL);
 }
 
-static bool codec_is_known(enum codec_kind codec)
+bool path_encodes(const struct frame_path *p)
 {
-    return codec == CODEC_JSON || codec == CODEC_BYTES;
+    return codec_is_on(p);
 }
 
-/* item->data is a whole message: takes its fields and asks the rules. */
-static enum path_kind message(struct frame_path *p, struct path_item *item)
+bool path_encodable(const struct frame_rules *rules, uint8_t *json, size_t len, char *why,
+                    size_t why_bytes)
+{
+    const struct codec_ops *ops = codec_ops_of(rules->codec);
+    struct buffer out;
+    if (!ops) return true;
+    buffer_init(&out, 0);
+    bool ok = ops->encode(NULL, rules, json, len, &out, why, why_bytes);
+    if (out.data) explicit_bzero(out.data, out.len);
+    buffer_deinit(&out);
+    return ok;
+}
+
+bool path_encode(struct frame_path *p, uint8_t *json, size_t len, struct buffer *out, char *why,
+                 size_t why_bytes)
+{
+    ASSERT(codec_is_on(p));
+    return p->codec->ops->encode(p->codec, p->rules, json, len, out, why, why_bytes);
+}
+
+/* A reload may have brought rules of another codec: this link has no state for it. */
+static bool codec_is_on(const struct frame_path *p)
+{
+    return p->codec && p->codec->ops == codec_ops_of(p->rules->codec);
+}
+
+/* The next packet of the message that the codec was fed with; MORE: that was the last. */
+static enum path_kind packet(struct frame_path *p, struct path_item *item)
+{
+    struct codec_item from;
+    memset(&from, 0, sizeof from);
+    enum codec_result result = codec_is_on(p) ? p->codec->ops->next(p->codec, p->rules, &from) : CODEC_MORE;
+    item->raw = from.raw;
+    item->raw_len = from.raw_len;
+    switch (result) {
+    case CODEC_MORE: break;
+    case CODEC_PACKET:
+        /* Text for all that follows; what cannot be read goes on as the bytes it is. */
+        item->text = from.json != NULL;
+        item->data = from.json ? from.json : from.raw;
+        item->len = from.json ? from.json_len : from.raw_len;
+        return message(p, item, true);
+    case CODEC_BAD:
+        p->over = true;
+        item->data = NULL;
+        item->len = 0;
+        item->why = from.why;
+        item->error = PATH_ERROR_PROTOCOL;
+        item->error_close_code = 1002;
+        return item->kind = PATH_ERROR;
+    }
+    p->packets = false;
+    return PATH_MORE;
+}
+
+/* item->data is a whole message or a codec's JSON: takes its fields and asks the rules. */
+static enum path_kind message(struct frame_path *p, struct path_item *item, bool from_codec)
 {
     const struct frame_rules *r = p->rules;
     item->kind = PATH_MESSAGE;
-    item->malformed = false;
-    if (r->codec != CODEC_JSON) {
-        fields_clear(item->fields, r->field_count);
-    } else if (!item->text) {
-        fields_clear(item->fields, r->field_count);
-        item->malformed = true;
+    bool json = item->text && (r->codec == CODEC_JSON || from_codec);
+    if (json) {
+        item->json = json_scan(item->data, item->len, r->paths, item->fields, NULL) == JSON_OK;
     } else {
-        item->malformed = json_scan(item->data, item->len, r->paths, item->fields, NULL) != JSON_OK;
+        fields_clear(item->fields, r->field_count);
+        item->json = false;
     }
+    item->malformed = !item->json && (r->codec == CODEC_JSON || codec_is_on(p));
     /* Nobody can tell what a broken message was, so it is never kept from the consumers; a hook could
      * not read it. */
     item->deliver = item->malformed || r->deliver_all || frame_match_any(&r->deliver, item->fields);

@@ -4,6 +4,7 @@
 #ifndef HOLDFAST_FRAME_PATH_H
 #define HOLDFAST_FRAME_PATH_H
 
+#include "frame/codec.h"
 #include "frame/inflate.h"
 #include "frame/json.h"
 #include "frame/rules.h"
@@ -34,14 +35,19 @@ struct path_item {
     size_t len;
     bool text;               /* MESSAGE: came as a text message, or was decompressed */
     uint16_t close_code;     /* CLOSE: 0 when none came; ERROR of a close frame: its code */
+    const uint8_t *raw;      /* MESSAGE: the packet as it came, where a codec made `data` of it; otherwise
+                                the same bytes. Borrowed likewise. */
+    size_t raw_len;
     enum path_error error;   /* ERROR */
+    const char *why;         /* ERROR of a codec: in words; otherwise NULL */
     enum ws_error ws_error;  /* ERROR: PROTOCOL, TOO_BIG, UTF8 of framing */
     uint16_t error_close_code; /* ERROR: what to tell the peer */
 
     /* MESSAGE only */
-    bool malformed;          /* not valid JSON although the codec is json: always `deliver` (as
+    bool malformed;          /* not what the codec says: always `deliver` (as
                                 base64), never `inspect`; scalars before the fault are in `fields` */
     struct field_value fields[FIELDS_MAX];
+    bool json;               /* `data` is valid JSON, as it came or by the codec */
     bool deliver;
     bool inspect;
     bool beat_asked;
@@ -53,6 +59,8 @@ struct frame_path {
     const struct frame_rules *rules; /* borrowed; path_set_rules() swaps after a reload */
     struct ws_decoder ws;
     struct inflate *inflate;         /* owned, NULL without compression */
+    struct codec *codec;             /* owned, NULL where messages are JSON or bytes */
+    bool packets;                    /* the codec may have more of the last message */
     bool over;                       /* after ERROR: nothing but MORE */
 };
 
@@ -60,16 +68,27 @@ struct frame_path {
 bool path_init(struct frame_path *p, const struct frame_rules *rules, enum inflate_mode mode);
 void path_deinit(struct frame_path *p);
 /* The rules of a new policy version, from the next frame on. A changed limit on decompressed size waits
- * for the next link; a codec that path_init() would refuse is treated as bytes. */
+ * for the next link; a changed codec that needs a state of its own is treated as bytes until then. */
 void path_set_rules(struct frame_path *p, const struct frame_rules *rules);
 /* Consumes a prefix of `bytes` (may change it in place) and fills `item`. A binary message under
- * codec json is decompressed when the mode says so, otherwise malformed. */
+ * codec json is decompressed when the mode says so, otherwise malformed.
+ * One message may carry several packets: its last byte then counts as consumed only with the last of
+ * them, so that who pauses in between gets called again. */
 enum path_kind path_next(struct frame_path *p, uint8_t *bytes, size_t len, size_t *consumed,
                          struct path_item *item);
 /* For outbound frames (accept, start): takes the fields of one JSON text. Values borrow from `data`,
  * which may be changed in place as in json_scan(). */
 enum json_result path_take(const struct frame_path *p, uint8_t *data, size_t len,
                            struct field_value values[FIELDS_MAX]);
+/* Whether this link's outbound JSON texts go through a codec; then path_encode() appends the packet's bytes.
+ * False with a sentence, and `out` as it was. `json` may be changed in place. */
+bool path_encodes(const struct frame_path *p);
+/* Whether a JSON text can become a packet under these rules, without a link; true where no codec is. `json`
+ * may be changed in place. */
+bool path_encodable(const struct frame_rules *rules, uint8_t *json, size_t len, char *why,
+                    size_t why_bytes);
+bool path_encode(struct frame_path *p, uint8_t *json, size_t len, struct buffer *out, char *why,
+                 size_t why_bytes);
 /* Expands an acknowledgement template with the message's fields: each whole JSON string "@name" becomes
  * the field's raw JSON (a string with its quotes), everything else is copied. False, and nothing
  * appended, over the limit (of `out`, or rules->send_bytes_max) or when a field that it names is absent. */

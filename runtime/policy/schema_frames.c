@@ -4,6 +4,7 @@
 
 #include "base/assert.h"
 #include "base/text.h"
+#include "frame/codec.h"
 #include "frame/json.h"
 #include "frame/path.h"
 #include "policy/schema_internal.h"
@@ -140,7 +141,7 @@ static void codec(struct schema *s, const struct value *v, void *base)
 {
     (void)base;
     int kind = schema__word(s, v, codec_words);
-    if (kind == CODEC_PROTOBUF || kind == CODEC_WKPROTO) {
+    if (kind >= 0 && !codec_is_known((enum codec_kind)kind)) {
         schema__error(s, "\"%s\" is not supported yet", codec_words[kind]);
     } else if (kind >= 0) {
         s->out->rules.codec = (enum codec_kind)kind;

@@ -235,7 +235,7 @@ static void on_message(void *self, struct handle conn, uint32_t generation, bool
         }
     }
     bool look = inbound ? rules->beat_answer.count > 0 : rules->start.count > 0;
-    if (!look || rules->codec != CODEC_JSON) return;
+    if (!look || rules->codec == CODEC_BYTES) return;
     struct field_value values[FIELDS_MAX];
     char *copy = sim__copy(data, len);
     if (path_take(&c->path, (uint8_t *)copy, len, values) == JSON_OK) {
@@ -256,7 +256,7 @@ static void on_delivered(void *self, struct handle conn, uint64_t offset, const 
     struct sim_conn *c = sim__conn(s, conn);
     if (!c || !c->path_on) return;
     const struct frame_rules *rules = &c->build->rules;
-    if (rules->ack.when != ACK_EARLY || !rules->ack.frame || rules->codec != CODEC_JSON) return;
+    if (rules->ack.when != ACK_EARLY || !rules->ack.frame || rules->codec == CODEC_BYTES) return;
     struct field_value values[FIELDS_MAX];
     char *copy = sim__copy(data, len);
     struct buffer ack;

@@ -1,0 +1,20 @@
+/* The table of codecs. Owns nothing. */
+#include "frame/codec.h"
+
+#include <stddef.h>
+
+const struct codec_ops *codec_ops_of(enum codec_kind kind)
+{
+    switch (kind) {
+    case CODEC_JSON:
+    case CODEC_BYTES:
+    case CODEC_PROTOBUF:
+    case CODEC_WKPROTO: break;
+    }
+    return NULL;
+}
+
+bool codec_is_known(enum codec_kind kind)
+{
+    return kind == CODEC_JSON || kind == CODEC_BYTES || codec_ops_of(kind) != NULL;
+}
