@@ -1,7 +1,8 @@
 /* Acks: what the platform hears of accepted frames, and when. `early`: once the frame is safe. `through`: once
  * it is safe and the connection's owner, a consumer, acknowledged it, maybe with a reply, within the
- * platform's deadline; after that the platform sends it again, and it is delivered again. Only answers of
- * the store let an acknowledgement go. */
+ * platform's deadline; after that the platform sends it again, and it is delivered again. A connection that
+ * names no owner has nobody who could reply: there `through` is `early`. Only answers of the store let an
+ * acknowledgement go. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,6 +19,7 @@
 #define ACKS_POOLED_MAX 4096
 
 static void list_push(struct rt_ack_list *list, struct rt_ack *a);
+static void list_put_by_due(struct rt_ack_list *list, struct rt_ack *a);
 static struct rt_ack *list_take(struct rt_ack_list *list);
 static void safe_wait(struct runtime *rt, struct rt_conn *c, struct rt_ack *a);
 static void through_arm(struct runtime *rt, struct rt_conn *c);
@@ -64,6 +66,20 @@ static void list_push(struct rt_ack_list *list, struct rt_ack *a)
     list->count++;
 }
 
+/* Rows may have deadlines of their own: the first to pass stays in front. */
+static void list_put_by_due(struct rt_ack_list *list, struct rt_ack *a)
+{
+    if (!list->last || list->last->due_ms <= a->due_ms) {
+        list_push(list, a);
+        return;
+    }
+    struct rt_ack **at = &list->first;
+    while ((*at)->due_ms <= a->due_ms) at = &(*at)->next;
+    a->next = *at;
+    *at = a;
+    list->count++;
+}
+
 static struct rt_ack *list_take(struct rt_ack_list *list)
 {
     struct rt_ack *a = list->first;
@@ -75,9 +91,21 @@ static struct rt_ack *list_take(struct rt_ack_list *list)
     return a;
 }
 
+/* The newest link that the platform has greeted. */
+static struct rt_link *link_ready(const struct rt_conn *c)
+{
+    for (struct rt_link *l = c->links; l; l = l->next) {
+        if (l->ready && l->phase == RT_LINK_OPEN && !l->close_sent && !l->close_received) return l;
+    }
+    return NULL;
+}
+
 static void ack_send(struct runtime *rt, struct rt_conn *c, struct rt_ack *a)
 {
     struct rt_link *l = rt_link_find(c, a->generation);
+    if (a->anywhere && !(l && l->phase == RT_LINK_OPEN && !l->close_sent && !l->close_received)) {
+        l = link_ready(c);
+    }
     FAILPOINT("ack");
     if (l) rt_link_send(rt, l, a->bytes, a->len, a->text);
     FAILPOINT("acked");
@@ -85,13 +113,13 @@ static void ack_send(struct runtime *rt, struct rt_conn *c, struct rt_ack *a)
 
 /* What the platform wants to hear for this frame, in rt->scratch_text; false: nothing. */
 static bool ack_make(struct runtime *rt, struct rt_conn *c, struct rt_link *l, struct rt_build *build,
-                     const struct path_item *item, bool *text)
+                     const struct ack_rule *rule, const struct path_item *item, bool *text)
 {
     const struct frame_rules *rules = &build->build->rules;
     struct buffer *out = &rt->scratch_text;
     buffer_clear(out);
     *text = true;
-    if (rules->ack.frame) return path_ack_expand(rules, rules->ack.frame, item->fields, out);
+    if (rule->frame) return path_ack_expand(rules, rule->frame, item->fields, out);
     if (!policy_has_hook(build->build->version, HOOK_ON_ACK)) return false;
     struct policy_call call = rt_call_of(rt, c, build, l->generation, HOOK_ON_ACK, NULL);
     call.frame = item->data;
@@ -122,20 +150,23 @@ static bool owner_has(const struct runtime *rt, const struct rt_conn *c, uint64_
 void rt_ack_queue(struct runtime *rt, struct rt_conn *c, struct rt_link *l, struct rt_build *build,
                   const struct path_item *item, const struct dedupe_key *key, uint64_t offset)
 {
-    const struct frame_rules *rules = &build->build->rules;
+    const struct ack_rule *rule = frame_rules_ack(&build->build->rules, item->fields);
     bool text;
+    if (!rule) return;
     if (c->acks.count + c->through.count >= ACKS_MAX) return;
-    if (!ack_make(rt, c, l, build, item, &text) || rt->scratch_text.len > ACK_BYTES_MAX) return;
+    if (!ack_make(rt, c, l, build, rule, item, &text) || rt->scratch_text.len > ACK_BYTES_MAX) return;
     struct rt_ack *a = ack_new(rt, rt->scratch_text.len);
     a->offset = offset;
     a->generation = l->generation;
     a->text = text;
+    a->at_risk = rule->at_risk;
+    a->anywhere = rule->anywhere;
     memcpy(a->bytes, rt->scratch_text.data, a->len);
-    if (rules->ack.when == ACK_THROUGH && !owner_has(rt, c, offset)) {
+    if (rule->when == ACK_THROUGH && c->owner[0] && !owner_has(rt, c, offset)) {
         a->keyed = key != NULL;
         if (key) a->key = *key;
-        a->due_ms = rt_clock(rt).mono_ms + rules->ack.within_ms;
-        list_push(&c->through, a);
+        a->due_ms = rt_clock(rt).mono_ms + rule->within_ms;
+        list_put_by_due(&c->through, a);
         through_arm(rt, c);
         return;
     }
@@ -178,10 +209,11 @@ void rt_acks_stored(struct runtime *rt, struct rt_conn *c, uint64_t offset, bool
     if (ok && offset > c->acks_safe) c->acks_safe = offset;
     c->acks = (struct rt_ack_list){ 0 };
     c->acks_newest = 0;
-    bool go = ok || c->build->build->rules.ack.at_risk;
+    uint64_t at_risk = 0, withheld = 0;
     while ((a = list_take(&waited))) {
         if (a->offset <= offset) {
-            if (go) ack_send(rt, c, a);
+            if (ok || a->at_risk) ack_send(rt, c, a);
+            if (!ok) *(a->at_risk ? &at_risk : &withheld) += 1;
             ack_free(rt, a);
             continue;
         }
@@ -194,7 +226,9 @@ void rt_acks_stored(struct runtime *rt, struct rt_conn *c, uint64_t offset, bool
         c->acks_told_ms = now_ms;
         rt_log(rt, LOG_WARNING, c, "frames up to %llu are not safe, nor may be those that follow: %s",
                (unsigned long long)offset,
-               go ? "acknowledged all the same, as the policy says (at_risk)" : "not acknowledged");
+               !at_risk   ? "not acknowledged"
+               : withheld ? "those that the policy says acknowledged all the same (at_risk), the others not"
+                          : "acknowledged all the same, as the policy says (at_risk)");
     }
     rt_acks_flush(rt, c);
 }

@@ -48,14 +48,15 @@ static struct dedupe *dedupe_of(const struct runtime *rt, const struct rt_conn *
     return dedupe_create(rules->dedupe.most, rules->dedupe.over_ms, rt->options.dedupe_seed);
 }
 
-static bool build_check(const struct policy_build *build, const char *owner, char *why,
-                        size_t why_bytes)
+/* Nobody can reply then: such frames are acknowledged once they are safe, as the others are. */
+static void owner_missing_tell(struct runtime *rt, struct rt_conn *c, const struct policy_build *before)
 {
-    if (build->rules.ack.when != ACK_THROUGH || (owner && owner[0])) return true;
-    snprintf(why, why_bytes,
-             "policy %s acknowledges through a consumer: the connection needs owner = \"NAME\" of that consumer",
-             policy_name(build->version));
-    return false;
+    const struct policy_build *build = c->build->build;
+    if (c->owner[0] || !frame_rules_ack_through(&build->rules)) return;
+    if (before && frame_rules_ack_through(&before->rules)) return;
+    rt_journal_note(rt, c, 0, JOURNAL_NOTE,
+                    "policy %s lets a consumer reply to some frames, and the connection names none "
+                    "(owner = \"NAME\"): they are acknowledged without a reply", policy_name(build->version));
 }
 
 static bool spec_check(struct runtime *rt, const struct connection_spec *spec, char *why,
@@ -69,7 +70,7 @@ static bool spec_check(struct runtime *rt, const struct connection_spec *spec, c
         snprintf(why, why_bytes, "connection \"%s\" exists already", spec->name);
         return false;
     }
-    return build_check(spec->build, spec->owner, why, why_bytes);
+    return true;
 }
 
 static char *copy_or_null(const char *text)
@@ -179,6 +180,7 @@ struct handle runtime_add(struct runtime *rt, const struct connection_spec *aske
     if (hole && rt->options.deliver) {
         deliver_gap(rt->options.deliver, stream, "restarted", false, rt_clock(rt).wall_ms);
     }
+    owner_missing_tell(rt, c, NULL);
     if (!spec->stopped) request(rt, EV_START_REQUESTED, self);
     return self;
 }
@@ -333,7 +335,6 @@ bool runtime_is_down(const struct runtime *rt)
 
 void runtime_swap(struct runtime *rt, struct handle conn, struct policy_build *build)
 {
-    char why[200];
     ASSERT(!rt->pumping);
     rt_pump(rt); /* what was asked for before may remove the connection */
     struct rt_conn *c = rt_conn_get(rt, conn);
@@ -341,14 +342,9 @@ void runtime_swap(struct runtime *rt, struct handle conn, struct policy_build *b
         policy_build_destroy(build);
         return;
     }
-    if (!build_check(build, c->owner, why, sizeof why)) {
-        rt_log(rt, LOG_WARNING, c, "the old policy stays: %s", why);
-        rt_journal_note(rt, c, 0, JOURNAL_NOTE, "the old policy stays: %s", why);
-        policy_build_destroy(build);
-        return;
-    }
     struct rt_build *old = c->build;
     c->build = build_wrap(build);
+    owner_missing_tell(rt, c, old->build);
     bool same_session = old->build->session_of == build->session_of;
     /* What another text of the policy fetched may have another shape; if it may serve stale, it still does. */
     if (policy_text_hash(old->build->version) != policy_text_hash(build->version)) {

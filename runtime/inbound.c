@@ -247,7 +247,7 @@ static bool accept(struct runtime *rt, struct rt_conn *c, struct rt_link *l, str
     if (keyed && dedupe_seen(c->dedupe, key, now.mono_ms, &offset)) {
         c->frames_duplicate++;
         remember(c, l, build, item);
-        if (rules->ack.when != ACK_NONE) rt_ack_queue(rt, c, l, build, item, &key, offset);
+        if (rules->ack_count) rt_ack_queue(rt, c, l, build, item, &key, offset);
         return true;
     }
     struct deliver_frame frame = { .data = item->data,
@@ -274,7 +274,7 @@ static bool accept(struct runtime *rt, struct rt_conn *c, struct rt_link *l, str
         rt->options.observer.delivered(rt->options.observer.self, c->self, offset, item->data,
                                        item->len);
     }
-    if (rules->ack.when != ACK_NONE) rt_ack_queue(rt, c, l, build, item, keyed ? &key : NULL, offset);
+    if (rules->ack_count) rt_ack_queue(rt, c, l, build, item, keyed ? &key : NULL, offset);
     return true;
 }
 

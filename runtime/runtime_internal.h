@@ -85,7 +85,7 @@ struct rt_ack {
     uint64_t due_ms;         /* mono, of those that wait for the owner */
     struct dedupe_key key;   /* of the frame, if it has one */
     uint32_t generation;
-    bool text, pooled, keyed;
+    bool text, pooled, keyed, at_risk, anywhere;
     size_t len;
     uint8_t bytes[]; /* owned with the struct */
 };

@@ -34,7 +34,11 @@ void frame_rules_deinit(struct frame_rules *r)
     matchers_deinit(&r->start);
     for (uint32_t i = 0; i < r->ends_count; i++) matchers_deinit(&r->ends[i].match);
     free(r->ends);
-    free(r->ack.frame);
+    for (uint32_t i = 0; i < r->ack_count; i++) {
+        matchers_deinit(&r->acks[i].match);
+        free(r->acks[i].frame);
+    }
+    free(r->acks);
     free(r->paths);
     memset(r, 0, sizeof *r);
 }
@@ -63,6 +67,24 @@ int frame_rules_ends(const struct frame_rules *r, const struct field_value *valu
         if (frame_match_any(&r->ends[i].match, values)) return (int)i;
     }
     return -1;
+}
+
+const struct ack_rule *frame_rules_ack(const struct frame_rules *r, const struct field_value *values)
+{
+    for (uint32_t i = 0; i < r->ack_count; i++) {
+        const struct ack_rule *rule = &r->acks[i];
+        if (rule->match.count > 0 && !frame_match_any(&rule->match, values)) continue;
+        return rule->when == ACK_NONE ? NULL : rule;
+    }
+    return NULL;
+}
+
+bool frame_rules_ack_through(const struct frame_rules *r)
+{
+    for (uint32_t i = 0; i < r->ack_count; i++) {
+        if (r->acks[i].when == ACK_THROUGH) return true;
+    }
+    return false;
 }
 
 int frame_rules_field(const struct frame_rules *r, const char *name)

@@ -80,6 +80,17 @@ struct ends_rule {
 enum codec_kind { CODEC_JSON, CODEC_BYTES, CODEC_PROTOBUF, CODEC_WKPROTO };
 enum ack_when { ACK_NONE, ACK_EARLY, ACK_THROUGH };
 
+/* What the platform hears of a frame, and when. */
+struct ack_rule {
+    struct frame_matchers match; /* `on`; empty: every frame */
+    enum ack_when when;
+    char *frame; /* owned; template: "@name" takes the field's raw JSON text. NULL: hook on_ack */
+    uint64_t within_ms;
+    bool at_risk; /* an early one goes out although the store cannot keep the frame */
+    bool anywhere; /* it may go out on the connection's other link when its own is gone */
+    uint32_t line;
+};
+
 struct remember_rule {
     uint8_t field;
     char key[RULE_NAME_MAX]; /* in conn.session */
@@ -111,12 +122,8 @@ struct frame_rules {
         uint64_t over_ms;
         uint32_t most; /* keys kept */
     } dedupe;
-    struct {
-        enum ack_when when;
-        char *frame; /* owned; template: "@name" takes the field's raw JSON text. NULL: hook on_ack */
-        uint64_t within_ms;
-        bool at_risk; /* early ones go out although the store cannot keep the frame */
-    } ack;
+    struct ack_rule *acks;        /* owned; first match wins */
+    uint32_t ack_count;
     bool accept_all;
     struct frame_matchers accept; /* what consumers may send */
     struct frame_matchers start;  /* budgets.start.frame: outbound frames that start a session */
@@ -134,6 +141,10 @@ bool frame_match(const struct frame_matcher *m, const struct field_value *values
 bool frame_match_any(const struct frame_matchers *list, const struct field_value *values);
 /* Index of the first `ends` row that matches, or -1. */
 int frame_rules_ends(const struct frame_rules *r, const struct field_value *values);
+/* The first row of `ack` that matches, or NULL: the platform hears nothing of this frame. */
+const struct ack_rule *frame_rules_ack(const struct frame_rules *r, const struct field_value *values);
+/* Does any row wait for the connection's owner? */
+bool frame_rules_ack_through(const struct frame_rules *r);
 /* Index of a field by name, or -1. */
 int frame_rules_field(const struct frame_rules *r, const char *name);
 

@@ -1,6 +1,7 @@
 /* What one key alone cannot tell: numbers that must fit each other, tables that need a hook, hooks
  * that nothing calls. An error is what would break an invariant or do nothing; a warning is legal
  * and unwise. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/duration.h"
@@ -11,6 +12,7 @@ static void beat(struct schema *s);
 static void delays(struct schema *s);
 static void budgets(struct schema *s);
 static void frames(struct schema *s);
+static void acks(struct schema *s);
 static void backlog(struct schema *s);
 
 static bool has(const struct schema *s, const char *table, const char *key)
@@ -163,23 +165,43 @@ static void frames(struct schema *s)
         schema__error_at(s, "frames.remember", NULL,
                          "needs the session table: it fills conn.session");
     }
-    bool hook = value_get(&s->tables, "on_ack") != NULL;
-    if (r->ack.when != ACK_NONE && !r->ack.frame && !hook) {
-        schema__error_at(s, "frames.ack", NULL, "needs `frame` or the function on_ack");
+    acks(s);
+}
+
+/* "frames.ack.frame", or "frames.ack[2].frame" in a list. */
+static const char *ack_path(const struct schema *s, uint32_t row, const char *key, char out[48])
+{
+    bool list = value_length(value_get(value_get(&s->tables, "frames"), "ack")) > 0;
+    if (list) snprintf(out, 48, "frames.ack[%u]%s%s", row + 1, key ? "." : "", key ? key : "");
+    else snprintf(out, 48, "frames.ack%s%s", key ? "." : "", key ? key : "");
+    return out;
+}
+
+static void acks(struct schema *s)
+{
+    struct frame_rules *r = &s->out->rules;
+    char path[48];
+    bool hook = value_get(&s->tables, "on_ack") != NULL, called = false, framed = false;
+    for (uint32_t i = 0; i < r->ack_count; i++) {
+        const struct ack_rule *a = &r->acks[i];
+        framed = framed || a->frame;
+        called = called || (a->when != ACK_NONE && !a->frame);
+        if (a->when != ACK_NONE && !a->frame && !hook) {
+            schema__error_at(s, ack_path(s, i, NULL, path), NULL, "needs `frame` or the function on_ack");
+        }
+        if (a->when != ACK_EARLY && a->at_risk) {
+            schema__error_at(s, ack_path(s, i, "at_risk", path), NULL, "is for when = \"early\"");
+        }
+        if (a->when == ACK_THROUGH && !a->within_ms) {
+            schema__error_at(s, ack_path(s, i, "when", path), NULL,
+                             "\"through\" needs `within`, the platform's deadline");
+        }
     }
-    if (r->ack.frame && hook) {
-        schema__error_at(s, "frames.ack.frame", NULL,
+    if (hook && framed && !called) {
+        schema__error_at(s, ack_path(s, 0, "frame", path), NULL,
                          "excludes on_ack: one of them makes the frame");
-    }
-    if (r->ack.when == ACK_NONE && hook) {
+    } else if (hook && !called) {
         schema__warn_at(s, "on_ack", "is never called: frames.ack.when is not set");
-    }
-    if (r->ack.when != ACK_EARLY && r->ack.at_risk) {
-        schema__error_at(s, "frames.ack.at_risk", NULL, "is for when = \"early\"");
-    }
-    if (r->ack.when == ACK_THROUGH && !r->ack.within_ms) {
-        schema__error_at(s, "frames.ack.when", NULL,
-                         "\"through\" needs `within`, the platform's deadline");
     }
 }
 

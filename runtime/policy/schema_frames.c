@@ -11,6 +11,7 @@
 
 #define SECOND 1000.0
 #define HOUR   (3600 * SECOND)
+#define ACK_ROWS_MAX 16
 #define RULES(member)                                                                             \
     offsetof(struct policy_build, rules.member), sizeof(((struct policy_build *)0)->rules.member)
 
@@ -23,6 +24,8 @@ static void accept(struct schema *s, const struct value *v, void *base);
 static void ends(struct schema *s, const struct value *v, void *base);
 static void remember(struct schema *s, const struct value *v, void *base);
 static void dedupe_by(struct schema *s, const struct value *v, void *base);
+static void ack(struct schema *s, const struct value *v, void *base);
+static void ack_on(struct schema *s, const struct value *v, void *base);
 static void ack_frame(struct schema *s, const struct value *v, void *base);
 static int field_of(struct schema *s, const struct value *v);
 
@@ -41,15 +44,22 @@ static const struct key dedupe[] = {
     { .name = NULL },
 };
 
-static const struct key ack[] = {
-    { "when", KEY_WORD, KEY_REQUIRED, 0, 0, ack_words, NULL, NULL, RULES(ack.when), NULL,
-      "early: once the frame is on disk; through: by the owning consumer" },
+#define ACK(member) offsetof(struct ack_rule, member), sizeof(((struct ack_rule *)0)->member)
+
+static const struct key ack_row[] = {
+    { "on", KEY_CUSTOM, .custom = ack_on, .standard = "every frame",
+      .about = "a matcher, or a list: which of the delivered frames; the first row that matches holds" },
+    { "when", KEY_WORD, KEY_REQUIRED, 0, 0, ack_words, NULL, NULL, ACK(when), NULL,
+      "early: once the frame is on disk; through: by the consumer that owns the connection, early "
+      "where it names no owner; none" },
     { "frame", KEY_CUSTOM, .custom = ack_frame,
       .about = "JSON text; \"@name\" becomes the value of that name of `take`" },
-    { "within", KEY_DURATION, 0, 100, HOUR, NULL, NULL, NULL, RULES(ack.within_ms), "none",
+    { "within", KEY_DURATION, 0, 100, HOUR, NULL, NULL, NULL, ACK(within_ms), "none",
       "the platform's deadline" },
-    { "at_risk", KEY_BOOL, 0, 0, 0, NULL, NULL, NULL, RULES(ack.at_risk), "false",
+    { "at_risk", KEY_BOOL, 0, 0, 0, NULL, NULL, NULL, ACK(at_risk), "false",
       "acknowledge although the store cannot keep the frame" },
+    { "anywhere", KEY_BOOL, 0, 0, 0, NULL, NULL, NULL, ACK(anywhere), "false",
+      "when the frame's own link is gone, on the link that took its place" },
     { .name = NULL },
 };
 
@@ -83,7 +93,8 @@ const struct key schema__frames[] = {
     { "remember", KEY_CUSTOM, .custom = remember,
       .about = "kept in conn.session: key = name of `take`" },
     { "dedupe", KEY_TABLE, .keys = dedupe, .about = "frames that are delivered once" },
-    { "ack", KEY_TABLE, .keys = ack, .about = "acknowledgements that the platform wants" },
+    { "ack", KEY_CUSTOM, KEY_ROW, .custom = ack, .keys = ack_row,
+      .about = "acknowledgements that the platform wants: one row or a list" },
     { "join", KEY_CUSTOM, .custom = later, .keys = join, .about = "messages that come in parts" },
     { "accept", KEY_CUSTOM, .custom = accept, .standard = "nothing",
       .about = "what consumers may send" },
@@ -293,9 +304,43 @@ static void dedupe_by(struct schema *s, const struct value *v, void *base)
     r->dedupe.on = r->dedupe.by_count > 0;
 }
 
-static void ack_frame(struct schema *s, const struct value *v, void *base)
+static void ack_read(struct schema *s, const struct value *row)
+{
+    struct ack_rule *rule = &s->out->rules.acks[s->out->rules.ack_count++];
+    rule->line = s->line;
+    schema__keys(s, ack_row, row, rule);
+}
+
+static void ack(struct schema *s, const struct value *v, void *base)
 {
     (void)base;
+    struct frame_rules *r = &s->out->rules;
+    uint32_t count = value_length(v);
+    if (count == 0) { /* one row */
+        r->acks = schema__alloc(1, sizeof *r->acks);
+        ack_read(s, v);
+        return;
+    }
+    if (!schema__is_list(s, v, "rows", ACK_ROWS_MAX)) return;
+    r->acks = schema__alloc(count, sizeof *r->acks);
+    bool closed = false;
+    for (uint32_t i = 1; i <= count; i++) {
+        schema__enter(s, NULL, i, value_at(v, i));
+        if (closed) schema__warn(s, "is never reached: a row above has no `on`, so it is for every frame");
+        ack_read(s, value_at(v, i));
+        closed = closed || r->acks[i - 1].match.count == 0;
+        schema__leave(s);
+    }
+}
+
+static void ack_on(struct schema *s, const struct value *v, void *base)
+{
+    schema__frame_matchers(s, v, NULL, &((struct ack_rule *)base)->match);
+}
+
+static void ack_frame(struct schema *s, const struct value *v, void *base)
+{
+    struct ack_rule *rule = base;
     char text[96], bad[RULE_NAME_MAX];
     const char *frame = value_text(v);
     if (!frame || strlen(frame) != v->string.len || v->string.len > 4096) {
@@ -311,7 +356,7 @@ static void ack_frame(struct schema *s, const struct value *v, void *base)
         }
         return;
     }
-    free(s->out->rules.ack.frame);
-    s->out->rules.ack.frame = strdup(frame);
-    ASSERT(s->out->rules.ack.frame != NULL);
+    free(rule->frame);
+    rule->frame = strdup(frame);
+    ASSERT(rule->frame != NULL);
 }

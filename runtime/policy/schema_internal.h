@@ -43,6 +43,7 @@ enum key_flags {
     KEY_FIXED = 2, /* `tune` may not set it */
     KEY_NAMED = 4, /* CUSTOM: a table of named rows, each merged by `tune` along `keys` */
     KEY_OFF = 8,   /* DURATION: `false` turns it off */
+    KEY_ROW = 16,  /* CUSTOM: one row of `keys` or a list of them; `tune` merges one row into one row */
 };
 
 struct schema;

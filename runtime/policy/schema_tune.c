@@ -20,6 +20,7 @@ static bool resolve(const struct value *root, const char *path, bool as_overlay,
 static void key_name(const struct schema *s, const struct overlay *o, const char *path,
                      char *key_out);
 static const struct key *key_find(const struct key *keys, const char *name);
+static bool merges(const struct key *k, const struct value *v);
 
 void schema__overlay(struct schema *s)
 {
@@ -115,7 +116,7 @@ static void merge(struct schema *s, struct overlay *o, const struct key *keys, s
         }
         struct value *below = value_get(into, name);
         bool both = below && below->kind == VALUE_TABLE && v->kind == VALUE_TABLE;
-        if (both && k && k->type == KEY_TABLE) {
+        if (both && merges(k, v) && merges(k, below)) {
             merge(s, o, k->keys, below, v, below_path);
         } else if (both && k && k->flags & KEY_NAMED) {
             merge_rows(s, o, k->keys, below, v, below_path);
@@ -183,7 +184,7 @@ static bool resolve(const struct value *root, const char *path, bool as_overlay,
             continue;
         }
         const struct key *k = key_find(keys, name);
-        if (k && k->type == KEY_TABLE && v->kind == VALUE_TABLE) {
+        if (v->kind == VALUE_TABLE && merges(k, v)) {
             keys = k->keys;
         } else if (k && k->flags & KEY_NAMED && v->kind == VALUE_TABLE) {
             keys = k->keys;
@@ -218,6 +219,12 @@ static void key_name(const struct schema *s, const struct overlay *o, const char
         }
     }
     snprintf(key_out, 128, "%s%.100s", o->prefix, path);
+}
+
+/* Is `v`, a table, laid over another one key by key? */
+static bool merges(const struct key *k, const struct value *v)
+{
+    return k && (k->type == KEY_TABLE || (k->flags & KEY_ROW && value_length(v) == 0));
 }
 
 static const struct key *key_find(const struct key *keys, const char *name)

@@ -256,13 +256,17 @@ static void on_delivered(void *self, struct handle conn, uint64_t offset, const 
     struct sim_conn *c = sim__conn(s, conn);
     if (!c || !c->path_on) return;
     const struct frame_rules *rules = &c->build->rules;
-    if (rules->ack.when != ACK_EARLY || !rules->ack.frame || rules->codec == CODEC_BYTES) return;
+    if (rules->ack_count == 0 || rules->codec == CODEC_BYTES) return;
     struct field_value values[FIELDS_MAX];
     char *copy = sim__copy(data, len);
     struct buffer ack;
     buffer_init(&ack, 0);
-    if (path_take(&c->path, (uint8_t *)copy, len, values) == JSON_OK &&
-        path_ack_expand(rules, rules->ack.frame, values, &ack)) {
+    /* An owner may reply with any text, or too late, so nothing can be expected of its rows. */
+    bool owner = value_get_text(&c->own, "owner") != NULL;
+    const struct ack_rule *rule = NULL;
+    if (path_take(&c->path, (uint8_t *)copy, len, values) == JSON_OK) rule = frame_rules_ack(rules, values);
+    if (rule && rule->when == ACK_THROUGH && owner) rule = NULL;
+    if (rule && rule->frame && path_ack_expand(rules, rule->frame, values, &ack)) {
         c->acks = sim__grow(c->acks, c->ack_count, &c->ack_capacity, sizeof *c->acks);
         c->acks[c->ack_count++] = (struct sim_ack){ hash_bytes(ack.data, ack.len), offset };
     }

@@ -176,6 +176,19 @@ static inline int l_rules(lua_State *L)
         }
     }
     lua_pop(L, 1);
+    /* acks = { { on = matchers or nil, when = 0 | 1 | 2 }, ... } */
+    lua_getfield(L, 1, "acks");
+    if (lua_istable(L, -1)) {
+        r->ack_count = (uint32_t)lua_objlen(L, -1);
+        r->acks = support_calloc(r->ack_count, sizeof *r->acks);
+        for (uint32_t i = 0; i < r->ack_count; i++) {
+            lua_rawgeti(L, -1, (int)i + 1);
+            r->acks[i].when = (enum ack_when)support_number(L, lua_gettop(L), "when", ACK_EARLY);
+            support_list(L, lua_gettop(L), "on", r, &r->acks[i].match);
+            lua_pop(L, 1);
+        }
+    }
+    lua_pop(L, 1);
     lua_getfield(L, 1, "by");
     for (uint32_t i = 0; lua_istable(L, -1) && i < lua_objlen(L, -1); i++) {
         lua_rawgeti(L, -1, (int)i + 1);

@@ -70,7 +70,7 @@ static int l_decode(lua_State *L)
     return 1;
 }
 
-/* match(rules, text) -> { deliver =, inspect =, beat_asked =, beat_answer =, accept =, start =, ends = } */
+/* match(rules, text) -> { deliver =, inspect =, beat_asked =, beat_answer =, accept =, start =, ends =, ack = } */
 static int l_match(lua_State *L)
 {
     struct frame_rules *r = luaL_checkudata(L, 1, RULES_MT);
@@ -90,6 +90,8 @@ static int l_match(lua_State *L)
     }
     lua_pushinteger(L, frame_rules_ends(r, v));
     lua_setfield(L, -2, "ends");
+    const struct ack_rule *ack = frame_rules_ack(r, v);
+    if (ack) lua_pushinteger(L, (int)(ack - r->acks)), lua_setfield(L, -2, "ack");
     free(data);
     return 1;
 }

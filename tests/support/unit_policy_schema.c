@@ -318,10 +318,17 @@ static void push_rules(lua_State *L, const struct frame_rules *r)
         set_integer(L, "over", (double)r->dedupe.over_ms), set_integer(L, "most", r->dedupe.most);
         lua_setfield(L, -2, "dedupe");
     }
-    if (r->ack.when) {
+    if (r->ack_count) {
         lua_newtable(L);
-        set_integer(L, "when", r->ack.when), set_text(L, "frame", r->ack.frame);
-        set_integer(L, "within", (double)r->ack.within_ms);
+        for (uint32_t i = 0; i < r->ack_count; i++) {
+            const struct ack_rule *a = &r->acks[i];
+            lua_newtable(L);
+            if (a->match.count) set_matchers(L, "on", r, &a->match);
+            set_integer(L, "when", a->when), set_text(L, "frame", a->frame);
+            set_integer(L, "within", (double)a->within_ms);
+            set_true(L, "at_risk", a->at_risk), set_true(L, "anywhere", a->anywhere);
+            lua_rawseti(L, -2, (int)i + 1);
+        }
         lua_setfield(L, -2, "ack");
     }
     set_integer(L, "message", (double)r->message_bytes_max), set_integer(L, "send", (double)r->send_bytes_max);

@@ -107,3 +107,28 @@ describe("rules", function()
     assert.equal(-1, frame.match(r, '{"op":10}').ends)
   end)
 end)
+
+describe("rows of acknowledgements", function()
+  local NONE, EARLY, THROUGH = 0, 1, 2
+
+  it("are tried in order, and one without a matcher is for every frame", function()
+    local r = rules { acks = {
+      { on = { { op = { { 1, 1 } } }, { kind = { "X" } } }, when = THROUGH },
+      { on = { { op = { { 1, 9 } } } }, when = EARLY },
+      { when = THROUGH },
+    } }
+    assert.equal(0, frame.match(r, '{"op":1}').ack)
+    assert.equal(0, frame.match(r, '{"op":5,"t":"X"}').ack)
+    assert.equal(1, frame.match(r, '{"op":5,"t":"Y"}').ack)
+    assert.equal(2, frame.match(r, '{"op":10}').ack)
+    assert.equal(2, frame.match(r, "{}").ack)
+  end)
+
+  it("say nothing of what no row matches, and of what a row of `none` matches first", function()
+    local r = rules { acks = { { on = { { op = { { 1, 1 } } } }, when = NONE }, { on = { { op = { { 1, 9 } } } }, when = EARLY } } }
+    assert.is_nil(frame.match(r, '{"op":1}').ack)
+    assert.equal(1, frame.match(r, '{"op":2}').ack)
+    assert.is_nil(frame.match(r, '{"op":10}').ack)
+    assert.is_nil(frame.match(rules {}, '{"op":1}').ack)
+  end)
+end)

@@ -151,7 +151,7 @@ describe("the example policy of the design", function()
       beat_asked = { { op = { 1 } } }, beat_answer = { { op = { 11 } } },
       remember = { seq = "seq" },
       dedupe = { "kind", "id", over = 600000, most = 1000 },
-      ack = { when = 1, frame = '{"ack":"@id"}', within = 3000 },
+      ack = { { when = 1, frame = '{"ack":"@id"}', within = 3000 } },
       accept = { { op = { 3, 4, 8 } } },
       start = { { op = { 2 } } },
       message = 64 * 1024 * 1024, send = 4096,

@@ -132,6 +132,18 @@ describe("tune", function()
     assert.same({ op = "op", kind = "t" }, b.rules.take)
   end)
 
+  it("changes the only row of frames.ack by key, and a list of rows whole", function()
+    local row = { on = { op = 1 }, when = "through", frame = '{"a":"@op"}', within = "3s" }
+    local function acks(rows, over)
+      local b, problems = schema.build { policy = text.plain { frames = { take = { op = "op", kind = "t" }, ack = rows } },
+        settings = { token = token(), tune = { frames = { ack = over } } } }
+      return assert(b, problems[1] and problems[1].whole).rules.ack
+    end
+    assert.same({ { on = { { op = { 1 } } }, when = 2, frame = '{"a":"@op"}', within = 5000 } }, acks(row, { within = "5s" }))
+    assert.same({ { when = 1, frame = "{}", within = 0 } }, acks({ row, row }, { when = "early", frame = "{}" }))
+    assert.same({ { when = 1, frame = "{}", within = 0 }, }, acks(row, { { when = "early", frame = "{}" } }))
+  end)
+
   it("changes the numbers of a fetch and keeps its function", function()
     local b = build { tune = { fetch = { gateway = { keep = "2h" } } } }
     assert.same({ gateway = { keep = 7200000, gap = 1000, by_account = true } }, b.fetch)

@@ -65,16 +65,20 @@ describe("a reload", function ()
     assert.equal(0, w:counts().connections)
   end)
 
-  it("that acknowledges through a consumer, on a connection without an owner, leaves the old policy", function ()
+  it("that acknowledges through a consumer, on a connection without an owner, says that nobody will reply", function ()
     local w = world.up [[ frames = { codec = "json", take = { id = "id" }, deliver = true }, ]]
     local path = world.policy [[
       frames = { codec = "json", take = { id = "id" }, deliver = true,
                  ack = { when = "through", frame = '{"ack":"@id"}', within = "3s" } },
     ]]
     w:swap("a", path, "return { token = 'T' }")
-    assert.truthy(w:journal("a")[1].text:find("needs owner", 1, true), w:journal("a")[1].text)
+    assert.truthy(w:journal("a")[1].text:find("the connection names none", 1, true), w:journal("a")[1].text)
     w:bytes(1, world.text '{"id":1}')
-    assert.equal(1, w:view("a").delivered)
+    w:stored(true)
+    assert.same({ 'message {"ack":1}' }, world.sent(w, 1))
+    local before = #w:journal "a"
+    w:swap("a", path, "return { token = 'T' }")
+    assert.equal(before, #w:journal "a", "once")
   end)
 end)
 
