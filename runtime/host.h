@@ -69,6 +69,22 @@ struct http_result {
 #define LINK_WRITE_QUEUE_MAX ((size_t)1 << 20)
 #define LINK_WRITE_QUEUE_LOW ((size_t)64 << 10)
 
+/* What the kernel knows of an open link's TCP connection. */
+struct host_link_info {
+    uint32_t round_trip_us, round_trip_var_us; /* smoothed */
+    uint32_t unacked;          /* segments sent and not acknowledged */
+    uint32_t repeats;          /* of the oldest of them, in a row, without an answer */
+    uint32_t repeats_total;    /* segments sent again in its life */
+    uint32_t last_data_ms;     /* ages: data received, data sent, acknowledgement received */
+    uint32_t last_sent_ms, last_ack_ms;
+};
+
+/* How long work kept the loop from looking at its sockets, or a timer came late. */
+struct host_loop_delay {
+    uint64_t last_us;          /* of the last second in which the loop turned */
+    uint64_t worst_us;         /* of the last minute */
+};
+
 struct host_ops {
     void (*clock)(void *self, struct clock *out);
     /* Unpredictable on the real host, drawn from the seed on the simulated one. For masks, nonces. */
@@ -97,6 +113,13 @@ struct host_ops {
     void (*http_cancel)(void *self, uint64_t call);
     /* runtime_deadline_ms() may have changed, or work was queued: call runtime_tick() soon. */
     void (*wake)(void *self);
+
+    /* The rest may be NULL: then nothing is known. */
+    /* False: no such link, or its socket does not stand yet. */
+    bool (*link_info)(void *self, uint64_t link, struct host_link_info *out);
+    void (*loop_delay)(void *self, struct host_loop_delay *out);
+    /* Monotonic, finer than clock(), for measuring only: nothing may be decided by it. */
+    uint64_t (*ticks_us)(void *self);
 };
 
 struct host {

@@ -20,6 +20,7 @@ static bool accept(struct runtime *rt, struct rt_conn *c, struct rt_link *l, str
 static void on_close(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
                      const struct path_item *item);
 static void on_error(struct runtime *rt, struct rt_link *l, const struct path_item *item);
+static void ponged(struct rt_link *l);
 static void pong(struct runtime *rt, struct rt_link *l, const struct path_item *item);
 
 static bool may_decode(const struct rt_link *l)
@@ -45,7 +46,7 @@ size_t rt_inbound(struct runtime *rt, struct rt_link *l, uint8_t *bytes, size_t 
         switch (kind) {
         case PATH_MESSAGE: on_message(rt, c, l, &item); break;
         case PATH_PING: pong(rt, l, &item); break;
-        case PATH_PONG: l->pulse.last_pong_ms = l->pulse.last_byte_ms; break;
+        case PATH_PONG: ponged(l); break;
         case PATH_CLOSE: on_close(rt, c, l, &item); break;
         case PATH_ERROR: on_error(rt, l, &item); break;
         case PATH_MORE: break;
@@ -57,6 +58,15 @@ size_t rt_inbound(struct runtime *rt, struct rt_link *l, uint8_t *bytes, size_t 
     rt_acks_flush(rt, c);
     /* Only a pause keeps bytes for later; after an end they mean nothing. */
     return l->phase == RT_LINK_OPEN && l->pauses && !l->deaf && !l->close_received ? consumed : len;
+}
+
+static void ponged(struct rt_link *l)
+{
+    l->pulse.last_pong_ms = l->pulse.last_byte_ms;
+    if (!l->ping_sent_ms) return; /* nobody asked */
+    l->ping_round_trip_ms = l->pulse.last_pong_ms - l->ping_sent_ms;
+    l->ping_answered = true;
+    l->ping_sent_ms = 0;
 }
 
 static void pong(struct runtime *rt, struct rt_link *l, const struct path_item *item)
@@ -264,6 +274,7 @@ static bool accept(struct runtime *rt, struct rt_conn *c, struct rt_link *l, str
     }
     FAILPOINT("accepted");
     c->frames_delivered++;
+    c->last_event_ms = now.mono_ms;
     if (item->malformed) c->frames_malformed++;
     remember(c, l, build, item);
     if (keyed) {

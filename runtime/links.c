@@ -217,7 +217,8 @@ bool rt_link_send(struct runtime *rt, struct rt_link *l, const void *bytes, size
 
 void rt_link_ping(struct runtime *rt, struct rt_link *l)
 {
-    if (l->phase == RT_LINK_OPEN && !l->close_sent) rt_link_frame(rt, l, WS_PING, "hf", 2);
+    if (l->phase != RT_LINK_OPEN || l->close_sent) return;
+    if (rt_link_frame(rt, l, WS_PING, "hf", 2) && !l->ping_sent_ms) l->ping_sent_ms = rt_clock(rt).mono_ms;
 }
 
 void rt_link_close_frame(struct runtime *rt, struct rt_link *l, uint16_t code, const char *reason)

@@ -9,6 +9,7 @@
 #include "base/proxy.h"
 #include "deliver/deliver.h"
 #include "engine/engine.h"
+#include "engine/life.h"
 #include "host.h"
 #include "policy/policy.h"
 #include "store/core.h"
@@ -114,6 +115,15 @@ struct connection_view {
     struct clock now;
     char address[256];            /* of the newest link, query values masked; "" */
     uint64_t frames_delivered, frames_malformed, frames_duplicate, frames_other;
+    uint64_t last_event_ms;       /* mono: of the last frame delivered; 0: none yet */
+    bool round_trip_known;        /* of the newest answered probe of the newest link */
+    bool round_trip_of_ping;      /* and not of a beat */
+    uint64_t round_trip_ms;
+    bool kernel_known;
+    struct host_link_info kernel; /* of the newest link's socket */
+    bool loop_known;
+    struct host_loop_delay loop;  /* of the daemon */
+    struct life life;
     struct deliver_stream_view backlog;
     const char *kept_in;          /* static: what kind of store has it, "memory" or "sqlite" */
     char warning[PLAN_NOTE_MAX];  /* newest conn:warn or alarm, "" */

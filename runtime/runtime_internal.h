@@ -66,6 +66,9 @@ struct rt_link {
     bool deaf;                       /* after a path error: bytes are counted and dropped */
     struct upgrade_reader *upgrade;  /* owned, while UPGRADING */
     struct pulse pulse;
+    uint64_t ping_sent_ms;           /* mono: the oldest that no pong answered; 0 */
+    uint64_t ping_round_trip_ms;     /* of the last answered one */
+    bool ping_answered;              /* one was */
     uint32_t session_epoch;          /* of the connection when this link began */
     uint32_t pauses;                 /* bits of enum rt_pause */
     struct rt_held *held;            /* owned or NULL; while paused for the backlog */
@@ -131,6 +134,7 @@ struct rt_conn {
     bool acks_writing;               /* a write is under way */
     uint64_t acks_told_ms;           /* that frames are not safe was told last; 0: never */
     uint64_t frames_delivered, frames_malformed, frames_duplicate, frames_other;
+    uint64_t last_event_ms;          /* mono: of the last frame delivered; 0 */
     uint64_t hook_failures;
     char warning[PLAN_NOTE_MAX];
     struct rt_entry **journal;       /* owned ring of owned entries; grows to journal_entries */

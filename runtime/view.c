@@ -1,4 +1,5 @@
 /* Views: what is true of a connection now, as a plain copy and as JSON. Read only. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/duration.h"
@@ -8,6 +9,64 @@
 static void copy_text(char *out, size_t out_bytes, const char *text)
 {
     text_copy(out, out_bytes, text, strlen(text));
+}
+
+/* Whichever probe was answered last says how long the way is. */
+static void round_trip_look(const struct rt_link *l, struct connection_view *out)
+{
+    const struct engine_view *e = &out->engine;
+    const bool beat = e->beats_answered > 0, ping = l->ping_answered;
+    if (!beat && !ping) return;
+    out->round_trip_known = true;
+    out->round_trip_of_ping = ping && (!beat || l->pulse.last_pong_ms > e->beat_answered_ms);
+    out->round_trip_ms = out->round_trip_of_ping ? l->ping_round_trip_ms : e->last_round_trip_ms;
+}
+
+static void life_look(const struct runtime *rt, const struct rt_conn *c, struct connection_view *out)
+{
+    const struct host_ops *host = rt->options.host.ops;
+    void *self = rt->options.host.self;
+    const struct engine_view *e = &out->engine;
+    struct life_facts facts = { .now_ms = out->now.mono_ms, .last_event_ms = c->last_event_ms };
+    char down[96], span[DURATION_TEXT_MAX];
+    const struct rt_link *l = c->links;
+    facts.up = e->state == CONN_UP && l;
+    if (host->loop_delay) {
+        host->loop_delay(self, &out->loop);
+        out->loop_known = true;
+        facts.loop_delay_ms = out->loop.worst_us / 1000;
+    }
+    if (l) {
+        round_trip_look(l, out);
+        out->kernel_known = host->link_info && host->link_info(self, rt_link_id(l), &out->kernel);
+    }
+    if (!facts.up) {
+        const uint64_t ms = out->now.mono_ms > e->since_mono_ms ? out->now.mono_ms - e->since_mono_ms : 0;
+        snprintf(down, sizeof down, "%s for %s%s", conn_state_name(e->state), duration_span(ms, span),
+                 e->wanted ? "" : ", as an operator wanted");
+        facts.down = down;
+        life_judge(&facts, &out->life);
+        return;
+    }
+    facts.ready_ms = e->ready_ms;
+    facts.last_byte_ms = l->pulse.last_byte_ms;
+    facts.last_pong_ms = l->pulse.last_pong_ms;
+    facts.last_answer_ms = e->beat_answered_ms;
+    facts.ping_since_ms = e->ping_since_ms;
+    facts.beat_since_ms = e->beat_pending ? e->beat_sent_ms : 0;
+    facts.beat_due_ms = e->beat_pending ? e->beat_due_ms : 0;
+    facts.beats_missed = e->beats_missed;
+    facts.beats_dead = e->plan->beat.dead;
+    facts.silence_ms = e->plan->silence_ms;
+    facts.silence_due_ms = e->silence_due_ms;
+    facts.promised = e->plan->promised;
+    facts.round_trip_known = out->round_trip_known;
+    facts.round_trip_ms = out->round_trip_ms;
+    facts.paused = l->pauses != 0;
+    facts.kernel = out->kernel_known;
+    facts.kernel_repeats = out->kernel.repeats;
+    facts.kernel_unacked = out->kernel.unacked;
+    life_judge(&facts, &out->life);
 }
 
 bool runtime_view(const struct runtime *rt, struct handle conn, struct connection_view *out)
@@ -25,6 +84,8 @@ bool runtime_view(const struct runtime *rt, struct handle conn, struct connectio
         out->pulse = c->links->pulse;
         copy_text(out->address, sizeof out->address, c->links->shown);
     }
+    out->last_event_ms = c->last_event_ms;
+    life_look(rt, c, out);
     out->frames_delivered = c->frames_delivered;
     out->frames_malformed = c->frames_malformed;
     out->frames_duplicate = c->frames_duplicate;
@@ -114,15 +175,49 @@ static struct value pulse_value(const struct connection_view *view)
     age_set(&v, "last_byte_age_ms", view, p->last_byte_ms);
     age_set(&v, "last_pong_age_ms", view, p->last_pong_ms);
     age_set(&v, "last_frame_age_ms", view, p->last_frame_ms);
+    age_set(&v, "last_event_age_ms", view, view->last_event_ms);
+    age_set(&v, "last_beat_answer_age_ms", view, view->engine.beat_answered_ms);
     value_set(&v, "bytes_in", value_number((double)p->bytes_in));
     value_set(&v, "bytes_out", value_number((double)p->bytes_out));
     value_set(&v, "frames_in", value_number((double)p->frames_in));
     value_set(&v, "frames_out", value_number((double)p->frames_out));
     value_set(&v, "beats_sent", value_number((double)view->engine.beats_sent));
     value_set(&v, "beats_answered", value_number((double)view->engine.beats_answered));
-    if (view->engine.last_round_trip_ms) {
-        value_set(&v, "round_trip_ms", value_number((double)view->engine.last_round_trip_ms));
+    if (view->round_trip_known) {
+        value_set(&v, "round_trip_ms", value_number((double)view->round_trip_ms));
+        value_set(&v, "round_trip_of", value_string(view->round_trip_of_ping ? "ping" : "beat"));
     }
+    return v;
+}
+
+static struct value life_value(const struct connection_view *view)
+{
+    struct value v = value_table();
+    value_set(&v, "verdict", value_string(life_name(view->life.verdict)));
+    value_set(&v, "evidence", value_string(view->life.evidence));
+    return v;
+}
+
+static struct value kernel_value(const struct connection_view *view)
+{
+    const struct host_link_info *k = &view->kernel;
+    struct value v = value_table();
+    value_set(&v, "round_trip_ms", value_number((double)k->round_trip_us / 1000));
+    value_set(&v, "round_trip_varies_ms", value_number((double)k->round_trip_var_us / 1000));
+    value_set(&v, "unacknowledged", value_number(k->unacked));
+    value_set(&v, "repeats", value_number(k->repeats));
+    value_set(&v, "repeats_total", value_number(k->repeats_total));
+    value_set(&v, "last_data_age_ms", value_number(k->last_data_ms));
+    value_set(&v, "last_sent_age_ms", value_number(k->last_sent_ms));
+    value_set(&v, "last_ack_age_ms", value_number(k->last_ack_ms));
+    return v;
+}
+
+static struct value loop_value(const struct connection_view *view)
+{
+    struct value v = value_table();
+    value_set(&v, "delay_ms", value_number((double)view->loop.last_us / 1000));
+    value_set(&v, "worst_ms", value_number((double)view->loop.worst_us / 1000));
     return v;
 }
 
@@ -171,7 +266,10 @@ bool runtime_view_json(const struct connection_view *view, struct buffer *out)
     value_set(&policy, "path", value_string(view->policy_path));
     value_set(&v, "policy", policy);
     if (e->link_generation[0]) value_set(&v, "link", link_value(view));
+    value_set(&v, "life", life_value(view));
     value_set(&v, "pulse", pulse_value(view));
+    if (view->kernel_known) value_set(&v, "kernel", kernel_value(view));
+    if (view->loop_known) value_set(&v, "loop", loop_value(view));
     value_set(&v, "backlog", backlog_value(view));
     struct value frames = value_table();
     value_set(&frames, "delivered", value_number((double)view->frames_delivered));

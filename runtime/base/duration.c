@@ -103,6 +103,23 @@ const char *duration_format(uint64_t ms, char out[DURATION_TEXT_MAX])
     return out;
 }
 
+const char *duration_span(uint64_t ms, char out[DURATION_TEXT_MAX])
+{
+    unsigned long long s = ms / 1000, m = s / 60, h = m / 60, d = h / 24;
+    if (ms < 10000) {
+        snprintf(out, DURATION_TEXT_MAX, "%.1fs", (double)ms / 1000);
+    } else if (m == 0) {
+        snprintf(out, DURATION_TEXT_MAX, "%llus", s);
+    } else if (h == 0) {
+        snprintf(out, DURATION_TEXT_MAX, "%llum %llus", m, s % 60);
+    } else if (d == 0) {
+        snprintf(out, DURATION_TEXT_MAX, "%lluh %llum", h, m % 60);
+    } else {
+        snprintf(out, DURATION_TEXT_MAX, "%llud %lluh", d, h % 24);
+    }
+    return out;
+}
+
 const char *timestamp_format(uint64_t wall_ms, char out[TIMESTAMP_TEXT_MAX])
 {
     time_t seconds = (time_t)(wall_ms / 1000);

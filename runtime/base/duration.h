@@ -15,6 +15,8 @@
 bool duration_parse(const char *text, size_t len, uint64_t *ms_out);
 /* The shortest exact form with at most one decimal: "0s", "1.4s", "6h". Returns `out`. */
 const char *duration_format(uint64_t ms, char out[DURATION_TEXT_MAX]);
+/* As people say ages: "0.4s", "42s", "3m 5s", "2h 10m", "4d 3h". Returns `out`. */
+const char *duration_span(uint64_t ms, char out[DURATION_TEXT_MAX]);
 /* Bytes; plain number, or KiB, MiB, GiB, kB, MB. */
 bool size_parse(const char *text, size_t len, uint64_t *bytes_out);
 /* "2026-11-22T10:00:00.123Z" from Unix milliseconds. `out` holds TIMESTAMP_TEXT_MAX bytes. */

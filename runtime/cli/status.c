@@ -203,6 +203,10 @@ static void show_detail(struct buffer *out, const struct term *t, const cJSON *c
              words_text(link, "state"), words_span(now_ms - (link_ms < now_ms ? link_ms : now_ms), a),
              words_text(link, "address"));
     }
+    const cJSON *life = cJSON_GetObjectItemCaseSensitive(c, "life");
+    if (life) {
+        line(out, t, "life", "%s: %s", words_text(life, "verdict"), words_text(life, "evidence"));
+    }
     if (words_number(pulse, "bytes_in") > 0) {
         line(out, t, "pulse", "last byte %s ago, %.0f frames in, %.0f out, %s in",
              words_span((uint64_t)words_number(pulse, "last_byte_age_ms"), a),
@@ -210,9 +214,24 @@ static void show_detail(struct buffer *out, const struct term *t, const cJSON *c
              words_bytes(words_number(pulse, "bytes_in"), b));
     }
     if (words_number(pulse, "beats_sent") > 0) {
-        line(out, t, "beats", "%.0f sent, %.0f answered, round trip %.0f ms",
-             words_number(pulse, "beats_sent"), words_number(pulse, "beats_answered"),
-             words_number(pulse, "round_trip_ms"));
+        line(out, t, "beats", "%.0f sent, %.0f answered", words_number(pulse, "beats_sent"),
+             words_number(pulse, "beats_answered"));
+    }
+    if (words_text(pulse, "round_trip_of")[0]) {
+        line(out, t, "round trip", "%.0f ms, of the last %s", words_number(pulse, "round_trip_ms"),
+             words_text(pulse, "round_trip_of"));
+    }
+    const cJSON *kernel = cJSON_GetObjectItemCaseSensitive(c, "kernel");
+    if (kernel) {
+        line(out, t, "kernel", "round trip %.1f ms, %.0f segments unacknowledged, %.0f sent again, last data %s ago",
+             words_number(kernel, "round_trip_ms"), words_number(kernel, "unacknowledged"),
+             words_number(kernel, "repeats_total"),
+             words_span((uint64_t)words_number(kernel, "last_data_age_ms"), a));
+    }
+    const cJSON *loop = cJSON_GetObjectItemCaseSensitive(c, "loop");
+    if (loop) {
+        line(out, t, "loop", "%.1f ms late in the last second, at most %.1f ms in the last minute",
+             words_number(loop, "delay_ms"), words_number(loop, "worst_ms"));
     }
     line(out, t, "frames", "%.0f delivered, %.0f malformed, %.0f duplicate, %.0f other",
          words_number(frames, "delivered"), words_number(frames, "malformed"),

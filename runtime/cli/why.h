@@ -17,6 +17,7 @@ struct why_summary {
     char decided[WHY_TEXT_MAX]; /* "": nothing was */
     char note[WHY_TEXT_MAX];    /* what the rule says to people; "" */
     char budget[WHY_TEXT_MAX];  /* ""; while one holds it up */
+    char life[WHY_TEXT_MAX];    /* while it is up: the verdict about the peer, and its evidence */
     char next[WHY_TEXT_MAX];
     char recovers[WHY_TEXT_MAX];
     char steps[WHY_STEPS_MAX][WHY_TEXT_MAX]; /* what an operator can do */

@@ -260,6 +260,9 @@ void why_summarise(const cJSON *view, const cJSON *journal, uint64_t now_ms, str
         say(s->decided, "%s, %s", why_outcome(decision, a), why_by(decision, file, b));
         say(s->note, "%s", words_text(decision, "note"));
     }
+    if (is(state, "up") && get(view, "life")) {
+        say(s->life, "%s: %s", words_text(get(view, "life"), "verdict"), words_text(get(view, "life"), "evidence"));
+    }
     say_next(view, now_ms, s);
     if (is(state, "queued")) say_budget(view, now_ms, s);
     why_advise(view, now_ms, s);

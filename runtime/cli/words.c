@@ -1,6 +1,7 @@
 /* Words: causes, times and sizes as people say them. */
 #include "cli/words.h"
 
+#include "base/duration.h"
 #include "base/text.h"
 
 #include <stdio.h>
@@ -122,19 +123,7 @@ uint64_t words_now_ms(void)
 
 const char *words_span(uint64_t ms, char out[WORDS_MAX])
 {
-    unsigned long long s = ms / 1000, m = s / 60, h = m / 60, d = h / 24;
-    if (ms < 10000) {
-        snprintf(out, WORDS_MAX, "%.1fs", (double)ms / 1000);
-    } else if (m == 0) {
-        snprintf(out, WORDS_MAX, "%llus", s);
-    } else if (h == 0) {
-        snprintf(out, WORDS_MAX, "%llum %llus", m, s % 60);
-    } else if (d == 0) {
-        snprintf(out, WORDS_MAX, "%lluh %llum", h, m % 60);
-    } else {
-        snprintf(out, WORDS_MAX, "%llud %lluh", d, h % 24);
-    }
-    return out;
+    return duration_span(ms, out);
 }
 
 const char *words_clock(uint64_t wall_ms, char out[WORDS_MAX])

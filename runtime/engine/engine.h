@@ -117,6 +117,13 @@ struct engine_view {
     bool stop_is_fatal;       /* stopped by a verdict, not by a person */
     uint64_t beats_sent, beats_answered, beat_interval_ms, beat_sent_ms;
     uint64_t last_round_trip_ms;  /* of the last answered beat; 0 none */
+    uint64_t ready_ms;            /* mono: when the serving link became ready; 0: none serves */
+    uint64_t beat_answered_ms;    /* mono: the last one's answer; 0 */
+    bool beat_pending;            /* the one of beat_sent_ms is not answered */
+    uint64_t beat_due_ms;         /* mono: when it is judged, or the next is sent */
+    uint32_t beats_missed;        /* in a row */
+    uint64_t ping_since_ms;       /* mono: pings since then are unanswered, by the pulse of the last step; 0 */
+    uint64_t silence_due_ms;      /* mono: when silence is judged; ENGINE_NEVER */
     uint64_t stale_events;    /* dropped because their generation was over */
     uint64_t attempts_total, ready_total;
     uint64_t account, identity;

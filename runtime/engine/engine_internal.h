@@ -188,7 +188,7 @@ struct beat {
     uint64_t sent_ms;     /* the last regular one; 0: none yet */
     bool pending;         /* sent and not answered */
     uint32_t missed;      /* unanswered in a row */
-    uint64_t sent, answered, round_trip_ms;
+    uint64_t sent, answered, answered_ms, round_trip_ms;
 };
 
 struct link {
@@ -402,6 +402,8 @@ void climbs_settled(struct conn *c);
 
 /* --- stall.c */
 void stall_begin(struct step *s, struct link *l);
+/* When silence is judged, by the newest pulse that was told; ENGINE_NEVER. */
+uint64_t stall_silence_due_ms(const struct plan *p, const struct link *l);
 void stall_pulse(struct step *s, struct link *l, const struct pulse *pulse);
 void stall_tick(struct step *s, struct link *l);
 void stall_drained(struct step *s, struct link *l);

@@ -17,6 +17,11 @@ void stall_begin(struct step *s, struct link *l)
     l->stall.first_ping_ms = l->stall.last_ping_ms = 0;
 }
 
+uint64_t stall_silence_due_ms(const struct plan *p, const struct link *l)
+{
+    return silence_due(p, l);
+}
+
 void stall_pulse(struct step *s, struct link *l, const struct pulse *pulse)
 {
     uint64_t in = pulse->last_byte_ms;
@@ -134,6 +139,7 @@ void beat_answered(struct step *s, struct link *l)
     if (!l->beat.pending) return;
     l->beat.pending = false;
     l->beat.answered++;
+    l->beat.answered_ms = s->now;
     l->beat.round_trip_ms = s->now - l->beat.sent_ms;
 }
 

@@ -16,6 +16,7 @@ bool engine_get(const struct engine *e, struct handle conn, struct engine_view *
     const struct conn *c = slots_get(&e->conns, conn);
     if (!c) return false;
     memset(out, 0, sizeof *out);
+    out->silence_due_ms = ENGINE_NEVER;
     out->state = c->state;
     out->since_mono_ms = c->since_mono_ms;
     out->since_wall_ms = c->since_wall_ms;
@@ -49,6 +50,13 @@ bool engine_get(const struct engine *e, struct handle conn, struct engine_view *
         out->beat_interval_ms = main->beat.on ? beat_interval_ms(c->plan, main) : 0;
         out->beat_sent_ms = main->beat.sent_ms;
         out->last_round_trip_ms = main->beat.round_trip_ms;
+        out->ready_ms = main->state == LINK_READY ? main->ready_ms : 0;
+        out->beat_answered_ms = main->beat.answered_ms;
+        out->beat_pending = main->beat.on && main->beat.pending;
+        out->beat_due_ms = main->beat.on ? main->beat.next_ms : 0;
+        out->beats_missed = main->beat.missed;
+        out->ping_since_ms = main->stall.first_ping_ms;
+        out->silence_due_ms = stall_silence_due_ms(c->plan, main);
     }
     out->stale_events = c->stale_events;
     out->attempts_total = c->attempts_total;

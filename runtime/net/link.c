@@ -38,6 +38,24 @@ static void let_go(struct net_link *link);
 static void link_free(struct net_link *link);
 static void tell_stage(struct net_link *link, enum stage stage);
 
+bool link__info(const struct net_link *link, struct host_link_info *out)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof info;
+    memset(&info, 0, sizeof info);
+    if (link->fd < 0 || link->at < AT_PROXY || link->at > AT_OPEN) return false;
+    if (getsockopt(link->fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0) return false;
+    *out = (struct host_link_info){ .round_trip_us = info.tcpi_rtt,
+                                    .round_trip_var_us = info.tcpi_rttvar,
+                                    .unacked = info.tcpi_unacked,
+                                    .repeats = info.tcpi_retransmits,
+                                    .repeats_total = info.tcpi_total_retrans,
+                                    .last_data_ms = info.tcpi_last_data_recv,
+                                    .last_sent_ms = info.tcpi_last_data_sent,
+                                    .last_ack_ms = info.tcpi_last_ack_recv };
+    return true;
+}
+
 static struct net_link *link_of(struct table_entry *entry)
 {
     return entry ? CONTAINER_OF(entry, struct net_link, entry) : NULL;

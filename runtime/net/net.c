@@ -27,7 +27,7 @@ static void run_turns(struct net *net);
 static void run_tick(struct net *net);
 static void arm(struct net *net);
 static void run_flushes(struct net *net);
-static void note_lag(struct net *net, uint64_t lag_ms);
+static void note_lag(struct net *net, uint64_t lag_us);
 static const struct host_ops net_ops;
 
 struct net *net_create(uv_loop_t *loop, const struct host_sink *sink,
@@ -232,6 +232,24 @@ static void op_wake(void *self)
     uv_idle_start(&net->idle, on_idle);
 }
 
+static bool op_link_info(void *self, uint64_t id, struct host_link_info *out)
+{
+    struct net_link *link = link__find(self, id);
+    return link && link__info(link, out);
+}
+
+static void op_loop_delay(void *self, struct host_loop_delay *out)
+{
+    struct net *net = self;
+    delay_get(&net->delay, uv_hrtime() / 1000, out);
+}
+
+static uint64_t op_ticks_us(void *self)
+{
+    (void)self;
+    return uv_hrtime() / 1000;
+}
+
 static const struct host_ops net_ops = {
     .clock = op_clock,
     .random = op_random,
@@ -245,6 +263,9 @@ static const struct host_ops net_ops = {
     .http_start = op_http_start,
     .http_cancel = op_http_cancel,
     .wake = op_wake,
+    .link_info = op_link_info,
+    .loop_delay = op_loop_delay,
+    .ticks_us = op_ticks_us,
 };
 
 /* ---- the turn ---------------------------------------------------------------------------------- */
@@ -268,7 +289,7 @@ static void on_prepare(uv_prepare_t *prepare)
     uint64_t idle_ns = uv_metrics_idle_time(net->loop);
     if (net->turn_at_ns) {
         uint64_t spent_ns = now_ns - net->turn_at_ns, slept_ns = idle_ns - net->idle_at_ns;
-        note_lag(net, spent_ns > slept_ns ? (spent_ns - slept_ns) / 1000000 : 0);
+        note_lag(net, spent_ns > slept_ns ? (spent_ns - slept_ns) / 1000 : 0);
     }
     net->turn_at_ns = now_ns;
     net->idle_at_ns = idle_ns;
@@ -299,7 +320,7 @@ static void run_tick(struct net *net)
 {
     uint64_t now_ms = net__now_ms();
     if (net->armed_ms != NET_DEADLINE_NEVER && now_ms > net->armed_ms) {
-        note_lag(net, now_ms - net->armed_ms);
+        note_lag(net, (now_ms - net->armed_ms) * 1000);
     }
     net->armed_ms = NET_DEADLINE_NEVER;
     net->wake = false;
@@ -345,9 +366,10 @@ void net__arm_attempts(struct net *net)
                    0);
 }
 
-static void note_lag(struct net *net, uint64_t lag_ms)
+static void note_lag(struct net *net, uint64_t lag_us)
 {
-    uint64_t now_ms = net->turn_at_ns / 1000000;
+    uint64_t now_ms = net->turn_at_ns / 1000000, lag_ms = lag_us / 1000;
+    delay_note(&net->delay, uv_hrtime() / 1000, lag_us);
     if (now_ms - net->lag_window_ms >= LAG_WINDOW_MS) {
         net->lag_ms[1] = now_ms - net->lag_window_ms < 2 * LAG_WINDOW_MS ? net->lag_ms[0] : 0;
         net->lag_ms[0] = 0;

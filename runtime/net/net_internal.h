@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 
 #include "base/buffer.h"
+#include "net/delay.h"
 #include "net/list.h"
 #include "net/net.h"
 #include "net/table.h"
@@ -75,6 +76,7 @@ struct net {
     uint64_t lag_ms[2];        /* largest of this and of the last window */
     uint64_t lag_window_ms;    /* when this one began */
     uint64_t turn_at_ns, idle_at_ns;
+    struct delay delay;
 
     bool closing;
     uint32_t holds;            /* uv handles and pool work that are not over */
@@ -236,6 +238,8 @@ struct net_link {
 
 bool link__open(struct net *net, uint64_t id, const struct link_target *target);
 struct net_link *link__find(struct net *net, uint64_t id);
+/* What the kernel says of the socket; false: there is none that stands. */
+bool link__info(const struct net_link *link, struct host_link_info *out);
 void link__abort(struct net_link *link);
 void link__destroy_all(struct net *net);
 /* Closes the descriptor and tells link_ended and link_closed in the next turn. */

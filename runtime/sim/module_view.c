@@ -116,7 +116,9 @@ static int l_view(lua_State *L)
     set_number(L, "beats_sent", (double)e->beats_sent);
     set_number(L, "beats_answered", (double)e->beats_answered);
     set_number(L, "beat_interval", (double)e->beat_interval_ms);
-    set_number(L, "round_trip", (double)e->last_round_trip_ms);
+    if (v.round_trip_known) set_number(L, "round_trip", (double)v.round_trip_ms);
+    set_text(L, "life", life_name(v.life.verdict));
+    set_text(L, "evidence", v.life.evidence);
     set_number(L, "stale", (double)e->stale_events);
     set_text(L, "policy", v.policy);
     set_number(L, "policy_version", v.policy_version);

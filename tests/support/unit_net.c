@@ -470,6 +470,11 @@ static int l_counts(lua_State *L)
     COUNT("ticks", w->ticks);
     COUNT("last_tick_ms", w->last_tick_ms);
     COUNT("lag_ms", net_lag_ms(w->net));
+    struct host host = net_host(w->net);
+    struct host_loop_delay delay;
+    host.ops->loop_delay(host.self, &delay);
+    COUNT("delay_last_us", delay.last_us);
+    COUNT("delay_worst_us", delay.worst_us);
 #undef COUNT
     return 1;
 }

@@ -100,6 +100,19 @@ static void push_view(lua_State *L, const struct connection_view *v)
     set_number(L, "dropped", (double)v->backlog.dropped_total);
     set_number(L, "gaps", (double)v->backlog.gaps_total);
     set_number(L, "pong", (double)v->pulse.last_pong_ms);
+    set_text(L, "life", life_name(v->life.verdict));
+    set_text(L, "evidence", v->life.evidence);
+    if (v->round_trip_known) {
+        set_number(L, "round_trip", (double)v->round_trip_ms);
+        set_text(L, "round_trip_of", v->round_trip_of_ping ? "ping" : "beat");
+    }
+    if (v->kernel_known) {
+        set_number(L, "kernel_round_trip_us", v->kernel.round_trip_us);
+        set_number(L, "kernel_unacked", v->kernel.unacked);
+        set_number(L, "kernel_repeats", v->kernel.repeats);
+        set_number(L, "kernel_last_data_ms", v->kernel.last_data_ms);
+    }
+    if (v->loop_known) set_number(L, "loop_worst_us", (double)v->loop.worst_us);
     set_number(L, "bytes_in", (double)v->pulse.bytes_in);
 }
 

@@ -66,3 +66,47 @@ describe("a link that goes deaf", function ()
     assert.are.equal(0, #s:notes("bot", "decision"))
   end)
 end)
+
+describe("what is known of a living link", function ()
+  local s, peer
+  before_each(function ()
+    world.setup()
+    s = world.new()
+    peer = s:peer("discord", { heartbeat_interval = 500, identify_gap = 0 })
+  end)
+  after_each(world.teardown)
+
+  it("is the round trip of beats, the kernel's view and the loop's lateness", function ()
+    s:discord("bot", peer)
+    s:up "bot"
+    s:run_until(function () return s:view "bot".beats_answered >= 2 end)
+    local v = s:view "bot"
+    assert.are.equal("alive", v.life)
+    assert.is_truthy(v.evidence:match "a beat was answered 0%.%ds ago", v.evidence)
+    assert.are.equal("beat", v.round_trip_of)
+    assert.is_true(v.round_trip < 500)
+    assert.is_true(v.kernel_round_trip_us > 0 and v.kernel_round_trip_us < 1000000)
+    assert.are.equal(0, v.kernel_repeats)
+    assert.is_true(v.kernel_last_data_ms < 2000)
+    assert.is_true(v.loop_worst_us >= 0)
+  end)
+
+  it("is the round trip of pings where they are the probe", function ()
+    s:discord("bot", peer, { tune = { beat = { every = { "41s", "40s", "50s" } }, alive = { ping = "500ms", silence = "10s" } } })
+    s:up "bot"
+    s:run_until(function () return s:view "bot".round_trip_of == "ping" end)
+    assert.is_true(s:view "bot".pong > 0)
+    assert.is_true(s:view "bot".round_trip < 500)
+  end)
+
+  it("ends with the link: nothing is known of a socket that is gone", function ()
+    s:discord("bot", peer)
+    s:up "bot"
+    assert.is_truthy(s:view "bot".kernel_round_trip_us)
+    s:stop "bot"
+    s:run_until(function () return s:view "bot".state == "stopped" and s:view "bot".links == 0 end)
+    local v = s:view "bot"
+    assert.is_nil(v.kernel_round_trip_us)
+    assert.are.equal("dead", v.life)
+  end)
+end)

@@ -44,5 +44,7 @@ describe("net", function ()
     while w:clock() - start < 60 do end -- what a callback that blocks does to the loop
     world.eventually(w, function () return w:counts().ticks >= 2 end)
     assert.is_true(w:counts().lag_ms >= 50)
+    assert.is_true(w:counts().delay_worst_us >= 50000)
+    assert.is_true(w:counts().delay_last_us >= 50000)
   end)
 end)
