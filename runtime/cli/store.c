@@ -1,5 +1,5 @@
 /* store: what lies in the store's file, out of it, and without its holes. Reads and rewrites the file itself,
- * so it never does while a holdfast runs on it; what a running one holds, its API tells. */
+ * so it never does while a holdfast runs on it; what a running one holds, its API tells (store_live.c). */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,24 +16,27 @@
 
 static enum cli_exit run(struct cli *cli);
 static char *find_path(struct cli *cli);
-static bool take_lock(struct store_lock *lock, const char *path, bool writes);
+static enum store_lock_result take_lock(struct store_lock *lock, const char *path, bool writes, bool asks);
 static enum cli_exit info(struct store_core *core, const char *path);
 static enum cli_exit compact(struct store_core *core, const char *path);
 
 static const struct cli_option options[] = {
     { "--path", NULL, "FILE", "the store's file, whatever a configuration says", false },
     { "--config", "-c", "FILE", "the configuration that names it (./holdfast.lua)", false },
+    { "--socket", NULL, "PATH", "for info: the UNIX socket of the holdfast that runs on it", false },
     { 0 },
 };
 
 const struct cli_command cli_store = {
     .name = "store",
-    .usage = "store info|export|compact [-c FILE | --path FILE]",
-    .about = "Show what a store's file holds, write it all out, or compact it, while no holdfast runs on it",
+    .usage = "store info|export|compact [-c FILE | --path FILE] [--socket PATH]",
+    .about = "Show what a store holds, write it all out, or compact it",
     .text = "  holdfast store info                  sizes, counts, and the backlog of each connection\n"
             "  holdfast store export > store.ndjson every row as a line of JSON; what a damaged file still tells\n"
             "  holdfast store compact               rewrites the file without its free pages\n"
             "  holdfast store info --path old.db    a file that was moved aside\n\n"
+            "Exporting and compacting want the file for themselves: stop the holdfast that runs on it first. While\n"
+            "one runs, info shows what that one tells of its store.\n\n"
             "A store holds no secrets: no token, no password. It does hold what platforms sent (frames that wait\n"
             "for a consumer) and sessions with their ids: keep an export as private as the bots' messages.\n"
             "Accounts and keys of duplicates are hashes. None of the three is a start: an unclean end is still\n"
@@ -64,7 +67,10 @@ static enum cli_exit run(struct cli *cli)
     enum cli_exit result = CLI_FAILED;
     struct store_lock lock = STORE_LOCK_NONE;
     enum store_open opened;
-    if (take_lock(&lock, path, which == 2)) {
+    enum store_lock_result taken = take_lock(&lock, path, which == 2, which == 0);
+    if (taken == STORE_LOCK_HELD && which == 0) {
+        result = store_live(cli, path);
+    } else if (taken == STORE_LOCK_TAKEN) {
         struct store_core_options o = { .path = path, .wall_ms = words_now_ms(), .read_only = which != 2,
                                         .offline = which == 2 };
         struct store_core *core = store_core_open(&o, &opened, why, sizeof why);
@@ -100,15 +106,15 @@ static char *find_path(struct cli *cli)
 }
 
 /* Reading works where no lock file can be made, a read-only disk for one: the file has locks of its own. */
-static bool take_lock(struct store_lock *lock, const char *path, bool writes)
+static enum store_lock_result take_lock(struct store_lock *lock, const char *path, bool writes, bool asks)
 {
     char why[600];
     enum store_lock_result r = store_lock_try(lock, path, why, sizeof why);
-    if (r == STORE_LOCK_TAKEN || (r == STORE_LOCK_FAILED && !writes)) return true;
-    if (r == STORE_LOCK_HELD)
-        cli_complain("%s: stop it first, or ask it (`holdfast status`, `holdfast consumer list`)", why);
-    else cli_complain("%s", why);
-    return false;
+    if (r == STORE_LOCK_FAILED && !writes) return STORE_LOCK_TAKEN;
+    if (r == STORE_LOCK_HELD && !asks)
+        cli_complain("%s: stop it first, or ask it (`holdfast store info`, `holdfast status`)", why);
+    else if (r == STORE_LOCK_FAILED) cli_complain("%s", why);
+    return r;
 }
 
 /* --- info ------------------------------------------------------------------------------------------------------ */

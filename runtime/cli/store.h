@@ -9,5 +9,7 @@
 /* Every row as a line of JSON on standard output. What a damaged file still tells comes first, then a
  * complaint and CLI_FAILED. */
 enum cli_exit store_export(struct store_core *core);
+/* What the running holdfast that has the store tells of it. Complains by itself. */
+enum cli_exit store_live(const struct cli *cli, const char *path);
 
 #endif

@@ -22,9 +22,18 @@ describe("store", function ()
     w:status(function (text) return text:match '"delivered":9' end)
   end
 
-  it("is asked of the running holdfast alone while one runs", function ()
+  it("info asks the running holdfast while one runs; export and compact want it stopped", function ()
     filled()
-    for _, verb in ipairs { "info", "export", "compact" } do
+    local code, shown = w:run { "store", "info" }
+    assert.equal(0, code, shown.err)
+    assert.is_truthy(shown.out:match "^store +%S*var/holdfast%.db, held by the running holdfast\nhealth +well\nsize +[%d.]+ KiB", shown.out)
+    assert.is_truthy(shown.out:match "\ncommits +%d+ of %d+ requests, 0 failed; the last took %d+ ms, the longest %d+ ms\n$", shown.out)
+    code, shown = w:run { "store", "info", "--path", "var/holdfast.db", "--socket", "h.sock" }
+    assert.equal(0, code, shown.err)
+    code, shown = w:run { "store", "info", "--socket", "nobody.sock" }
+    assert.equal(1, code)
+    assert.equal("", shown.out)
+    for _, verb in ipairs { "export", "compact" } do
       local code, run = w:run { "store", verb }
       assert.equal(1, code)
       assert.is_truthy(run.err:match "^holdfast: another holdfast %(process %d+%) has the store %S*var/holdfast%.db: stop it first, or ask it", run.err)
