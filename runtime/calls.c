@@ -59,6 +59,14 @@ bool rt_http_begin(struct runtime *rt, struct rt_task *t, struct call_http *http
         ok = false;
         why = "more headers than a call may have";
     }
+    uint64_t wait_ms = 0;
+    bool spent = ok && !engine_call(rt->engine, t->conn, rt_clock(rt), &wait_ms);
+    if (spent) {
+        ok = false;
+        snprintf(text, sizeof text, "budgets.call is spent, the next call may go in %llu s",
+                 (unsigned long long)((wait_ms + 999) / 1000));
+        why = text;
+    }
     struct handle h = HANDLE_NONE;
     struct rt_call *call = ok ? slots_alloc(&rt->calls, &h) : NULL;
     if (call) {
@@ -83,8 +91,10 @@ bool rt_http_begin(struct runtime *rt, struct rt_task *t, struct call_http *http
         }
         slots_free(&rt->calls, h);
     }
-    *cause = cause_make(STAGE_NONE, ok ? CAUSE_CALL : CAUSE_ADDRESS, ok ? BY_US : BY_POLICY,
+    bool ours = ok || spent;
+    *cause = cause_make(STAGE_NONE, ours ? CAUSE_CALL : CAUSE_ADDRESS, ours ? BY_US : BY_POLICY,
                         ok ? "the call could not be started" : why);
+    if (spent) cause_rename(cause, "budget");
     with->answered = false;
     with->retry_after_ms = RETRY_AFTER_NONE;
     with->cause = cause;

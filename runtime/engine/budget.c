@@ -136,6 +136,23 @@ void account_spend(struct account *a, struct budget_node *node, enum budget_kind
     account_release(a, node, 1u << kind);
 }
 
+bool account_call(struct account *a, const struct plan *p, struct conn *conn, uint64_t *wait_ms_out)
+{
+    const struct budget_plan *b = &p->budgets[BUDGET_CALL];
+    struct ledger *l = &a->ledgers[BUDGET_CALL];
+    const struct budget_node node = { .conn = conn, .needs = 1u << BUDGET_CALL };
+    *wait_ms_out = 0;
+    if (!b->on) return true;
+    const int64_t until = kind_wait(a, b, BUDGET_CALL, &node).until;
+    if (until > a->now) {
+        *wait_ms_out = (uint64_t)(until - a->now);
+        return false;
+    }
+    ledger_push(l, a->now, 0);
+    if (l->told_left > 0) l->told_left--;
+    return true;
+}
+
 void account_told(struct account *a, enum budget_kind kind, int64_t left, uint64_t reset_ms,
                   uint32_t lanes)
 {

@@ -137,6 +137,10 @@ struct engine_view {
 bool engine_get(const struct engine *e, struct handle conn, struct engine_view *out);
 bool engine_budget(const struct engine *e, struct handle conn, enum budget_kind budget,
                    struct clock now, struct budget_view *out);
+/* A permit for one HTTP call by `budgets.call` of the connection's account, spent when true; without the
+ * budget always true. Not durable: a platform that counts calls over a restart tells it by a 429. False:
+ * `*wait_ms_out` is when the next one is free, from now. */
+bool engine_call(struct engine *e, struct handle conn, struct clock now, uint64_t *wait_ms_out);
 /* The bound of I6: how long after the network is well and credentials are good the connection needs at
  * most to be up, from what the plan and the ledger say now. Milliseconds. */
 uint64_t engine_recovery_bound_ms(const struct engine *e, struct handle conn, struct clock now);

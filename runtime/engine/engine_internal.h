@@ -141,6 +141,8 @@ void account_claim(struct account *a, struct budget_node *node);
 void account_release(struct account *a, struct budget_node *node, uint32_t needs);
 /* The claim of `kind` becomes an entry at this moment. */
 void account_spend(struct account *a, struct budget_node *node, enum budget_kind kind);
+/* engine_call(), of the account. */
+bool account_call(struct account *a, const struct plan *p, struct conn *conn, uint64_t *wait_ms_out);
 void account_told(struct account *a, enum budget_kind kind, int64_t left, uint64_t reset_ms,
                   uint32_t lanes);
 /* False when figures told since the claim leave no place for it. */

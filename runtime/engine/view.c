@@ -122,6 +122,15 @@ static void queue_of(const struct engine *e, const struct conn *c, struct engine
     }
 }
 
+bool engine_call(struct engine *e, struct handle conn, struct clock now, uint64_t *wait_ms_out)
+{
+    struct conn *c = slots_get(&e->conns, conn);
+    *wait_ms_out = 0;
+    if (!c) return true;
+    account_tick(c->account, now);
+    return account_call(c->account, c->plan, c, wait_ms_out);
+}
+
 /* The worst case once the network is well: what we wait for now (or the time to notice that the
  * link is dead), then every further try that the climbs may need, each with its longest wait,
  * and the budget. */
@@ -138,7 +147,7 @@ uint64_t engine_recovery_bound_ms(const struct engine *e, struct handle conn, st
     account_tick(c->account, now);
     for (int kind = 0; kind < ACCOUNT_BUDGETS; kind++) {
         const struct budget_plan *b = &p->budgets[kind];
-        if (!b->on || kind == BUDGET_CALL) continue;
+        if (!b->on) continue;
         uint64_t longest = b->gap_ms * (tries + c->account->waiting.count);
         for (uint32_t i = 0; i < b->window_count; i++) {
             /* A window that cannot run out within the tries costs nothing. */

@@ -130,7 +130,7 @@ static const struct key budget_send[] = {
 static const struct key budgets[] = {
     BUDGET_TABLE("start", BUDGET_START, budget_start, "session starts; a permit is kept on disk"),
     BUDGET_TABLE("dial", BUDGET_DIAL, budget_plain, "dials"),
-    BUDGET_TABLE("call", BUDGET_CALL, budget_plain, "HTTP calls"),
+    BUDGET_TABLE("call", BUDGET_CALL, budget_plain, "HTTP calls of an account; one over it fails with the name budget"),
     BUDGET_TABLE("send", BUDGET_SEND, budget_send, "frames sent on one link"),
     END,
 };

@@ -127,6 +127,26 @@ describe("a hook", function ()
     assert.equal("asks without end", w:view("a").reason)
   end)
 
+  it("that calls over budgets.call is refused by name, before a byte leaves, until the window slides on", function ()
+    local w = world.up [[
+      budgets = { call = { windows = { { 2, "10s" } } } },
+      every = { poll = { "1s", function (conn)
+        local r, name, text = conn:http { url = "https://far.test/" }
+        if not r then conn:warn(name .. ": " .. text) end
+      end } },
+    ]]
+    for call = 1, 2 do
+      w:tick(1000)
+      w:http(call, 200, "", "")
+    end
+    w:log()
+    for _ = 1, 8 do w:tick(1000) end
+    assert.is_nil(w:log():find "http 3")
+    assert.truthy(note_of(w, "budget: budgets.call is spent, the next call may go in 9 s"))
+    for _ = 1, 2 do w:tick(1000) end
+    assert.truthy(w:log():find "http 3")
+  end)
+
   it("of a task that still waits is not begun a second time", function ()
     local w = world.up [[ every = { poll = { "1s", function (conn) conn:http { url = "https://far.test/" } end } }, ]]
     for _ = 1, 5 do w:tick(1000) end
