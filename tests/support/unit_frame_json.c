@@ -1,4 +1,4 @@
-/* modules: frame base */
+/* modules: frame crypto base */
 /* unit.frame_json: the scanner, rules and seen keys, as the specs see them. */
 #include "frame_support.h"
 

@@ -1,4 +1,4 @@
-/* modules: frame base */
+/* modules: frame crypto base */
 /* unit.frame_path: the frame path of a link, fed with real frames, and acknowledgement templates. */
 #include "frame_support.h"
 

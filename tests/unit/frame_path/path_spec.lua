@@ -126,7 +126,6 @@ describe("the frame path", function()
 
   it("refuses codecs that it does not know", function()
     assert.is_nil(frame.path(rules { codec = "protobuf" }))
-    assert.is_nil(frame.path(rules { codec = "wkproto" }))
   end)
 
   it("is small while its link is quiet", function()

@@ -93,7 +93,7 @@ local keys = {
   ["retire.jitter"] = { good = { 0, 0.2, 0.9 }, bad = { 1, 0.91, -0.1, NAN, "0.2", {} }, with = { retire = { after = "6h" } } },
   ["close_code.keep"] = { good = { 1000, 1001, 3000, 4000, 4999 }, bad = { 0, 999, 1002, 1005, 1006, 2999, 5000, 4000.5, NAN, "4000", {} } },
   ["close_code.final"] = { good = { 1000, 4999 }, bad = { 0, 1006, 5000, NAN, "1000" } },
-  ["frames.codec"] = { good = { "json" }, bad = { "jsn", "protobuf", "wkproto", "bytes", 1, {}, true } },
+  ["frames.codec"] = { good = { "json", "wkproto" }, bad = { "jsn", "protobuf", "bytes", 1, {}, true } },
   ["frames.layout"] = { good = {}, bad = { {}, { x = 1 } } },
   ["frames.take"] = { good = { {}, { a = "x" }, { a = "x.y.z.w" } },
     bad = { 1, "x", { "x" }, { a = 1 }, { a = "" }, { a = "x..y" }, { a = "a.b.c.d.e" }, { cause = "x" }, { after = "x" }, { ["a b"] = "x" },
