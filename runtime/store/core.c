@@ -172,7 +172,8 @@ int core__connect(struct store_core *c, int flags)
     rc = pragma(c->db, "PRAGMA locking_mode = EXCLUSIVE");
     if (rc == SQLITE_OK) rc = pragma(c->db, "PRAGMA temp_store = MEMORY");
     if (rc == SQLITE_OK) rc = pragma(c->db, "PRAGMA mmap_size = 0");
-    if (rc == SQLITE_OK) rc = pragma(c->db, "PRAGMA cache_size = -8000");
+    /* What is written is seldom read again: a larger cache only fills up, for hours, and looks like a leak. */
+    if (rc == SQLITE_OK) rc = pragma(c->db, "PRAGMA cache_size = -2000");
     if (rc == SQLITE_OK) rc = pragma(c->db, "PRAGMA cell_size_check = ON");
     if (rc == SQLITE_OK) rc = pragma(c->db, "PRAGMA synchronous = FULL");
     if (rc == SQLITE_OK) rc = pragma(c->db, "PRAGMA wal_autocheckpoint = 0");

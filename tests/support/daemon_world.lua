@@ -82,10 +82,13 @@ end
 function World:write(name, text)
   local path = self.folder .. "/" .. name
   os.execute(("mkdir -p '%s'"):format(path:match "^(.*)/"))
-  local f = assert(io.open(path, "w"))
+  -- In one step, as editors do: a command that reads it at this very moment sees the old or the new one.
+  local new = path .. ".new"
+  local f = assert(io.open(new, "w"))
   f:write(text)
   f:close()
-  assert(os.execute(("chmod 600 '%s'"):format(path)) == 0)
+  assert(os.execute(("chmod 600 '%s'"):format(new)) == 0)
+  assert(os.rename(new, path))
   self.files[path] = true
   return path
 end
