@@ -101,6 +101,10 @@ void rt_link_free(struct runtime *rt, struct rt_link *l)
         at = &(*at)->next;
     }
     *at = l->next;
+    c->past.bytes_in += l->pulse.bytes_in;
+    c->past.bytes_out += l->pulse.bytes_out;
+    c->past.frames_in += l->pulse.frames_in;
+    c->past.frames_out += l->pulse.frames_out;
     rt_held_free(rt, l);
     if (l->path_on) path_deinit(&l->path);
     buffer_deinit(&l->out);

@@ -115,6 +115,7 @@ struct connection_view {
     struct clock now;
     char address[256];            /* of the newest link, query values masked; "" */
     uint64_t frames_delivered, frames_malformed, frames_duplicate, frames_other;
+    struct pulse total;           /* of all its links, the bytes and frames alone */
     uint64_t last_event_ms;       /* mono: of the last frame delivered; 0: none yet */
     bool round_trip_known;        /* of the newest answered probe of the newest link */
     bool round_trip_of_ping;      /* and not of a beat */

@@ -135,6 +135,7 @@ struct rt_conn {
     uint64_t acks_told_ms;           /* that frames are not safe was told last; 0: never */
     uint64_t frames_delivered, frames_malformed, frames_duplicate, frames_other;
     uint64_t last_event_ms;          /* mono: of the last frame delivered; 0 */
+    struct pulse past;               /* what links that are gone carried: totals alone count */
     uint64_t hook_failures;
     char warning[PLAN_NOTE_MAX];
     struct rt_entry **journal;       /* owned ring of owned entries; grows to journal_entries */

@@ -84,6 +84,13 @@ bool runtime_view(const struct runtime *rt, struct handle conn, struct connectio
         out->pulse = c->links->pulse;
         copy_text(out->address, sizeof out->address, c->links->shown);
     }
+    out->total = c->past;
+    for (const struct rt_link *l = c->links; l; l = l->next) {
+        out->total.bytes_in += l->pulse.bytes_in;
+        out->total.bytes_out += l->pulse.bytes_out;
+        out->total.frames_in += l->pulse.frames_in;
+        out->total.frames_out += l->pulse.frames_out;
+    }
     out->last_event_ms = c->last_event_ms;
     life_look(rt, c, out);
     out->frames_delivered = c->frames_delivered;
@@ -272,6 +279,10 @@ bool runtime_view_json(const struct connection_view *view, struct buffer *out)
     if (view->loop_known) value_set(&v, "loop", loop_value(view));
     value_set(&v, "backlog", backlog_value(view));
     struct value frames = value_table();
+    value_set(&frames, "in", value_number((double)view->total.frames_in));
+    value_set(&frames, "out", value_number((double)view->total.frames_out));
+    value_set(&frames, "bytes_in", value_number((double)view->total.bytes_in));
+    value_set(&frames, "bytes_out", value_number((double)view->total.bytes_out));
     value_set(&frames, "delivered", value_number((double)view->frames_delivered));
     value_set(&frames, "malformed", value_number((double)view->frames_malformed));
     value_set(&frames, "duplicate", value_number((double)view->frames_duplicate));

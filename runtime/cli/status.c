@@ -1,4 +1,6 @@
 /* status: what is true of all connections, or of one in full. Asks the local API, shows what it says. */
+#include <poll.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -7,14 +9,22 @@
 #include "base/text.h"
 #include "cli/cli.h"
 #include "cli/client.h"
+#include "cli/status_table.h"
 #include "cli/term.h"
 #include "cli/words.h"
 
 #define JOURNAL_LINES 12
+#define WATCH_EVERY_MS 1000
+#define ROWS_BESIDE 6 /* lines of a terminal that are no rows: counts, heads, weather, the prompt */
+
+struct wish {
+    bool json, all, watch;
+};
 
 static enum cli_exit run(struct cli *cli);
 static bool ask(const char *path, const char *target, cJSON **json_out, struct client_answer *a);
-static enum cli_exit show_all(const char *path, bool json);
+static enum cli_exit show_all(const char *path, const struct wish *wish);
+static enum cli_exit watch(const char *path, const struct wish *wish);
 static void show_token(struct buffer *out, const struct term *t, const char *path);
 static enum cli_exit show_one(const char *path, const char *name, bool json);
 static bool name_is_good(const char *name);
@@ -22,18 +32,24 @@ static void complain_unknown(const char *path, const char *name);
 
 static const struct cli_option options[] = {
     { "--json", NULL, NULL, "the API's own JSON", false },
+    { "--watch", "-w", NULL, "again each second, until interrupted", false },
+    { "--all", "-a", NULL, "every row, however few lines the terminal has", false },
     CLIENT_OPTIONS,
     { 0 },
 };
 
 const struct cli_command cli_status = {
     .name = "status",
-    .usage = "status [NAME] [--json] [--socket PATH | -c FILE]",
+    .usage = "status [NAME] [--json] [--watch] [--all] [--socket PATH | -c FILE]",
     .about = "Show every connection, or one in full: state, last cause, what happens next",
     .text = "  holdfast status                  every connection, one line each\n"
+            "  holdfast status --watch          the same, each second\n"
             "  holdfast status support-bot      one connection, with its last journal lines\n"
             "  holdfast status --json | jq -r '.connections[] | select(.state != \"up\") | .name'\n\n"
-            "CAUSE is why the last link or attempt ended; it stays after the connection is up again.\n",
+            "Trouble comes first. CAUSE is why the last link or attempt ended; it stays after the connection is\n"
+            "up again. LIFE is what proves the peer alive: `quiet` has no events and is well, `suspect` owes an\n"
+            "answer. A narrow terminal leaves columns out: POLICY, OUT, BACKLOG, IN, ROUND TRIP, FAILED, in this\n"
+            "order.\n",
     .options = options,
     .words_max = 1,
     .run = run,
@@ -42,12 +58,18 @@ const struct cli_command cli_status = {
 static enum cli_exit run(struct cli *cli)
 {
     char path[CLIENT_PATH_MAX], why[512];
-    bool json = cli_get(cli, "--json") != NULL;
+    struct wish wish = { .json = cli_get(cli, "--json") != NULL,
+                         .all = cli_get(cli, "--all") != NULL,
+                         .watch = cli_get(cli, "--watch") != NULL };
     if (!client_find(cli, path, why, sizeof why)) {
         cli_complain("%s", why);
         return CLI_FAILED;
     }
-    return cli->word_count ? show_one(path, cli->words[0], json) : show_all(path, json);
+    if (cli->word_count && (wish.watch || wish.all)) {
+        return cli_misuse(cli, "%s is for all connections, not for one", wish.watch ? "--watch" : "--all");
+    }
+    if (wish.watch) return watch(path, &wish);
+    return cli->word_count ? show_one(path, cli->words[0], wish.json) : show_all(path, &wish);
 }
 
 /* False after a complaint. `a`: owned when true, as is *json_out (NULL when it is no JSON). */
@@ -71,38 +93,6 @@ static void print(struct buffer *out)
 
 /* --- all -------------------------------------------------------------------------------------------------- */
 
-static void add_row(struct grid *t, const cJSON *c, uint64_t now_ms)
-{
-    char words[WORDS_MAX], text[WORDS_MAX + 64];
-    const char *state = words_text(c, "state");
-    const cJSON *pulse = cJSON_GetObjectItemCaseSensitive(c, "pulse");
-    const cJSON *frames = cJSON_GetObjectItemCaseSensitive(c, "frames");
-    const cJSON *backlog = cJSON_GetObjectItemCaseSensitive(c, "backlog");
-    const cJSON *policy = cJSON_GetObjectItemCaseSensitive(c, "policy");
-    const cJSON *next = cJSON_GetObjectItemCaseSensitive(c, "next");
-    uint64_t since_ms = words_time(words_text(c, "since"));
-    bool fatal = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(c, "stop_is_fatal"));
-    bool up = strcmp(state, "up") == 0;
-
-    grid_add(t, TERM_BOLD, words_text(c, "name"));
-    grid_add(t, words_state_colour(state, fatal), state);
-    grid_add(t, TERM_PLAIN, since_ms && since_ms <= now_ms ? words_span(now_ms - since_ms, words) : "0.0s");
-    snprintf(text, sizeof text, "%.0f", words_number(c, "attempt"));
-    grid_add(t, TERM_PLAIN, words_number(c, "attempt") > 0 ? text : "");
-    grid_add(t, up ? TERM_DIM : TERM_PLAIN,
-              words_cause(cJSON_GetObjectItemCaseSensitive(c, "cause"), words));
-    grid_add(t, up ? TERM_DIM : TERM_PLAIN,
-              words_next(words_text(next, "what"), words_text(next, "at"), now_ms, words));
-    snprintf(text, sizeof text, "%.0f ms", words_number(pulse, "round_trip_ms"));
-    grid_add(t, TERM_PLAIN, words_number(pulse, "round_trip_ms") > 0 ? text : "");
-    snprintf(text, sizeof text, "%.0f", words_number(frames, "delivered"));
-    grid_add(t, TERM_PLAIN, text);
-    snprintf(text, sizeof text, "%.0f", words_number(backlog, "frames"));
-    grid_add(t, TERM_PLAIN, text);
-    snprintf(text, sizeof text, "%.63s v%.0f", words_text(policy, "name"), words_number(policy, "version"));
-    grid_add(t, TERM_PLAIN, text);
-}
-
 /* The token that nobody configured and the daemon made: people look for it here. */
 static void show_token(struct buffer *out, const struct term *t, const char *path)
 {
@@ -114,41 +104,86 @@ static void show_token(struct buffer *out, const struct term *t, const char *pat
     buffer_printf(out, "%s\n", term_off(t, TERM_DIM));
 }
 
-static enum cli_exit show_all(const char *path, bool json)
+/* The answer as text in `out`. False after a complaint, or with `why` instead of one. */
+static bool show_once(const char *path, const struct wish *wish, struct buffer *out, char *why, size_t why_bytes)
 {
-    static const char *const heads[] = { "NAME", "STATE",  "FOR",     "FAILED", "CAUSE",
-                                         "NEXT", "ROUND TRIP", "FRAMES", "BACKLOG", "POLICY" };
     struct client_answer a;
-    cJSON *root, *c;
-    if (!ask(path, "/v1/connections", &root, &a)) return CLI_FAILED;
+    struct term term = term_find();
+    if (!client_request(path, "GET", "/v1/connections", NULL, 0, &a, why, why_bytes)) return false;
+    cJSON *root = cJSON_ParseWithLength((const char *)a.body.data, a.body.len);
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(root, "connections");
-    struct buffer out;
-    buffer_init(&out, 0);
-    if (a.status != 200 || !cJSON_IsArray(list)) {
-        cli_complain("the holdfast at %s answered with HTTP %d", path, a.status);
-        cJSON_Delete(root);
-        client_answer_deinit(&a);
-        return CLI_FAILED;
-    }
-    struct term colours = term_find();
-    if (!json) words_store(&out, &colours, cJSON_GetObjectItemCaseSensitive(root, "store"));
-    if (json) {
-        buffer_append(&out, a.body.data, a.body.len);
+    const bool ok = a.status == 200 && cJSON_IsArray(list);
+    if (!ok) {
+        snprintf(why, why_bytes, "the holdfast at %s answered with HTTP %d", path, a.status);
+    } else if (wish->json) {
+        buffer_append(out, a.body.data, a.body.len);
     } else if (cJSON_GetArraySize(list) == 0) {
-        buffer_append_text(&out, "no connection is configured\n");
+        buffer_append_text(out, "no connection is configured\n");
     } else {
-        struct term term = term_find();
-        struct grid t;
-        grid_init(&t, heads, 10, 4);
-        cJSON_ArrayForEach(c, list) add_row(&t, c, words_now_ms());
-        grid_print(&t, &term, &out);
-        grid_deinit(&t);
-        show_token(&out, &term, path);
+        struct status_table how = { .now_ms = words_now_ms() };
+        if (term.lines > ROWS_BESIDE && !wish->all) how.rows_max = term.lines - ROWS_BESIDE;
+        status_table(out, &term, root, &how);
+        if (!wish->watch) show_token(out, &term, path);
     }
-    print(&out);
     cJSON_Delete(root);
     client_answer_deinit(&a);
-    return CLI_OK;
+    return ok;
+}
+
+static enum cli_exit show_all(const char *path, const struct wish *wish)
+{
+    char why[512];
+    struct buffer out;
+    buffer_init(&out, 0);
+    const bool ok = show_once(path, wish, &out, why, sizeof why);
+    if (!ok) cli_complain("%s", why);
+    print(&out);
+    return ok ? CLI_OK : CLI_FAILED;
+}
+
+/* --- again and again --------------------------------------------------------------------------------------- */
+
+static volatile sig_atomic_t watch_ended;
+
+static void on_interrupt(int number)
+{
+    (void)number;
+    watch_ended = 1;
+}
+
+/* Each second, until interrupted or nobody reads. On a terminal in place, on a screen of its own, so that what
+ * stood there before comes back; a daemon that is away is waited for. */
+static enum cli_exit watch(const char *path, const struct wish *wish)
+{
+    const bool screen = isatty(STDOUT_FILENO) && !wish->json;
+    struct sigaction action = { .sa_handler = on_interrupt }, before;
+    sigaction(SIGINT, &action, &before);
+    sigaction(SIGTERM, &action, NULL);
+    if (screen) fputs("\033[?1049h\033[?25l", stdout);
+    bool failed = false;
+    while (!watch_ended && !failed) {
+        char why[512];
+        struct buffer out;
+        buffer_init(&out, 0);
+        if (screen) buffer_append_text(&out, "\033[H\033[2J");
+        const bool ok = show_once(path, wish, &out, why, sizeof why);
+        if (!ok && screen) {
+            text_printable(&out, why, strlen(why));
+            buffer_append_text(&out, "\n(trying again; Ctrl-C ends)\n");
+        } else if (!ok) {
+            cli_complain("%s", why);
+            failed = true;
+        } else if (!wish->json && !screen) {
+            buffer_append_char(&out, '\n');
+        }
+        print(&out);
+        if (ferror(stdout)) failed = true;
+        if (!failed) poll(NULL, 0, WATCH_EVERY_MS);
+    }
+    if (screen) fputs("\033[?25h\033[?1049l", stdout);
+    fflush(stdout);
+    sigaction(SIGINT, &before, NULL);
+    return failed ? CLI_FAILED : CLI_OK;
 }
 
 /* --- one -------------------------------------------------------------------------------------------------- */

@@ -11,6 +11,7 @@
 
 #define COLUMN_GAP 2
 #define SHRUNK_MIN 12
+#define SHRUNK_WELL 24 /* rather than read less of it, columns that can be spared are left out */
 
 struct term term_find(void)
 {
@@ -20,6 +21,7 @@ struct term term_find(void)
     t.colours = t.terminal && !(no_colour && *no_colour) && !(name && strcmp(name, "dumb") == 0);
     if (t.terminal && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col >= 20) {
         t.columns = size.ws_col;
+        t.lines = size.ws_row;
     } else if (columns && atoi(columns) >= 20) {
         t.columns = (uint32_t)atoi(columns);
     }
@@ -93,9 +95,42 @@ static void put(struct buffer *out, const struct term *term, enum term_colour co
     for (; !last && shown < width + COLUMN_GAP; shown++) buffer_append_char(out, ' ');
 }
 
+/* Of all columns that are shown. */
+static uint32_t total_of(const struct grid *t, const uint32_t *widths)
+{
+    uint32_t total = 0;
+    for (uint32_t c = 0; c < t->columns; c++) total += widths[c] ? widths[c] + COLUMN_GAP : 0;
+    return total ? total - COLUMN_GAP : 0;
+}
+
+/* Columns that can be spared are, the rest shrinks: first the one that is meant to, then the first. */
+static void fit(const struct grid *t, uint32_t columns, uint32_t *widths)
+{
+    uint32_t *give = &widths[t->shrinks];
+    for (;;) {
+        const uint32_t total = total_of(t, widths), spare = *give > SHRUNK_WELL ? *give - SHRUNK_WELL : 0;
+        uint32_t out = 0;
+        if (total <= columns + spare) break;
+        for (uint32_t c = 0; c < t->columns; c++)
+            if (widths[c] && t->rank[c] > t->rank[out]) out = c;
+        if (!t->rank[out]) break;
+        widths[out] = 0;
+    }
+    for (int i = 0; i < 2; i++) {
+        const uint32_t total = total_of(t, widths);
+        if (total <= columns || *give <= SHRUNK_MIN) {
+            give = &widths[0];
+            continue;
+        }
+        const uint32_t over = total - columns;
+        *give = *give > over + SHRUNK_MIN ? *give - over : SHRUNK_MIN;
+        give = &widths[0];
+    }
+}
+
 void grid_print(const struct grid *t, const struct term *term, struct buffer *out)
 {
-    uint32_t widths[GRID_COLUMNS_MAX], total = 0, last = 0, rows = t->count / t->columns;
+    uint32_t widths[GRID_COLUMNS_MAX], last = 0, rows = t->count / t->columns;
     for (uint32_t c = 0; c < t->columns; c++) {
         bool any = false;
         widths[c] = term_width(t->heads[c]);
@@ -106,16 +141,10 @@ void grid_print(const struct grid *t, const struct term *term, struct buffer *ou
             if (w > widths[c]) widths[c] = w;
         }
         if (!any) widths[c] = 0;
-        if (!widths[c]) continue;
-        total += widths[c] + COLUMN_GAP;
-        last = c;
     }
-    total -= total ? COLUMN_GAP : 0;
-    uint32_t *give = &widths[t->shrinks];
-    if (total > term->columns && *give > SHRUNK_MIN) {
-        uint32_t over = total - term->columns;
-        *give = *give > over + SHRUNK_MIN ? *give - over : SHRUNK_MIN;
-    }
+    fit(t, term->columns, widths);
+    for (uint32_t c = 0; c < t->columns; c++)
+        if (widths[c]) last = c;
     for (uint32_t c = 0; c < t->columns; c++) {
         if (widths[c]) put(out, term, TERM_DIM, t->heads[c], widths[c], c == last);
     }

@@ -12,6 +12,7 @@ struct term {
     bool terminal;    /* standard output is one */
     bool colours;
     uint32_t columns; /* of the terminal, COLUMNS, or TERM_WIDE when it is none */
+    uint32_t lines;   /* of the terminal; 0 when it is none */
 };
 
 #define TERM_WIDE 1000
@@ -36,6 +37,7 @@ struct grid {
     uint32_t columns;
     const char *const *heads;        /* borrowed */
     uint32_t shrinks;                /* this column gives way when the terminal is narrow */
+    uint8_t rank[GRID_COLUMNS_MAX];  /* then the highest of these are left out; 0: never */
     struct grid_cell *cells;        /* owned, row by row */
     uint32_t count, capacity;
 };

@@ -186,6 +186,18 @@ function World:up()
   return self:status(function (text) return text:match '"state":"up"' end)
 end
 
+-- A sanitizer's or an assertion's line. Plain words first: a line may be a megabyte of JSON.
+local function complaint(text)
+  for _, word in ipairs { "Sanitizer", "runtime error:", "assertion" } do
+    local at = text:find(word, 1, true)
+    while at do
+      local line = text:match("^[^\n]*", at)
+      if word ~= "assertion" or line:find("failed", 1, true) then return line end
+      at = text:find(word, at + #line, true)
+    end
+  end
+end
+
 function World:close()
   local problems = {}
   for i = #self.runs, 1, -1 do
@@ -198,7 +210,7 @@ function World:close()
     end
     for _, text in ipairs { run.out, run.err } do
       if text:find(M.secret, 1, true) then problems[#problems + 1] = run.name .. " said the secret:\n" .. text end
-      local found = text:match "[^\n]*Sanitizer[^\n]*" or text:match "[^\n]*runtime error:[^\n]*" or text:match "[^\n]*assertion[^\n]*failed[^\n]*"
+      local found = complaint(text)
       if found then problems[#problems + 1] = run.name .. ": " .. found .. "\n" .. text end
     end
     run.process:close()
