@@ -3,14 +3,15 @@
 
 #include <stddef.h>
 
+#include "frame/protobuf.h"
 #include "frame/wkproto.h"
 
 const struct codec_ops *codec_ops_of(enum codec_kind kind)
 {
     switch (kind) {
     case CODEC_JSON:
-    case CODEC_BYTES:
-    case CODEC_PROTOBUF: break;
+    case CODEC_BYTES: break;
+    case CODEC_PROTOBUF: return &protobuf_codec_ops;
     case CODEC_WKPROTO: return &wkproto_codec_ops;
     }
     return NULL;

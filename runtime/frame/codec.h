@@ -45,6 +45,11 @@ struct codec_ops {
      * as it was. */
     bool (*encode)(struct codec *c, const struct frame_rules *rules, uint8_t *json, size_t len,
                    struct buffer *out, char *why, size_t why_bytes);
+    /* For rules->join: the content of the joined field in the packet that next() just filled in; and the
+     * same packet with another content. NULL: packets of this codec have no parts. False: memory is out. */
+    bool (*part)(struct codec *c, const struct frame_rules *rules, const uint8_t **bytes, size_t *len);
+    bool (*whole)(struct codec *c, const struct frame_rules *rules, const uint8_t *bytes, size_t len,
+                  struct codec_item *item);
     /* conn:set{ codec = ... }. NULL: there is nothing to set. False with a reason (static text). */
     bool (*set)(struct codec *c, const struct value *settings, const char **why);
 };

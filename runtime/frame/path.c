@@ -10,6 +10,7 @@
 static bool codec_is_on(const struct frame_path *p);
 static enum path_kind packet(struct frame_path *p, struct path_item *item);
 static enum path_kind message(struct frame_path *p, struct path_item *item, bool from_codec);
+static bool is_whole(struct frame_path *p, struct path_item *item);
 static bool decompress(struct frame_path *p, const struct ws_item *from, struct path_item *item);
 static enum path_kind ws_failed(const struct ws_item *from, struct path_item *item);
 static void fields_clear(struct field_value *values, uint32_t count);
@@ -39,6 +40,7 @@ void path_deinit(struct frame_path *p)
     ws_decoder_deinit(&p->ws);
     inflate_destroy(p->inflate);
     if (p->codec) p->codec->ops->destroy(p->codec);
+    join_destroy(p->join);
     memset(p, 0, sizeof *p);
 }
 
@@ -150,33 +152,89 @@ static bool codec_is_on(const struct frame_path *p)
     return p->codec && p->codec->ops == codec_ops_of(p->rules->codec);
 }
 
+/* Text for all that follows; what cannot be read goes on as the bytes it is. */
+static enum path_kind packet_message(struct frame_path *p, const struct codec_item *from,
+                                     struct path_item *item)
+{
+    item->raw = from->raw;
+    item->raw_len = from->raw_len;
+    item->text = from->json != NULL;
+    item->data = from->json ? from->json : from->raw;
+    item->len = from->json ? from->json_len : from->raw_len;
+    return message(p, item, true);
+}
+
 /* The next packet of the message that the codec was fed with; MORE: that was the last. */
 static enum path_kind packet(struct frame_path *p, struct path_item *item)
 {
     struct codec_item from;
     memset(&from, 0, sizeof from);
-    enum codec_result result = codec_is_on(p) ? p->codec->ops->next(p->codec, p->rules, &from) : CODEC_MORE;
-    item->raw = from.raw;
-    item->raw_len = from.raw_len;
-    switch (result) {
-    case CODEC_MORE: break;
-    case CODEC_PACKET:
-        /* Text for all that follows; what cannot be read goes on as the bytes it is. */
-        item->text = from.json != NULL;
-        item->data = from.json ? from.json : from.raw;
-        item->len = from.json ? from.json_len : from.raw_len;
-        return message(p, item, true);
-    case CODEC_BAD:
-        p->over = true;
-        item->data = NULL;
-        item->len = 0;
-        item->why = from.why;
-        item->error = PATH_ERROR_PROTOCOL;
-        item->error_close_code = 1002;
-        return item->kind = PATH_ERROR;
+    while (codec_is_on(p)) {
+        enum codec_result result = p->codec->ops->next(p->codec, p->rules, &from);
+        if (result == CODEC_MORE) break;
+        if (result == CODEC_BAD) {
+            p->over = true;
+            item->data = NULL;
+            item->len = 0;
+            item->why = from.why;
+            item->error = PATH_ERROR_PROTOCOL;
+            item->error_close_code = 1002;
+            return item->kind = PATH_ERROR;
+        }
+        packet_message(p, &from, item);
+        if (!p->rules->join.on || !item->json || is_whole(p, item)) return PATH_MESSAGE;
     }
     p->packets = false;
     return PATH_MORE;
+}
+
+/* A count that a peer wrote as a number or as digits; -1 for all else. */
+static int64_t part_number(const struct field_value *v)
+{
+    if (v->kind == FIELD_INTEGER) return v->integer;
+    if (v->kind != FIELD_STRING || v->len == 0 || v->len > 9) return -1;
+    int64_t n = 0;
+    for (size_t i = 0; i < v->len; i++) {
+        if (v->text[i] < '0' || v->text[i] > '9') return -1;
+        n = n * 10 + (v->text[i] - '0');
+    }
+    return n;
+}
+
+/* False: a part, kept or refused. True: a whole message; one that its last part completed then is the item. */
+static bool is_whole(struct frame_path *p, struct path_item *item)
+{
+    const struct frame_rules *r = p->rules;
+    const struct codec_ops *ops = p->codec->ops;
+    const struct field_value *count = &item->fields[r->join.count], *by = &item->fields[r->join.by];
+    if (count->kind == FIELD_ABSENT || count->kind == FIELD_NULL) return true;
+    const struct join_limits limits = { r->join.within_ms, r->join.parts, r->join.bytes };
+    struct join_part part = { .index = part_number(&item->fields[r->join.index]),
+                              .count = part_number(count) };
+    if (part.count == 1 && part.index == 0) return true;
+    if (by->kind == FIELD_ABSENT || !ops->part) goto refused;
+    part.key = by->text;
+    part.key_len = by->len;
+    const uint8_t *bytes, *whole;
+    size_t whole_len;
+    if (!ops->part(p->codec, r, &bytes, &part.len)) goto refused;
+    part.bytes = part.len ? bytes : NULL;
+    if (!p->join) p->join = join_create();
+    if (!p->join) goto refused;
+    switch (join_add(p->join, &limits, &part, p->now_ms, &whole, &whole_len)) {
+    case JOIN_HELD: return false;
+    case JOIN_REFUSED: goto refused;
+    case JOIN_COMPLETE: break;
+    }
+    struct codec_item from;
+    memset(&from, 0, sizeof from);
+    if (!ops->whole(p->codec, r, whole, whole_len, &from)) goto refused;
+    packet_message(p, &from, item);
+    return true;
+
+refused:
+    p->parts_refused++;
+    return false;
 }
 
 /* item->data is a whole message or a codec's JSON: takes its fields and asks the rules. */

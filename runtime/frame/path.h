@@ -6,6 +6,7 @@
 
 #include "frame/codec.h"
 #include "frame/inflate.h"
+#include "frame/join.h"
 #include "frame/json.h"
 #include "frame/rules.h"
 #include "frame/ws.h"
@@ -61,6 +62,9 @@ struct frame_path {
     struct inflate *inflate;         /* owned, NULL without compression */
     struct codec *codec;             /* owned, NULL where messages are JSON or bytes */
     bool packets;                    /* the codec may have more of the last message */
+    struct join *join;               /* owned, NULL before the first part */
+    uint64_t now_ms;                 /* mono, by the caller before path_next(): parts grow old */
+    uint64_t parts_refused;          /* that made no sense, or were over a bound of frames.join */
     bool over;                       /* after ERROR: nothing but MORE */
 };
 

@@ -40,6 +40,7 @@ void frame_rules_deinit(struct frame_rules *r)
     }
     free(r->acks);
     free(r->paths);
+    free(r->layout);
     memset(r, 0, sizeof *r);
 }
 

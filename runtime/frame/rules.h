@@ -96,7 +96,8 @@ struct remember_rule {
     char key[RULE_NAME_MAX]; /* in conn.session */
 };
 
-struct json_paths; /* frame/json.h */
+struct json_paths;      /* frame/json.h */
+struct protobuf_layout; /* frame/protobuf.h */
 
 struct frame_rules {
     enum codec_kind codec;
@@ -106,6 +107,15 @@ struct frame_rules {
     } fields[FIELDS_MAX];
     uint32_t field_count;
     struct json_paths *paths;      /* owned; `fields` compiled, see frame_rules_prepare() */
+    struct protobuf_layout *layout; /* owned; codec protobuf only */
+    struct {
+        bool on;
+        uint8_t by, index, count;  /* fields; a message without `count` is whole */
+        uint32_t of;               /* number of the layout's field that is in parts */
+        uint64_t within_ms;
+        uint32_t parts;            /* of one message */
+        uint64_t bytes;            /* of all unfinished ones of a link */
+    } join;
     bool deliver_all;              /* `deliver = true` */
     struct frame_matchers deliver;
     struct frame_matchers inspect;
