@@ -118,8 +118,10 @@ static bool ack_make(struct runtime *rt, struct rt_conn *c, struct rt_link *l, s
     const struct frame_rules *rules = &build->build->rules;
     struct buffer *out = &rt->scratch_text;
     buffer_clear(out);
-    *text = true;
-    if (rule->frame) return path_ack_expand(rules, rule->frame, item->fields, out);
+    *text = rule->change_count == 0;
+    if (rule->frame || rule->change_count) {
+        return path_ack_make(rules, rule, item->fields, item->raw, item->raw_len, out);
+    }
     if (!policy_has_hook(build->build->version, HOOK_ON_ACK)) return false;
     struct policy_call call = rt_call_of(rt, c, build, l->generation, HOOK_ON_ACK, NULL);
     call.frame = item->data;
@@ -161,6 +163,7 @@ void rt_ack_queue(struct runtime *rt, struct rt_conn *c, struct rt_link *l, stru
     a->text = text;
     a->at_risk = rule->at_risk;
     a->anywhere = rule->anywhere;
+    a->row = rule->reply ? (uint8_t)(rule - build->build->rules.acks + 1) : 0;
     memcpy(a->bytes, rt->scratch_text.data, a->len);
     if (rule->when == ACK_THROUGH && c->owner[0] && !owner_has(rt, c, offset)) {
         a->keyed = key != NULL;
@@ -247,6 +250,33 @@ void rt_ack_owner(struct runtime *rt, struct rt_conn *c, uint64_t offset)
     rt_acks_flush(rt, c);
 }
 
+/* The echo with the answer in it, in rt->scratch_text. False: it cannot carry it. */
+static bool reply_make(struct runtime *rt, struct rt_conn *c, const struct rt_ack *a, const void *answer,
+                       size_t len)
+{
+    const struct frame_rules *rules = &c->build->build->rules;
+    buffer_clear(&rt->scratch_text);
+    /* A reload may have brought other rows. */
+    if (a->row > rules->ack_count) return false;
+    return path_reply_expand(rules, &rules->acks[a->row - 1], a->bytes, a->len, answer, len,
+                             &rt->scratch_text);
+}
+
+/* The same acknowledgement with other bytes; `a`: moved. */
+static struct rt_ack *ack_with(struct runtime *rt, struct rt_ack *a, const void *bytes, size_t len, bool text)
+{
+    struct rt_ack *with = ack_new(rt, len);
+    bool pooled = with->pooled;
+    memcpy(with, a, sizeof *with);
+    with->next = NULL;
+    with->pooled = pooled;
+    with->len = len;
+    with->text = text;
+    memcpy(with->bytes, bytes, len);
+    ack_free(rt, a);
+    return with;
+}
+
 void rt_ack_reply(struct runtime *rt, struct rt_conn *c, uint64_t offset, const void *frame, size_t len,
                   bool text)
 {
@@ -262,18 +292,16 @@ void rt_ack_reply(struct runtime *rt, struct rt_conn *c, uint64_t offset, const 
     c->through = (struct rt_ack_list){ 0 };
     while ((a = list_take(&waited))) {
         if (a->offset == offset) {
-            struct rt_ack *with = ack_new(rt, len);
-            struct rt_ack *next = with->next;
-            bool pooled = with->pooled;
-            memcpy(with, a, sizeof *with);
-            with->next = next;
-            with->pooled = pooled;
-            with->len = len;
-            with->text = text;
-            memcpy(with->bytes, frame, len);
-            ack_free(rt, a);
-            a = with;
             used = true;
+            if (!a->row) {
+                a = ack_with(rt, a, frame, len, text);
+            } else if (text && reply_make(rt, c, a, frame, len)) {
+                a = ack_with(rt, a, rt->scratch_text.data, rt->scratch_text.len, false);
+            } else {
+                rt_journal_note(rt, c, 0, JOURNAL_NOTE, "a reply to frame %llu is no JSON, or longer than "
+                                "sizes.send: the plain acknowledgement goes out instead",
+                                (unsigned long long)offset);
+            }
         }
         list_push(&c->through, a);
     }

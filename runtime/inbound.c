@@ -33,6 +33,8 @@ size_t rt_inbound(struct runtime *rt, struct rt_link *l, uint8_t *bytes, size_t 
     struct rt_conn *c = rt_conn_get(rt, l->conn);
     ASSERT(c != NULL);
     size_t consumed = 0;
+    uint64_t parts_refused = l->path.parts_refused;
+    l->path.now_ms = rt_clock(rt).mono_ms;
     while (may_decode(l)) {
         struct path_item item;
         size_t n = 0;
@@ -53,6 +55,7 @@ size_t rt_inbound(struct runtime *rt, struct rt_link *l, uint8_t *bytes, size_t 
         }
         rt_pump(rt);
     }
+    c->parts_refused += l->path.parts_refused - parts_refused;
     /* One durable write for all that this batch remembered or must acknowledge. */
     if (c->session_dirty || c->keep_dirty) rt_session_flush(rt, c);
     rt_acks_flush(rt, c);
@@ -167,9 +170,13 @@ static void hold(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
 {
     uint64_t hold_ms = l->build->build->plan.backlog.hold_ms;
     ASSERT(l->held == NULL);
-    l->held = malloc(sizeof *l->held + item->len);
+    /* Where a codec made `data` of the message, its acknowledgement may be made of the message itself. */
+    size_t raw_len = item->raw != item->data ? item->raw_len : 0;
+    l->held = malloc(sizeof *l->held + item->len + raw_len);
     ASSERT(l->held != NULL);
     l->held->len = item->len;
+    l->held->raw_len = raw_len;
+    if (raw_len) memcpy(l->held->bytes + item->len, item->raw, raw_len);
     l->held->malformed = item->malformed;
     l->held->text = item->text;
     l->held->json = item->json;
@@ -223,6 +230,8 @@ static void held_try(struct runtime *rt, struct rt_link *l)
     memset(&item, 0, sizeof item);
     item.data = l->held->bytes;
     item.len = l->held->len;
+    item.raw = l->held->bytes + (l->held->raw_len ? l->held->len : 0);
+    item.raw_len = l->held->raw_len ? l->held->raw_len : l->held->len;
     item.malformed = l->held->malformed;
     item.text = l->held->text;
     item.json = l->held->json;
@@ -282,8 +291,7 @@ static bool accept(struct runtime *rt, struct rt_conn *c, struct rt_link *l, str
         rt_keep_seen(rt, c, key, offset, now.wall_ms, rules->dedupe.over_ms);
     }
     if (rt->options.observer.delivered) {
-        rt->options.observer.delivered(rt->options.observer.self, c->self, offset, item->data,
-                                       item->len);
+        rt->options.observer.delivered(rt->options.observer.self, c->self, offset, item);
     }
     if (rules->ack_count) rt_ack_queue(rt, c, l, build, item, keyed ? &key : NULL, offset);
     return true;

@@ -14,7 +14,8 @@
 #include "policy/policy.h"
 #include "store/core.h"
 
-struct runtime; /* opaque */
+struct runtime;   /* opaque */
+struct path_item; /* frame/path.h */
 
 enum log_level { LOG_ALARM, LOG_WARNING, LOG_INFO, LOG_DEBUG };
 
@@ -27,7 +28,7 @@ struct runtime_observer {
     /* What passed a link, for traces and checkers; inbound before rules, outbound before masking. */
     void (*message)(void *self, struct handle conn, uint32_t generation, bool inbound, bool text,
                     const void *data, size_t len);
-    void (*delivered)(void *self, struct handle conn, uint64_t offset, const void *data, size_t len);
+    void (*delivered)(void *self, struct handle conn, uint64_t offset, const struct path_item *item);
 };
 
 struct runtime_options {
@@ -116,6 +117,7 @@ struct connection_view {
     char address[256];            /* of the newest link, query values masked; "" */
     uint64_t frames_delivered, frames_malformed, frames_duplicate, frames_other;
     struct pulse total;           /* of all its links, the bytes and frames alone */
+    uint64_t parts_refused;
     uint64_t last_event_ms;       /* mono: of the last frame delivered; 0: none yet */
     bool round_trip_known;        /* of the newest answered probe of the newest link */
     bool round_trip_of_ping;      /* and not of a beat */

@@ -50,9 +50,9 @@ enum rt_pause { RT_PAUSE_HOOK = 1, RT_PAUSE_BACKLOG = 2 };
 
 /* A message that the backlog had no room for. */
 struct rt_held {
-    size_t len;
+    size_t len, raw_len; /* raw_len 0: the same bytes */
     bool malformed, text, json;
-    uint8_t bytes[];
+    uint8_t bytes[];     /* both, one after the other */
 };
 
 struct rt_link {
@@ -89,6 +89,7 @@ struct rt_ack {
     struct dedupe_key key;   /* of the frame, if it has one */
     uint32_t generation;
     bool text, pooled, keyed, at_risk, anywhere;
+    uint8_t row;             /* of frames.ack, from 1, when an answer goes into its echo; else 0 */
     size_t len;
     uint8_t bytes[]; /* owned with the struct */
 };
@@ -134,6 +135,7 @@ struct rt_conn {
     bool acks_writing;               /* a write is under way */
     uint64_t acks_told_ms;           /* that frames are not safe was told last; 0: never */
     uint64_t frames_delivered, frames_malformed, frames_duplicate, frames_other;
+    uint64_t parts_refused;          /* of messages in parts: made no sense, or over a bound */
     uint64_t last_event_ms;          /* mono: of the last frame delivered; 0 */
     struct pulse past;               /* what links that are gone carried: totals alone count */
     uint64_t hook_failures;

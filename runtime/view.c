@@ -96,6 +96,7 @@ bool runtime_view(const struct runtime *rt, struct handle conn, struct connectio
     out->frames_delivered = c->frames_delivered;
     out->frames_malformed = c->frames_malformed;
     out->frames_duplicate = c->frames_duplicate;
+    out->parts_refused = c->parts_refused;
     out->frames_other = c->frames_other;
     out->kept_in = runtime_store_kind(rt);
     if (rt->options.deliver) deliver_stream_get(rt->options.deliver, c->stream, &out->backlog);
@@ -286,6 +287,9 @@ bool runtime_view_json(const struct connection_view *view, struct buffer *out)
     value_set(&frames, "delivered", value_number((double)view->frames_delivered));
     value_set(&frames, "malformed", value_number((double)view->frames_malformed));
     value_set(&frames, "duplicate", value_number((double)view->frames_duplicate));
+    if (view->parts_refused) {
+        value_set(&frames, "parts_refused", value_number((double)view->parts_refused));
+    }
     value_set(&frames, "other", value_number((double)view->frames_other));
     value_set(&v, "frames", frames);
     value_set(&v, "generation", value_number(e->generation));

@@ -117,6 +117,7 @@ struct plan {
         bool on;             /* a beat is used at all */
         uint64_t every_ms, least_ms, most_ms; /* conn:set{beat} is clamped to [least, most] */
         enum beat_first first;
+        uint64_t within_ms;  /* an answer is due so long after its beat; 0: until the next one is */
         bool answered;       /* the platform answers beats: unanswered ones are judged */
         uint32_t dead;       /* so many unanswered in a row prove death, at least 1 */
     } beat;

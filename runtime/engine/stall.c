@@ -5,6 +5,7 @@
 
 static uint64_t ping_due(const struct plan *p, const struct link *l);
 static uint64_t silence_due(const struct plan *p, const struct link *l);
+static uint64_t answer_due(const struct plan *p, const struct link *l);
 static void drain(struct step *s, struct link *l, enum drain_for why);
 static void judge(struct step *s, struct link *l);
 static void beat_tick(struct step *s, struct link *l);
@@ -83,8 +84,10 @@ uint64_t stall_deadline(const struct conn *c, const struct link *l, const char *
         at = earlier(at, ping_due(c->plan, l), next, "ping");
         at = earlier(at, silence_due(c->plan, l), next, "silence");
     }
-    if (l->beat.on && !(l->stall.draining & DRAIN_FOR_BEAT))
+    if (l->beat.on && !(l->stall.draining & DRAIN_FOR_BEAT)) {
         at = earlier(at, l->beat.next_ms, next, "beat");
+        at = earlier(at, answer_due(c->plan, l), next, "beat answer");
+    }
     return at;
 }
 
@@ -145,8 +148,13 @@ void beat_answered(struct step *s, struct link *l)
 
 static void beat_tick(struct step *s, struct link *l)
 {
-    if (!l->beat.on || l->beat.next_ms > s->now) return;
+    if (!l->beat.on) return;
     bool judged = s->c->plan->beat.answered && !PLANTED(s->e, PLANT_I4_DEAF_TO_SILENCE);
+    if (judged && answer_due(s->c->plan, l) <= s->now) {
+        drain(s, l, DRAIN_FOR_BEAT);
+        return;
+    }
+    if (l->beat.next_ms > s->now) return;
     if (judged && l->beat.pending) {
         drain(s, l, DRAIN_FOR_BEAT);
         return;
@@ -185,10 +193,12 @@ static void judge(struct step *s, struct link *l)
     if (why & DRAIN_FOR_BEAT) {
         if (!l->beat.pending) {
             MARK("the beat's answer was waiting in the kernel");
-            beat_send(s, l);
+            if (l->beat.next_ms <= s->now) beat_send(s, l);
         } else if (++l->beat.missed >= p->beat.dead) {
             struct cause cause = cause_make(link_stage_of(l), CAUSE_BEAT, BY_US,
-                                            "a beat was not answered until the next was due");
+                                            p->beat.within_ms
+                                                ? "a beat was not answered in time"
+                                                : "a beat was not answered until the next was due");
             conn_link_ends(s, l, &cause, END_CLOSE, 0);
             return;
         } else {
@@ -201,6 +211,12 @@ static void judge(struct step *s, struct link *l)
                                                     : "no byte came, and a ping was not answered");
         conn_link_ends(s, l, &cause, END_CLOSE, 0);
     }
+}
+
+static uint64_t answer_due(const struct plan *p, const struct link *l)
+{
+    bool owed = p->beat.within_ms && p->beat.answered && l->beat.pending;
+    return owed ? l->beat.sent_ms + p->beat.within_ms : ENGINE_NEVER;
 }
 
 static uint64_t ping_due(const struct plan *p, const struct link *l)

@@ -98,6 +98,16 @@ bool path_encode(struct frame_path *p, uint8_t *json, size_t len, struct buffer 
  * appended, over the limit (of `out`, or rules->send_bytes_max) or when a field that it names is absent. */
 bool path_ack_expand(const struct frame_rules *rules, const char *template_text,
                      const struct field_value *values, struct buffer *out);
+/* Appends what the platform hears of a message: the rule's template with its fields, or its echo of `raw`. False,
+ * and nothing appended, as in path_ack_expand(), and where the rule has neither. */
+bool path_ack_make(const struct frame_rules *rules, const struct ack_rule *rule,
+                   const struct field_value *values, const void *raw, size_t raw_len, struct buffer *out);
+/* Makes `ack`, an echo, carry a consumer's answer: each whole JSON string "@reply" of the rule's template
+ * becomes the answer, "@reply_base64" a string with its base64. Likewise false. */
+bool path_reply_expand(const struct frame_rules *rules, const struct ack_rule *rule, const void *ack,
+                       size_t ack_len, const void *answer, size_t answer_len, struct buffer *out);
+/* Whether a template says one of them. */
+bool path_reply_check(const char *template_text);
 /* For the policy check: valid JSON, and every "@name" is a field. *bad_out (RULE_NAME_MAX bytes, may be
  * NULL) then is the unknown name, or "" when the template is not JSON. */
 bool path_ack_check(const struct frame_rules *rules, const char *template_text,

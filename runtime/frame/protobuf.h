@@ -91,7 +91,6 @@ bool protobuf_put_bytes(struct buffer *out, uint32_t number, const void *data, s
 bool protobuf_put_pair(struct buffer *out, const struct protobuf_field *map, const void *key,
                        size_t key_len, const void *value, size_t value_len);
 
-struct codec_ops; /* frame/codec.h */
-const struct codec_ops *protobuf_codec_ops(void);
+extern const struct codec_ops protobuf_codec_ops; /* frame/codec.h */
 
 #endif

@@ -6,6 +6,7 @@
 
 #include "base/assert.h"
 #include "frame/json.h"
+#include "frame/protobuf.h"
 
 static bool wanted(const struct field_want *w, const struct field_value *v);
 static bool field_fits(const struct field_match *f, const struct field_value *v);
@@ -36,6 +37,9 @@ void frame_rules_deinit(struct frame_rules *r)
     free(r->ends);
     for (uint32_t i = 0; i < r->ack_count; i++) {
         matchers_deinit(&r->acks[i].match);
+        for (uint32_t k = 0; k < r->acks[i].change_count; k++) free((void *)r->acks[i].changes[k].bytes);
+        free(r->acks[i].changes);
+        free(r->acks[i].reply);
         free(r->acks[i].frame);
     }
     free(r->acks);

@@ -80,11 +80,20 @@ struct ends_rule {
 enum codec_kind { CODEC_JSON, CODEC_BYTES, CODEC_PROTOBUF, CODEC_WKPROTO };
 enum ack_when { ACK_NONE, ACK_EARLY, ACK_THROUGH };
 
+struct json_paths;      /* frame/json.h */
+struct protobuf_layout; /* frame/protobuf.h */
+struct protobuf_change;
+
 /* What the platform hears of a frame, and when. */
 struct ack_rule {
     struct frame_matchers match; /* `on`; empty: every frame */
     enum ack_when when;
     char *frame; /* owned; template: "@name" takes the field's raw JSON text. NULL: hook on_ack */
+    /* Instead of `frame`: the message as it came with these changes. Owned, their bytes as well. */
+    struct protobuf_change *changes;
+    uint32_t change_count;
+    uint32_t reply_number; /* the field that takes a consumer's answer */
+    char *reply;           /* owned; its template, or NULL; see path_reply_expand() */
     uint64_t within_ms;
     bool at_risk; /* an early one goes out although the store cannot keep the frame */
     bool anywhere; /* it may go out on the connection's other link when its own is gone */
@@ -95,9 +104,6 @@ struct remember_rule {
     uint8_t field;
     char key[RULE_NAME_MAX]; /* in conn.session */
 };
-
-struct json_paths;      /* frame/json.h */
-struct protobuf_layout; /* frame/protobuf.h */
 
 struct frame_rules {
     enum codec_kind codec;

@@ -99,6 +99,9 @@ static void beat(struct schema *s)
     if (p->beat.on && has(s, "beat", "dead") && !p->beat.answered) {
         schema__error_at(s, "beat.dead", NULL, "counts unanswered beats: name beat.answer");
     }
+    if (p->beat.on && p->beat.within_ms && !p->beat.answered) {
+        schema__error_at(s, "beat.within", NULL, "waits for answers: name beat.answer");
+    }
     if (p->beat.on && p->beat.every_ms && p->backoff.settle_ms < p->beat.every_ms) {
         schema__warn_at(s, "backoff.settle",
                         "a link settles before its first beat is answered; the interval is longer");
@@ -184,10 +187,19 @@ static void acks(struct schema *s)
     bool hook = value_get(&s->tables, "on_ack") != NULL, called = false, framed = false;
     for (uint32_t i = 0; i < r->ack_count; i++) {
         const struct ack_rule *a = &r->acks[i];
-        framed = framed || a->frame;
-        called = called || (a->when != ACK_NONE && !a->frame);
-        if (a->when != ACK_NONE && !a->frame && !hook) {
-            schema__error_at(s, ack_path(s, i, NULL, path), NULL, "needs `frame` or the function on_ack");
+        bool made = a->frame || a->changes;
+        framed = framed || made;
+        called = called || (a->when != ACK_NONE && !made);
+        if (a->when != ACK_NONE && !made && !hook) {
+            schema__error_at(s, ack_path(s, i, NULL, path), NULL,
+                             "needs `frame`, `echo` or the function on_ack");
+        }
+        if (a->frame && a->change_count) {
+            schema__error_at(s, ack_path(s, i, "frame", path), NULL, "excludes `echo`");
+        }
+        if (a->reply && (!a->change_count || a->when != ACK_THROUGH)) {
+            schema__error_at(s, ack_path(s, i, "reply", path), NULL,
+                             "is for when = \"through\" with `echo`");
         }
         if (a->when != ACK_EARLY && a->at_risk) {
             schema__error_at(s, ack_path(s, i, "at_risk", path), NULL, "is for when = \"early\"");

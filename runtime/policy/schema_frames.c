@@ -16,7 +16,6 @@
     offsetof(struct policy_build, rules.member), sizeof(((struct policy_build *)0)->rules.member)
 
 static void codec(struct schema *s, const struct value *v, void *base);
-static void later(struct schema *s, const struct value *v, void *base);
 static void nothing(struct schema *s, const struct value *v, void *base);
 static void deliver(struct schema *s, const struct value *v, void *base);
 static void inspect(struct schema *s, const struct value *v, void *base);
@@ -27,7 +26,6 @@ static void dedupe_by(struct schema *s, const struct value *v, void *base);
 static void ack(struct schema *s, const struct value *v, void *base);
 static void ack_on(struct schema *s, const struct value *v, void *base);
 static void ack_frame(struct schema *s, const struct value *v, void *base);
-static int field_of(struct schema *s, const struct value *v);
 
 static const char *const codec_words[] = { "json", "bytes", "protobuf", "wkproto", NULL };
 static const char *const ack_words[] = { "none", "early", "through", NULL };
@@ -54,22 +52,18 @@ static const struct key ack_row[] = {
       "where it names no owner; none" },
     { "frame", KEY_CUSTOM, .custom = ack_frame,
       .about = "JSON text; \"@name\" becomes the value of that name of `take`" },
+    { "echo", KEY_CUSTOM, .custom = schema__ack_echo,
+      .about = "instead of `frame`: the message as it came, but for these fields of `layout`; what a map "
+               "gets is appended" },
+    { "reply", KEY_CUSTOM, .custom = schema__ack_reply,
+      .about = "beside `echo` and `through`: the field with what the consumer answers, \"@reply\" or "
+               "\"@reply_base64\" in its JSON" },
     { "within", KEY_DURATION, 0, 100, HOUR, NULL, NULL, NULL, ACK(within_ms), "none",
       "the platform's deadline" },
     { "at_risk", KEY_BOOL, 0, 0, 0, NULL, NULL, NULL, ACK(at_risk), "false",
       "acknowledge although the store cannot keep the frame" },
     { "anywhere", KEY_BOOL, 0, 0, 0, NULL, NULL, NULL, ACK(anywhere), "false",
       "when the frame's own link is gone, on the link that took its place" },
-    { .name = NULL },
-};
-
-static const struct key join[] = {
-    { "by", KEY_TEXT, .high = 63, .about = "the field that parts of a message share" },
-    { "index", KEY_TEXT, .high = 63, .about = "the field with the part's position" },
-    { "count", KEY_TEXT, .high = 63, .about = "the field with the number of parts" },
-    { "within", KEY_DURATION, .low = 100, .high = HOUR, .about = "parts older than this are dropped" },
-    { "parts", KEY_INTEGER, .low = 2, .high = 65536, .about = "the most parts of one message" },
-    { "bytes", KEY_SIZE, .low = 1024, .high = 1073741824.0, .about = "the most bytes held" },
     { .name = NULL },
 };
 
@@ -83,8 +77,9 @@ static const struct key ends_row[] = {
 };
 
 const struct key schema__frames[] = {
-    { "codec", KEY_CUSTOM, .custom = codec, .standard = "json", .about = "json or bytes" },
-    { "layout", KEY_CUSTOM, .custom = later, .about = "fields of a protobuf message" },
+    { "codec", KEY_CUSTOM, .custom = codec, .standard = "json", .about = "json, bytes or protobuf" },
+    { "layout", KEY_CUSTOM, .custom = schema__layout,
+      .about = "the fields of a protobuf message: name = { number, kind }" },
     { "take", KEY_CUSTOM, .custom = nothing,
       .about = "fields that are lifted out of each message: name = \"path\"" },
     { "deliver", KEY_CUSTOM, .custom = deliver, .standard = "true", .about = "what consumers get" },
@@ -95,7 +90,7 @@ const struct key schema__frames[] = {
     { "dedupe", KEY_TABLE, .keys = dedupe, .about = "frames that are delivered once" },
     { "ack", KEY_CUSTOM, KEY_ROW, .custom = ack, .keys = ack_row,
       .about = "acknowledgements that the platform wants: one row or a list" },
-    { "join", KEY_CUSTOM, .custom = later, .keys = join, .about = "messages that come in parts" },
+    { "join", KEY_CUSTOM, .custom = schema__join, .keys = schema__join_keys, .about = "messages that come in parts" },
     { "accept", KEY_CUSTOM, .custom = accept, .standard = "nothing",
       .about = "what consumers may send" },
     { .name = NULL },
@@ -157,17 +152,13 @@ static void codec(struct schema *s, const struct value *v, void *base)
     } else if (kind >= 0) {
         s->out->rules.codec = (enum codec_kind)kind;
     }
+    const struct value *frames = value_get(&s->tables, "frames");
+    if (kind == CODEC_PROTOBUF && !value_get(frames, "layout")) {
+        schema__error(s, "\"protobuf\" needs frames.layout: which fields a message has");
+    }
     if (kind == CODEC_BYTES && s->out->rules.field_count > 0) {
         schema__error(s, "nothing can be taken out of bytes; remove frames.take");
     }
-}
-
-/* Keys of later platforms are known, so that a policy can be written for them; using one is an
- * error rather than a silence. */
-static void later(struct schema *s, const struct value *v, void *base)
-{
-    if (strcmp(s->path, "frames.join") == 0) schema__keys(s, join, v, base);
-    schema__error(s, "is not supported yet");
 }
 
 static void deliver(struct schema *s, const struct value *v, void *base)
@@ -232,8 +223,7 @@ static void ends(struct schema *s, const struct value *v, void *base)
     }
 }
 
-/* The index of a name of `take`, or -1 and an error. */
-static int field_of(struct schema *s, const struct value *v)
+int schema__field_of(struct schema *s, const struct value *v)
 {
     char text[96];
     const struct frame_rules *r = &s->out->rules;
@@ -270,7 +260,7 @@ static void remember(struct schema *s, const struct value *v, void *base)
         } else if (r->remember_count == FIELDS_MAX) {
             schema__error(s, "at most %d values can be remembered", FIELDS_MAX);
         } else {
-            field = field_of(s, name);
+            field = schema__field_of(s, name);
         }
         if (field >= 0) {
             struct remember_rule *rule = &r->remember[r->remember_count++];
@@ -292,7 +282,7 @@ static void dedupe_by(struct schema *s, const struct value *v, void *base)
     for (uint32_t i = 1; i <= count; i++) {
         const struct value *name = one ? v : value_at(v, i);
         if (!one) schema__enter(s, NULL, i, name);
-        int field = field_of(s, name);
+        int field = schema__field_of(s, name);
         for (uint32_t k = 0; field >= 0 && k < r->dedupe.by_count; k++) {
             if (r->dedupe.by[k] != (uint8_t)field) continue;
             schema__error(s, "is named twice");

@@ -141,6 +141,14 @@ void schema__take(struct schema *s);
  * ends with a nameless one) are left to the caller. */
 void schema__frame_matchers(struct schema *s, const struct value *v, const struct key *others,
                             struct frame_matchers *out);
+/* The index of a name of `take`, or -1 and an error. */
+int schema__field_of(struct schema *s, const struct value *v);
+/* schema_layout.c */
+extern const struct key schema__join_keys[];
+void schema__layout(struct schema *s, const struct value *v, void *base);
+void schema__join(struct schema *s, const struct value *v, void *base);
+void schema__ack_echo(struct schema *s, const struct value *v, void *base);
+void schema__ack_reply(struct schema *s, const struct value *v, void *base);
 /* schema_causes.c: the keys of a matcher over causes, in rows of their own and in those of classify
  */
 extern const struct key schema__cause_keys[];

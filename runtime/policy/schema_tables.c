@@ -81,6 +81,8 @@ static const struct key beat[] = {
          "spread: a random part of the interval after ready; at_once; after: one interval"),
     CUSTOM("asked", schema__beat_asked, "frames by which the platform asks for a beat"),
     CUSTOM("answer", schema__beat_answer, "frames that answer a beat"),
+    MS("within", 500, HOUR, PLAN(beat.within_ms), "until the next is due",
+       "so long an answer may take; without one the link is judged then, not only at the next beat"),
     INTEGER("dead", 1, 10, PLAN(beat.dead), "1", "so many unanswered in a row prove death"),
     END,
 };

@@ -106,7 +106,8 @@ static uint64_t bound_of(const struct engine_view *v, enum link_state state,
         if (p->beat.on && p->beat.answered) {
             uint64_t every = v->beat_interval_ms ? v->beat_interval_ms : p->beat.every_ms;
             uint32_t dead = p->beat.dead ? p->beat.dead : 1;
-            beat = now + every * (1 + dead);
+            bool sooner = p->beat.within_ms && p->beat.within_ms < every;
+            beat = now + every + (sooner ? p->beat.within_ms : every) * dead;
         }
         if (!silence && !beat) return 0;
         bound = silence > beat ? silence : beat;

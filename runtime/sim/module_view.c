@@ -128,6 +128,7 @@ static int l_view(lua_State *L)
     set_number(L, "delivered", (double)v.frames_delivered);
     set_number(L, "malformed", (double)v.frames_malformed);
     set_number(L, "duplicate", (double)v.frames_duplicate);
+    set_number(L, "parts_refused", (double)v.parts_refused);
     set_number(L, "other", (double)v.frames_other);
     lua_newtable(L);
     set_number(L, "frames", (double)v.backlog.frames);

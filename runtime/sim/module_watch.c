@@ -13,8 +13,7 @@ static void on_step(void *self, const struct event *ev, const struct effect_list
 static void on_log(void *self, enum log_level level, const char *connection, const char *text);
 static void on_message(void *self, struct handle conn, uint32_t generation, bool inbound, bool text,
                        const void *data, size_t len);
-static void on_delivered(void *self, struct handle conn, uint64_t offset, const void *data,
-                         size_t len);
+static void on_delivered(void *self, struct handle conn, uint64_t offset, const struct path_item *item);
 
 struct runtime_observer sim__observer(struct sim *s)
 {
@@ -248,8 +247,7 @@ static void on_message(void *self, struct handle conn, uint32_t generation, bool
     free(copy);
 }
 
-static void on_delivered(void *self, struct handle conn, uint64_t offset, const void *data,
-                         size_t len)
+static void on_delivered(void *self, struct handle conn, uint64_t offset, const struct path_item *item)
 {
     struct sim *s = self;
     checkers_delivered(s->checkers, conn, offset);
@@ -257,19 +255,15 @@ static void on_delivered(void *self, struct handle conn, uint64_t offset, const 
     if (!c || !c->path_on) return;
     const struct frame_rules *rules = &c->build->rules;
     if (rules->ack_count == 0 || rules->codec == CODEC_BYTES) return;
-    struct field_value values[FIELDS_MAX];
-    char *copy = sim__copy(data, len);
     struct buffer ack;
     buffer_init(&ack, 0);
     /* An owner may reply with any text, or too late, so nothing can be expected of its rows. */
     bool owner = value_get_text(&c->own, "owner") != NULL;
-    const struct ack_rule *rule = NULL;
-    if (path_take(&c->path, (uint8_t *)copy, len, values) == JSON_OK) rule = frame_rules_ack(rules, values);
+    const struct ack_rule *rule = item->json ? frame_rules_ack(rules, item->fields) : NULL;
     if (rule && rule->when == ACK_THROUGH && owner) rule = NULL;
-    if (rule && rule->frame && path_ack_expand(rules, rule->frame, values, &ack)) {
+    if (rule && path_ack_make(rules, rule, item->fields, item->raw, item->raw_len, &ack)) {
         c->acks = sim__grow(c->acks, c->ack_count, &c->ack_capacity, sizeof *c->acks);
         c->acks[c->ack_count++] = (struct sim_ack){ hash_bytes(ack.data, ack.len), offset };
     }
     buffer_deinit(&ack);
-    free(copy);
 }

@@ -124,7 +124,7 @@ describe("the frame path", function()
     assert.same({ true, false }, { items[1].text, items[2].text })
   end)
 
-  it("refuses codecs that it does not know", function()
+  it("refuses protobuf without a layout", function()
     assert.is_nil(frame.path(rules { codec = "protobuf" }))
   end)
 

@@ -5,6 +5,8 @@ local f = function() end
 local take = { op = "op", id = "d.id" }
 local answered = { every = "30s", answer = { op = 11 } }
 
+local layout = { head = { 1, "map" }, body = { 2, "json" }, n = { 3, "int32" } }
+
 local cases = {
   -- silence and pings
   { "silence as long as ping", { alive = { ping = "45s" } }, "alive.silence: silence (45s) must be longer than ping (45s), or a healthy link is killed" },
@@ -39,10 +41,10 @@ local cases = {
   { "on_frame that sees nothing", { on_frame = f }, "warning: on_frame: is never called: frames.inspect names no frame" },
   { "inspect that nobody reads", { frames = { take = take, inspect = { op = 7 } } }, "warning: frames.inspect: nobody looks: there is no on_frame" },
   { "remember without a session", { frames = { take = take, remember = { id = "id" } }, session = "NIL" }, "frames.remember: needs the session table: it fills conn.session" },
-  { "an acknowledgement that nobody makes", { frames = { take = take, ack = { when = "early" } } }, "frames.ack: needs `frame` or the function on_ack" },
+  { "an acknowledgement that nobody makes", { frames = { take = take, ack = { when = "early" } } }, "frames.ack: needs `frame`, `echo` or the function on_ack" },
   { "two that make it", { frames = { take = take, ack = { when = "early", frame = "{}" } }, on_ack = f }, "frames.ack.frame: excludes on_ack: one of them makes the frame" },
   { "a row that nobody makes", { frames = { take = take, ack = { { on = { op = 1 }, when = "early", frame = "{}" }, { when = "early" } } } },
-    "frames.ack[2]: needs `frame` or the function on_ack" },
+    "frames.ack[2]: needs `frame`, `echo` or the function on_ack" },
   { "one row made by on_ack and one by its own frame", { frames = { take = take, ack = { { on = { op = 1 }, when = "early", frame = "{}" }, { when = "early" } } }, on_ack = f } },
   { "rows that all have a frame, and on_ack", { frames = { take = take, ack = { { on = { op = 1 }, when = "early", frame = "{}" } } }, on_ack = f },
     "frames.ack[1].frame: excludes on_ack: one of them makes the frame" },
@@ -53,6 +55,29 @@ local cases = {
   { "on_ack that nothing calls", { on_ack = f }, "warning: on_ack: is never called: frames.ack.when is not set" },
   { "bytes with fields", { frames = { codec = "bytes", take = take } }, "frames.codec: nothing can be taken out of bytes; remove frames.take" },
   { "bytes alone", { frames = { codec = "bytes" } } },
+  -- binary messages
+  { "protobuf without a layout", { frames = { codec = "protobuf", take = take } }, "frames.codec: \"protobuf\" needs frames.layout: which fields a message has" },
+  { "a layout for JSON", { frames = { layout = layout } }, "frames.layout: belongs to codec = \"protobuf\"" },
+  { "an echo", { frames = { codec = "protobuf", layout = layout, ack = { when = "early", echo = { body = "{}", head = { a = "1" } } } } } },
+  { "an echo of JSON", { frames = { ack = { when = "early", echo = { body = "{}" } } } }, "frames.ack.echo.body: needs frames.layout" },
+  { "an echo of a field that is not there", { frames = { codec = "protobuf", layout = layout, ack = { when = "early", echo = { bdy = "{}" } } } },
+    "frames.ack.echo.bdy: no such field in frames.layout; did you mean \"body\"?" },
+  { "an echo of a number", { frames = { codec = "protobuf", layout = layout, ack = { when = "early", echo = { n = "1" } } } },
+    "frames.ack.echo.n: is of the kind int32; only text and maps can be changed" },
+  { "an echo with what is no JSON", { frames = { codec = "protobuf", layout = layout, ack = { when = "early", echo = { body = "{" } } } }, "frames.ack.echo.body: is no valid JSON" },
+  { "an echo that gives a map a text", { frames = { codec = "protobuf", layout = layout, ack = { when = "early", echo = { head = "x" } } } },
+    "frames.ack.echo.head: expected { name = \"text\" }, got \"x\"" },
+  { "an echo beside a frame", { frames = { codec = "protobuf", layout = layout, ack = { when = "early", frame = "{}", echo = { body = "{}" } } } },
+    "frames.ack.frame: excludes `echo`" },
+  { "a reply into an echo", { frames = { codec = "protobuf", layout = layout, ack = { when = "through", within = "3s", echo = { body = "{}" }, reply = { body = '["@reply_base64"]' } } } } },
+  { "a reply that says nothing of the answer", { frames = { codec = "protobuf", layout = layout, ack = { when = "through", within = "3s", echo = { body = "{}" }, reply = { body = '["@rply"]' } } } },
+    "frames.ack.reply: says nowhere \"@reply\" or \"@reply_base64\", for what the consumer answers" },
+  { "a reply that nobody waits for", { frames = { codec = "protobuf", layout = layout, ack = { when = "early", echo = { body = "{}" }, reply = { body = '"@reply"' } } } },
+    "frames.ack.reply: is for when = \"through\" with `echo`" },
+  { "a reply into a map", { frames = { codec = "protobuf", layout = layout, ack = { when = "through", within = "3s", echo = { body = "{}" }, reply = { head = '"@reply"' } } } },
+    "frames.ack.reply: is of the kind map; a reply goes into a field that is JSON" },
+  { "parts of JSON", { frames = { take = take, join = { by = "id", index = "op", count = "kind", of = "body" } } }, "frames.join", somewhere = true },
+  { "answers within a time that nobody gives", { beat = { every = "30s", within = "5s" }, on_beat = f }, "beat.within: waits for answers: name beat.answer" },
   -- backlog
   { "holding longer than silence", { backlog = { full = "hold", hold_for = "45s" } }, "backlog.hold_for: must be shorter than alive.silence, or holding looks like death" },
   { "holding longer than a beat", { backlog = { full = "hold", hold_for = "6s" }, beat = { every = { "30s", "5s", "60s" } }, on_beat = f },
@@ -75,7 +100,7 @@ describe("a policy with", function()
     it(case[1] .. (case[3] and " is told so" or " is fine"), function()
       local problems = text.problems { policy = text.plain(case[2]) }
       if case.somewhere then -- which of the names came last is not defined
-        assert.equal(1, #problems)
+        assert.is_true(#problems >= 1)
         assert.truthy(problems[1]:find(case[3], 1, true), problems[1])
       else
         assert.same({ case[3] }, problems)

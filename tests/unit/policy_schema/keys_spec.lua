@@ -8,6 +8,11 @@ local secret = schema.secret("S", "hunter2-bytes")
 
 local take = { op = "op", kind = "t", id = "d.id" }
 
+-- Frames of a binary message, for the keys that belong to them.
+local binary = { frames = { codec = "protobuf", take = take, layout = { head = { 1, "map" }, body = { 2, "json" }, n = { 3, "int32" } } } }
+local many_fields = {}
+for i = 1, 33 do many_fields["f" .. i] = { i, "string" } end
+
 local function set(policy, path, value)
   local at, last = policy, nil
   for part in path:gmatch "[^.]+" do
@@ -63,6 +68,7 @@ local keys = {
   ["beat.asked"] = { good = good_matchers, bad = bad_matchers, with = { beat = { every = "30s" }, on_beat = f } },
   ["beat.answer"] = { good = good_matchers, bad = bad_matchers, with = { beat = { every = "30s" }, on_beat = f } },
   ["beat.dead"] = { good = { 1, 10 }, bad = { 0, 11, unpack(bad_whole) }, with = { beat = { every = "30s", answer = { op = 1 } }, on_beat = f } },
+  ["beat.within"] = { good = { "500ms", "30s", "1h" }, bad = { "0s", "499ms", "61m", unpack(bad_durations) }, with = { beat = { every = "30s", answer = { op = 1 } }, on_beat = f } },
   ["backoff.first"] = { good = { "1ms", "1s", "60s" }, bad = { "0s", "61s", "2h", unpack(bad_durations) } },
   ["backoff.factor"] = { good = { 1, 1.5, 10 }, bad = { 0, 0.99, 10.1, -1, NAN, HUGE, "2", true, {}, f } },
   ["backoff.most"] = { good = { "1s", "24h" }, bad = { "0s", "999ms", "25h", unpack(bad_durations) } },
@@ -94,7 +100,12 @@ local keys = {
   ["close_code.keep"] = { good = { 1000, 1001, 3000, 4000, 4999 }, bad = { 0, 999, 1002, 1005, 1006, 2999, 5000, 4000.5, NAN, "4000", {} } },
   ["close_code.final"] = { good = { 1000, 4999 }, bad = { 0, 1006, 5000, NAN, "1000" } },
   ["frames.codec"] = { good = { "json", "wkproto" }, bad = { "jsn", "protobuf", "bytes", 1, {}, true } },
-  ["frames.layout"] = { good = {}, bad = { {}, { x = 1 } } },
+  ["frames.layout"] = { with = binary, good = { { n = { 1, "uint64" } }, { a = { 536870911, "string", required = true }, h = { 1, "map", key = 3, value = 4 } },
+      { a = { 9, "json" }, b = { 1, "bytes" }, c = { 2, "double" } } },
+    bad = { {}, 1, { x = 1 }, { x = {} }, { x = { 1 } }, { x = { "json", 1 } }, { x = { 1, "jsn" } }, { x = { 1, "json", 3 } }, { x = { 0, "json" } },
+      { x = { 536870912, "json" } }, { x = { 1.5, "json" } }, { x = { 1, "json" }, y = { 1, "json" } }, { x = { 1, "json", requird = true } },
+      { x = { 1, "json", required = 1 } }, { x = { 1, "json", key = 1 } }, { x = { 1, "map", key = 2 } }, { x = { 1, "map", key = 0 } },
+      { ["a.b"] = { 1, "json" } }, { ["a b"] = { 1, "json" } }, { x_base64 = { 1, "json" } }, { [("x"):rep(40)] = { 1, "json" } }, { { 1, "json" } }, many_fields } },
   ["frames.take"] = { good = { {}, { a = "x" }, { a = "x.y.z.w" } },
     bad = { 1, "x", { "x" }, { a = 1 }, { a = "" }, { a = "x..y" }, { a = "a.b.c.d.e" }, { cause = "x" }, { after = "x" }, { ["a b"] = "x" },
       { ["a.b"] = "x" }, { a = ("x"):rep(70) }, { a = f }, { a = secret } } },
@@ -119,7 +130,13 @@ local keys = {
       { { on = { op = 1 }, when = "early" }, { when = "early", frame = "{}" } }, {}, { when = "early" }, { when = "erly", frame = "{}" }, { when = "early", frame = "{" }, { when = "early", frame = '{"a":"@idd"}' },
       { when = "through", frame = "{}" }, { when = "early", frame = "{}", within = "0s" }, { when = "early", frame = 1 },
       { when = "early", frame = "{}", at_risk = 1 }, { when = "through", frame = "{}", within = "3s", at_risk = true }, { when = "early", frame = '"' .. ("x"):rep(5000) .. '"' } } },
-  ["frames.join"] = { good = {}, bad = { { by = "id", index = "seq", count = "sum", within = "10s", parts = 256, bytes = "16MiB" }, {} } },
+  ["frames.join"] = { with = binary, good = { { by = "id", index = "op", count = "kind", of = "body" },
+      { by = "id", index = "op", count = "kind", of = "body", within = "1s", parts = 2, bytes = "1KiB" } },
+    bad = { {}, 1, { by = "id", index = "op", count = "kind" }, { by = "id", index = "op", of = "body" }, { by = "idd", index = "op", count = "kind", of = "body" },
+      { by = "id", index = "op", count = "kind", of = "bdy" }, { by = "id", index = "op", count = "kind", of = "head" }, { by = "id", index = "op", count = "kind", of = 1 },
+      { by = "id", index = "op", count = "kind", of = "body", parts = 1 }, { by = "id", index = "op", count = "kind", of = "body", parts = 65537 },
+      { by = "id", index = "op", count = "kind", of = "body", bytes = 1023 }, { by = "id", index = "op", count = "kind", of = "body", within = "0s" },
+      { by = "id", index = "op", count = "kind", of = "body", within = "61m" }, { by = "id", index = "op", count = "kind", of = "body", x = 1 } } },
   ["backlog.most"] = { good = { "64MiB", 1024 }, bad = { 0, 1023, -1, NAN, "x", {}, "65GiB" } },
   ["backlog.age"] = { good = { "1s", "90d" }, bad = { "0s", "91d", unpack(bad_durations) } },
   ["backlog.full"] = { good = { "drop_oldest", "hold" }, bad = { "drop", 1, {}, true } },
