@@ -59,12 +59,13 @@ local native = require "holdfast.native"
 ---@field generation number
 ---@field attempt number       since the last settled link, this one included
 ---@field failed number        failures in a row
+---@field links number         sockets that are open now, this one and one that is closing included
 ---@field resuming boolean
 ---@field get fun(self, fetch: string): any                                        FPGT, waits; a failed fetch ends the hook
 ---@field http fun(self, request: { url: any, method?: string, headers?: table, body?: any, json?: any, timeout?: holdfast.duration }): holdfast.answer?, string?, string?   FPGT, waits; or nil, name, text
 ---@field await fun(self, matcher: table, options?: { within?: holdfast.duration, progress?: table }): table?, string?   G, waits; or nil, "timeout"
 ---@field send fun(self, frame: holdfast.frame): true?, string?                    GOAT; or nil, why
----@field set fun(self, what: { beat?: holdfast.duration, codec?: string|table }): true?, string?   GOT
+---@field set fun(self, what: { beat?: holdfast.duration, codec?: string|table, retire?: holdfast.duration }): true?, string?   GOT; retire: replace this link, as planned, so long from now
 ---@field fail fun(self, name: string, details?: string|table|holdfast.answer)     FPGBOAT, ends the hook
 ---@field close fun(self, why?: string)                                            GBOAT, ends the hook
 ---@field gap fun(self, why: string)                                               PGOT

@@ -90,6 +90,7 @@ void rt_dispatch(struct runtime *rt, const struct effect *fx)
         break;
     case FX_ALARM:
         text_copy(c->warning, sizeof c->warning, fx->alarm.text, strlen(fx->alarm.text));
+        c->warning_of = 0;
         rt_journal_note(rt, c, fx->generation, JOURNAL_ALARM, "%s", fx->alarm.text);
         rt_log(rt, LOG_ALARM, c, "%s", fx->alarm.text);
         break;
@@ -105,7 +106,8 @@ void rt_dispatch(struct runtime *rt, const struct effect *fx)
 static void on_ready(struct runtime *rt, struct rt_conn *c, struct rt_link *l)
 {
     l->ready = true;
-    c->warning[0] = 0;
+    /* What its own greeting warned of is true of it. */
+    if (c->warning_of != l->generation) c->warning[0] = 0;
     rt_link_adopt_build(rt, l);
     rt_every_start(rt, c, l->generation);
 }

@@ -24,6 +24,8 @@ static bool port_facts(void *self, struct handle conn, struct conn_facts *out)
     if (!c || !engine_get(rt->engine, conn, &view)) return false;
     /* A hook that began before a reload goes on with the build that its Lua and its frames are of. */
     const struct rt_build *build = rt->now.on ? rt->now.build : c->build;
+    uint32_t links = 0;
+    for (const struct rt_link *l = c->links; l; l = l->next) links++;
     *out = (struct conn_facts){ .name = c->name,
                                 .options = &build->build->options,
                                 .session = session_is_lost(rt, c) ? &rt->now.lost : &c->session,
@@ -31,6 +33,7 @@ static bool port_facts(void *self, struct handle conn, struct conn_facts *out)
                                 .generation = view.generation,
                                 .attempt = view.failed + 1,
                                 .failed = view.failed,
+                                .links = links,
                                 .resuming = view.session_present && !view.start_permit,
                                 .build = build->build,
                                 .now = rt_clock(rt) };
@@ -121,6 +124,17 @@ static bool port_set_beat(void *self, struct handle conn, uint32_t generation, u
     return true;
 }
 
+static bool port_set_retire(void *self, struct handle conn, uint32_t generation, uint64_t after_ms)
+{
+    struct runtime *rt = self;
+    struct rt_conn *c = rt_conn_get(rt, conn);
+    if (!c || !rt_link_find(c, generation)) return false;
+    struct event ev = rt_event(EV_RETIRE_SET, conn, generation);
+    ev.retire_set.after_ms = after_ms;
+    rt_post(rt, &ev);
+    return true;
+}
+
 static bool port_set_codec(void *self, struct handle conn, uint32_t generation,
                            const struct value *settings, const char **why)
 {
@@ -193,6 +207,7 @@ static void port_warn(void *self, struct handle conn, const char *text)
     struct rt_conn *c = rt_conn_get(rt, conn);
     if (!c) return;
     text_copy(c->warning, sizeof c->warning, text, strlen(text));
+    c->warning_of = rt->now.on ? rt->now.generation : 0;
     rt_hide(rt, c, c->warning, sizeof c->warning);
     rt_journal_note(rt, c, 0, JOURNAL_NOTE, "warning: %s", text);
     rt_log(rt, LOG_WARNING, c, "%s", text);
@@ -248,6 +263,7 @@ void rt_port_init(struct runtime *rt)
                                      .facts = port_facts,
                                      .send = port_send,
                                      .set_beat = port_set_beat,
+                                     .set_retire = port_set_retire,
                                      .set_codec = port_set_codec,
                                      .end = port_end,
                                      .gap = port_gap,

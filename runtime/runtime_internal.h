@@ -140,6 +140,7 @@ struct rt_conn {
     struct pulse past;               /* what links that are gone carried: totals alone count */
     uint64_t hook_failures;
     char warning[PLAN_NOTE_MAX];
+    uint32_t warning_of;             /* the link whose hook said it; 0: none */
     struct rt_entry **journal;       /* owned ring of owned entries; grows to journal_entries */
     uint32_t journal_count, journal_next;
     uint64_t random_count;

@@ -86,7 +86,7 @@ static bool set_codec(lua_State *L, struct call_context *call, const char **why)
 
 static int l_set(lua_State *L)
 {
-    static const char *const known[] = { "beat", "codec", NULL };
+    static const char *const known[] = { "beat", "codec", "retire", NULL };
     struct call_context *call = bind__check_conn(
         L, ALLOW(HOOK_GREET) | ALLOW(HOOK_ON_FRAME) | ALLOW(HOOK_EVERY), "conn:set()");
     const char *why = NULL;
@@ -96,6 +96,13 @@ static int l_set(lua_State *L)
     if (!lua_isnil(L, -1)) {
         uint64_t ms = bind__check_duration(L, -1, "conn:set{ beat }");
         if (!call->port->set_beat(call->port->self, call->conn, call->generation, ms)) {
+            return refused(L, NULL);
+        }
+    }
+    bind__get(L, 2, "retire");
+    if (!lua_isnil(L, -1)) {
+        uint64_t ms = bind__check_duration(L, -1, "conn:set{ retire }");
+        if (!call->port->set_retire(call->port->self, call->conn, call->generation, ms)) {
             return refused(L, NULL);
         }
     }
@@ -208,6 +215,8 @@ static int l_index(lua_State *L)
         lua_pushnumber(L, facts.attempt);
     } else if (strcmp(key, "failed") == 0) {
         lua_pushnumber(L, facts.failed);
+    } else if (strcmp(key, "links") == 0) {
+        lua_pushnumber(L, facts.links);
     } else if (strcmp(key, "resuming") == 0) {
         lua_pushboolean(L, facts.resuming);
     } else {

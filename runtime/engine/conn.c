@@ -62,6 +62,7 @@ void conn_step(struct step *s)
     case EV_BEAT_SET:
         if (l->state >= LINK_GREETING) beat_begin(s, l, ev->beat_set.interval_ms);
         break;
+    case EV_RETIRE_SET: l->retire_at_ms = s->now + ev->retire_set.after_ms; break;
     case EV_BEAT_ASKED:
         if (l->state >= LINK_GREETING) beat_asked(s, l);
         break;
@@ -115,6 +116,7 @@ static bool event_is_stale(struct step *s)
     case EV_GREETING_PROGRESSED:
     case EV_GREETED:
     case EV_BEAT_SET:
+    case EV_RETIRE_SET:
     case EV_BEAT_ASKED:
     case EV_BEAT_ANSWERED:
     case EV_DRAINED:
@@ -420,6 +422,9 @@ static void gap_when_ready(struct step *s, const struct link *l, bool continuous
     case REPLAY_UNACKED:
         break;
     }
+    /* Nothing was heard since then. */
+    const uint64_t reach_ms = c->plan->session.replay_for_ms;
+    if (!why && reach_ms && c->ready_total && s->at.boot_ms - c->heard_boot_ms > reach_ms) why = "longer than the replay";
     if (!why) return;
     struct effect *f = fx(s, FX_GAP, l->generation);
     memcpy(f->gap.cause, why, strlen(why) + 1);

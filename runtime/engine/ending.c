@@ -11,6 +11,7 @@ static void take_out(struct step *s, struct link *l, const struct cause *cause, 
 static struct cause completed(const struct step *s, const struct link *l,
                               const struct cause *cause);
 static uint16_t code_for(const struct conn *c, const struct cause *cause);
+static void note_heard(struct step *s, const struct link *l);
 
 void conn_link_ends(struct step *s, struct link *l, const struct cause *cause, enum end_how how,
                     uint64_t wait_ms)
@@ -35,6 +36,7 @@ void conn_link_ends(struct step *s, struct link *l, const struct cause *cause, e
         s->at.wall_ms > c->session_saved_wall_ms)
         c->session_saved_wall_ms = s->at.wall_ms;
 
+    if (l->state == LINK_READY) note_heard(s, l);
     const bool settled = l->settled;
     const enum link_role role = l->role;
     const struct link *main = link_of_role(c, ROLE_MAIN);
@@ -128,6 +130,7 @@ void conn_end_all(struct step *s, const struct cause *cause, uint16_t close_code
     for (int i = 0; i < 2; i++) {
         struct link *l = &c->links[i];
         if (l->state == LINK_NONE) continue;
+        if (l->state == LINK_READY) note_heard(s, l);
         if (l->state != LINK_CLOSING) {
             fx(s, FX_CANCEL, l->generation);
             permit_give_back(s, l->generation);
@@ -214,6 +217,14 @@ static struct cause completed(const struct step *s, const struct link *l, const 
     whole.session = l->session;
     whole.age_ms = s->now - l->dialed_ms;
     return whole;
+}
+
+/* In boot time: the platform goes on while the machine sleeps. */
+static void note_heard(struct step *s, const struct link *l)
+{
+    uint64_t silent_ms = s->now - l->stall.last_in_ms;
+    if (s->ev->kind == EV_CLOCK_JUMPED) silent_ms += s->ev->clock_jumped.suspended_ms;
+    s->c->heard_boot_ms = s->at.boot_ms > silent_ms ? s->at.boot_ms - silent_ms : 0;
 }
 
 /* The frame path names the code where the standard does (1002, 1007, 1009); else the policy's. */

@@ -205,6 +205,7 @@ struct link {
     bool retiring;         /* judged as planned, serves until its successor is ready */
     bool alarmed;
     double retire_draw;    /* U[0,1), fixed when it became ready */
+    uint64_t retire_at_ms; /* as the policy told of this link; 0: not told */
     enum close_phase closing;
     uint64_t closing_since_ms, peer_wait_ms;
     uint16_t close_code;   /* that we sent; 0 */
@@ -311,6 +312,7 @@ struct conn {
     uint32_t sends_doomed; /* so many from the head are to be refused */
     enum refuse_why sends_why;
 
+    uint64_t heard_boot_ms; /* when a link that served was last heard of */
     uint64_t attempts_total, ready_total, stale_events;
     uint64_t deadline_ms;
     const char *next;

@@ -46,6 +46,7 @@ struct pulse {
     X(GREETING_PROGRESSED, "greeting progressed") /* conn:await{progress}: re-arms the limit */   \
     X(GREETED, "greeted")                   /* greet ended, or there is none */                   \
     X(BEAT_SET, "beat set")                                                                       \
+    X(RETIRE_SET, "retire set")             /* the platform told when it will end this link */    \
     X(BEAT_ASKED, "beat asked")                                                                   \
     X(BEAT_ANSWERED, "beat answered")                                                             \
     X(ENDING_ANNOUNCED, "ending announced") /* frames.ends, conn:fail, conn:close, hook failure */ \
@@ -96,6 +97,7 @@ struct event {
         struct { uint64_t ticket; } store;
         struct { enum stage stage; } stage;
         struct { uint64_t interval_ms; } beat_set;
+        struct { uint64_t after_ms; } retire_set; /* from now */
         struct cause cause;        /* ATTEMPT_FAILED DIAL_FAILED LIMIT_CROSSED PEER_CLOSED LINK_CLOSED */
         struct { struct cause cause; uint64_t wait_ms; } ending; /* ENDING_ANNOUNCED */
         struct { struct pulse pulse; } drained;

@@ -300,9 +300,11 @@ static const char *stage_limit_label(enum link_state state)
 static uint64_t retire_at(const struct conn *c, const struct link *l)
 {
     const struct plan *p = c->plan;
-    if (!p->retire_after_ms || l->retiring || c->doomed || l->role != ROLE_MAIN)
-        return ENGINE_NEVER;
+    const uint64_t told = l->retire_at_ms ? l->retire_at_ms : ENGINE_NEVER;
+    if (l->retiring || c->doomed || l->role != ROLE_MAIN) return ENGINE_NEVER;
+    if (!p->retire_after_ms) return told;
     double spread = 1 + p->retire_jitter * (2 * l->retire_draw - 1);
     if (!(spread > 0.1)) spread = 0.1;
-    return l->ready_ms + (uint64_t)((double)p->retire_after_ms * spread);
+    const uint64_t aged = l->ready_ms + (uint64_t)((double)p->retire_after_ms * spread);
+    return aged < told ? aged : told;
 }

@@ -135,6 +135,7 @@ struct plan {
         bool on;             /* the policy keeps sessions at all */
         uint64_t age_ms;     /* 0: no bound */
         enum replay replay;
+        uint64_t replay_for_ms; /* what is replayed is no older; 0: no bound */
     } session;
     uint32_t overlap;        /* 0 or 1 */
     uint64_t retire_after_ms; /* 0: never */

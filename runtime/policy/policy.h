@@ -187,6 +187,7 @@ struct conn_facts {
     uint32_t generation;
     uint32_t attempt;          /* attempts since the last settled link, this one included */
     uint32_t failed;           /* failures in a row */
+    uint32_t links;            /* sockets that are open, this one and one that is closing included */
     bool resuming;             /* this attempt began with a session */
     const struct policy_build *build;
     struct clock now;
@@ -199,6 +200,8 @@ struct policy_port {
     bool (*send)(void *self, struct handle conn, uint32_t generation, enum hook by,
                  const void *bytes, size_t len, bool text, const char **why);
     bool (*set_beat)(void *self, struct handle conn, uint32_t generation, uint64_t interval_ms);
+    /* Replace this link, as planned, so long from now. */
+    bool (*set_retire)(void *self, struct handle conn, uint32_t generation, uint64_t after_ms);
     /* conn:fail(name, details) and conn:close(why): the link or attempt ends with this cause. */
     void (*end)(void *self, struct handle conn, uint32_t generation, const struct cause *cause);
     void (*gap)(void *self, struct handle conn, const char *why);

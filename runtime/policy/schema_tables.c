@@ -142,6 +142,8 @@ static const struct key session[] = {
     MS("age", SECOND, 30 * DAY, PLAN(session.age_ms), "no bound", "older sessions are not resumed"),
     WORD("replay", replay_words, PLAN(session.replay), "none",
          "what the platform sends again after a resume: session, unacked, none"),
+    MS("replay_for", SECOND, 30 * DAY, PLAN(session.replay_for_ms), "no bound",
+       "it sends again what is no older: a break that was longer is a gap"),
     END,
 };
 

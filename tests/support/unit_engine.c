@@ -411,6 +411,7 @@ static int l_plan(lua_State *L)
         p->session.on = true;
         p->session.age_ms = get_ms(L, s, "age", 0);
         p->session.replay = (enum replay)get_enum(L, s, "replay", replays, REPLAY_SESSION);
+        p->session.replay_for_ms = get_ms(L, s, "replay_for", 0);
     }
     lua_pop(L, 1);
     lua_getfield(L, t, "classify");
@@ -692,6 +693,7 @@ static int l_step(lua_State *L)
         ev.stage.stage = (enum stage)get_enum(L, t, "stage", stage_names, 0);
         break;
     case EV_BEAT_SET: ev.beat_set.interval_ms = get_ms(L, t, "interval", 0); break;
+    case EV_RETIRE_SET: ev.retire_set.after_ms = get_ms(L, t, "after", 0); break;
     case EV_ATTEMPT_FAILED:
     case EV_DIAL_FAILED:
     case EV_LIMIT_CROSSED:

@@ -245,6 +245,7 @@ static struct plan *make_plan(struct world *w)
     p->slow.most_ms = 40000;
     p->session.on = true;
     p->session.replay = (enum replay)draw(w, 3);
+    if (draw(w, 3) == 0) p->session.replay_for_ms = 1000 + draw(w, 600000);
     p->session.age_ms = draw(w, 2) * 100000;
     p->budgets[BUDGET_START] = (struct budget_plan){ .on = true, .windows = { { START_COUNT, START_WINDOW_MS } },
                                                      .window_count = 1, .gap_ms = START_GAP_MS,
@@ -605,7 +606,7 @@ static void nonsense(struct world *w, uint32_t bot, uint32_t generation, uint32_
 {
     static const enum event_kind kinds[] = { EV_PREPARED, EV_ATTEMPT_FAILED, EV_UPGRADED, EV_DRAINED,
                                              EV_VERDICT_GIVEN, EV_STORED, EV_GREETING_PROGRESSED, EV_BEAT_SET,
-                                             EV_STAGE_REACHED };
+                                             EV_STAGE_REACHED, EV_RETIRE_SET };
     enum event_kind kind = kinds[draw(w, sizeof kinds / sizeof kinds[0])];
     if ((kind == EV_PREPARED || kind == EV_UPGRADED) && generation == newest) return;
     struct event ev = event_of(w, kind, bot, draw(w, 3) + generation);
@@ -615,6 +616,7 @@ static void nonsense(struct world *w, uint32_t bot, uint32_t generation, uint32_
     /* Of nobody: a store that says "on disk" of what is not there is no store. */
     case EV_STORED: ev.store.ticket = UINT32_MAX + (uint64_t)draw(w, 9); break;
     case EV_BEAT_SET: ev.beat_set.interval_ms = draw(w, 30000); break;
+    case EV_RETIRE_SET: ev.retire_set.after_ms = draw(w, 300000); break;
     case EV_STAGE_REACHED: ev.stage.stage = STAGE_CONNECTING; break;
     default: break;
     }

@@ -243,6 +243,7 @@ static bool port_facts(void *self, struct handle conn, struct conn_facts *out)
         .generation = 3,
         .attempt = 2,
         .failed = 1,
+        .links = 2,
         .resuming = w->session.kind == VALUE_TABLE && w->session.table->count > 0,
         .build = w->build,
         .now = { 1000, 1000, 1700000000123ull },
@@ -269,6 +270,14 @@ static bool port_set_beat(void *self, struct handle conn, uint32_t generation, u
     struct world *w = self;
     (void)conn;
     buffer_printf(&w->events, "beat %u %llu\n", generation, (unsigned long long)interval_ms);
+    return !w->refuse;
+}
+
+static bool port_set_retire(void *self, struct handle conn, uint32_t generation, uint64_t after_ms)
+{
+    struct world *w = self;
+    (void)conn;
+    buffer_printf(&w->events, "retire %u %llu\n", generation, (unsigned long long)after_ms);
     return !w->refuse;
 }
 
@@ -379,6 +388,7 @@ static int l_load(lua_State *L)
         .facts = port_facts,
         .send = port_send,
         .set_beat = port_set_beat,
+        .set_retire = port_set_retire,
         .end = port_end,
         .gap = port_gap,
         .warn = port_warn,

@@ -492,6 +492,7 @@ static int l_view(lua_State *L)
     lua_pushnumber(L, (double)v.pulse.bytes_in), lua_setfield(L, -2, "bytes_in");
     lua_pushnumber(L, (double)v.frames_delivered), lua_setfield(L, -2, "delivered");
     lua_pushnumber(L, (double)v.frames_duplicate), lua_setfield(L, -2, "duplicate");
+    lua_pushstring(L, v.warning), lua_setfield(L, -2, "warning");
     return 1;
 }
 

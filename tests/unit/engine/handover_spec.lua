@@ -239,6 +239,49 @@ describe("retiring", function ()
     assert.is_true(ages[40] <= 3600000 * 1.2 + 1000 and ages[40] > 3600000 * 1.1)
   end)
 
+  it("happens when the platform told that this link will end, and says nothing of the next one", function ()
+    local host = Host.new { plan = plan }
+    local bot = settled(host)
+    host:event("retire set", bot, 1, { after = 100000 })
+    local from = host.now
+    host:run(99999)
+    assert.equal(1, #host:effects "dial")
+    assert.equal("retire", host:view(bot).next)
+    host:run(1000)
+    assert.same({ "up", 2, "retired" }, { host:view(bot).state, host:view(bot).generation, host:view(bot).decision.cause.kind })
+    assert.is_true(host:last("dial").at - from <= 100100)
+    assert.equal(0, host:view(bot).failed)
+    host:run(500000)
+    assert.equal(2, #host:effects "dial")
+    assert.same({}, host.violations)
+  end)
+
+  it("happens at the earlier of the policy's own age and the one that was told, however often it is told", function ()
+    for _, case in ipairs { { 50000, 200000, 200000 }, { 300000, 50000, 239000 } } do
+      local host = Host.new { plan = with { retire_after = 250000 } }
+      local bot = settled(host)
+      host:event("retire set", bot, 1, { after = case[1] })
+      host:run(1000)
+      host:event("retire set", bot, 1, { after = case[2] })
+      local from = host.now
+      host:run(400000, function () return #host:effects "dial" == 2 end)
+      local after = host:last("dial").at - from
+      assert.is_true(after >= math.min(case[2], case[3]) - 2000 and after <= math.min(case[2], case[3]) + 2000, after)
+    end
+  end)
+
+  it("before the link has settled counts as a failure, so that a platform that tells nonsense is paced", function ()
+    local host = Host.new { plan = plan, on = {} }
+    local bot = host:up()
+    host.conns[bot].handover = true
+    host:event("retire set", bot, 1, { after = 0 })
+    host:run(100)
+    assert.equal(1, host:view(bot).failed)
+    host:run(60000)
+    assert.equal(2, #host:effects "dial")
+    assert.same({}, host.violations)
+  end)
+
   it("closes first where no overlap is allowed", function ()
     local host = Host.new { plan = with { overlap = 0, retire_after = 100000 } }
     local bot = host:up()

@@ -303,6 +303,54 @@ describe("a gap", function ()
     host:run(5000)
     assert.equal("not replayed", host:last("gap").cause)
   end)
+
+  describe("of a platform that sends again what nobody acknowledged, for so long", function ()
+    local refuse
+    local function host_of()
+      refuse = false
+      return Host.new { plan = { session = { replay = "unacked", replay_for = 300000 }, backoff = { first = 1000, most = 1000 } },
+        on = { dial = function (h, f)
+          if not refuse then return false end
+          h:later(5, function () h:event("dial failed", f.conn, f.generation, { cause = { kind = "refused", stage = "connecting" } }) end)
+          return true
+        end } }
+    end
+
+    it("is told after a longer break alone", function ()
+      local host = host_of()
+      local bot = host:up()
+      for _, ms in ipairs { 1000, 200000, 290000 } do
+        refuse = true
+        host:event("peer closed", bot, host:view(bot).generation, closed(1006))
+        host:run(ms)
+        refuse = false
+        host:run(5000)
+        assert.equal("up", host:view(bot).state)
+        assert.equal(0, #host:effects "gap")
+      end
+      refuse = true
+      host:event("peer closed", bot, host:view(bot).generation, closed(1006))
+      host:run(301000)
+      refuse = false
+      host:run(5000)
+      assert.same({ "longer than the replay", false }, { host:last("gap").cause, host:last("gap").certain })
+    end)
+
+    it("is told after an operator's stop of that length, and after a sleep", function ()
+      local host = host_of()
+      local bot = host:up()
+      host:event("stop requested", bot)
+      host:run(301000)
+      host:event("start requested", bot)
+      host:run(5000)
+      assert.equal(1, #host:effects "gap")
+      host.boot_ahead = host.boot_ahead + 400000
+      host:event("clock jumped", bot, 0, { suspended = 400000 })
+      host:run(5000)
+      assert.equal("up", host:view(bot).state)
+      assert.equal(2, #host:effects "gap")
+    end)
+  end)
 end)
 
 describe("the tables of moves", function ()

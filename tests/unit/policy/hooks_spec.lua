@@ -51,13 +51,21 @@ describe("a hook", function ()
     end
   end
 
+  it("tells by conn:set when this link will end", function ()
+    local w = world.load [[ greet = function (conn) conn:set { retire = "5h" } conn:set { retire = 90500 } end, ]]
+    assert.equal("ok", (w:call "greet"))
+    assert.same({ "retire 3 18000000", "retire 3 90500" }, w:events())
+    local _, a = world.load([[ greet = function (conn) conn:set { retire = -1 } end, ]]):call "greet"
+    assert.match("conn:set{ retire }", a.error, 1, true)
+  end)
+
   it("sees the connection's facts", function ()
     local w = world.load [[ greet = function (conn)
-      conn:log(table.concat({ conn.name, conn.generation, conn.attempt, conn.failed, tostring(conn.resuming), conn.options.api, tostring(conn),
+      conn:log(table.concat({ conn.name, conn.generation, conn.attempt, conn.failed, conn.links, tostring(conn.resuming), conn.options.api, tostring(conn),
                               tostring(conn.options.token) }, " "))
     end, ]]
     assert.equal("ok", (w:call "greet"))
-    assert.same({ "log bot 3 2 1 false https://api.chatter.example conn <secret token>" }, w:events())
+    assert.same({ "log bot 3 2 1 2 false https://api.chatter.example conn <secret token>" }, w:events())
   end)
 
   it("cannot change options, nor anything else of conn", function ()

@@ -94,6 +94,7 @@ local keys = {
   ["session.of"] = { good = { "token", { "token", "shard" } }, bad = { {}, "tokn", { "token", "token" }, { "nothing" }, 1, f, { 1 } } },
   ["session.age"] = { good = { "1s", "30d" }, bad = { "0s", "31d", unpack(bad_durations) } },
   ["session.replay"] = { good = { "session", "unacked", "none" }, bad = { "sesion", 1, true, {} } },
+  ["session.replay_for"] = { good = { "1s", "5m", "30d" }, bad = { "0s", "31d", unpack(bad_durations) } },
   ["overlap"] = { good = { 0, 1 }, bad = { 2, unpack(bad_whole) } },
   ["retire.after"] = { good = { "61s", "6h", "30d" }, bad = { "0s", "59s", "60s", "31d", unpack(bad_durations) } },
   ["retire.jitter"] = { good = { 0, 0.2, 0.9 }, bad = { 1, 0.91, -0.1, NAN, "0.2", {} }, with = { retire = { after = "6h" } } },

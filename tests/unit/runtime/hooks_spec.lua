@@ -349,3 +349,31 @@ describe("a store that refuses", function ()
     assert.equal("linking", w:view("a").state)
   end)
 end)
+
+describe("what a greeting warns of", function ()
+  local greet = [[
+    frames = { codec = "json", take = { op = "op" }, deliver = { op = 0 }, inspect = { op = 9 } }, overlap = 1,
+    greet = function (conn)
+      local hello = conn:await { op = 10 }
+      conn:log("links " .. conn.links)
+      if hello.count > conn.links then conn:warn("the platform counts " .. hello.count) end
+    end,
+    on_frame = function (conn) conn:warn "seen" end,
+  ]]
+
+  it("stays while its link serves, and is gone with the next one that has nothing to warn of", function ()
+    local w = world.new(greet)
+    world.open(w, 1)
+    w:bytes(1, world.text '{"op":10,"count":7}')
+    assert.equal("up", w:view("a").state)
+    assert.equal("the platform counts 7", w:view("a").warning)
+    assert.truthy(w:observed():find "links 1")
+    w:closed(1)
+    w:tick(2000)
+    world.open(w, 2)
+    assert.equal("the platform counts 7", w:view("a").warning, "the next link has not said anything yet")
+    w:bytes(2, world.text '{"op":10,"count":1}')
+    assert.equal("up", w:view("a").state)
+    assert.equal("", w:view("a").warning)
+  end)
+end)
