@@ -159,6 +159,11 @@ kill-matrix: deps
 soak: deps
 	@$(MAKE) -s --no-print-directory -j$(JOBS) build $(O)/runner $(O)/unit/process.so $(O)/unit/ops.so
 	@HOLDFAST_BUILD=$(O) HOLDFAST_OUTPUT=TAP $(O)/runner tests/soak/soak.lua
+# A peer of every platform, fifty connections, FIVE_SECONDS (180) of faults, a kill in the middle. Keeps build/five.
+.PHONY: five
+five: deps
+	@$(MAKE) -s --no-print-directory -j$(JOBS) build $(O)/runner $(O)/unit/process.so $(O)/unit/ops.so
+	@HOLDFAST_BUILD=$(O) HOLDFAST_OUTPUT=TAP $(O)/runner tests/soak/five.lua
 # Thirty times slower, real sockets miss their bounds and policies their backstop of CPU time: there only
 # memory errors are judged, and tests that fail count as skipped. SPECS= runs others.
 VALGRIND_SPECS := $(sort $(wildcard tests/unit/*)) tests/wire \

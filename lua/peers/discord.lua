@@ -16,6 +16,9 @@
 --   shards              recommended count, 1
 --   faults              see `faults` below; changed while running by control verbs fault and heal
 --
+-- stats: double counts what a socket still said after a later one of its shard was greeted, a client with two of them;
+-- ghosts those that merely never ended.
+--
 -- Controls: stats, sent, log, dispatch, op7, op9, ask_beat, kick, abort, deaf, raw, fault, heal, expire.
 
 local OP = { dispatch = 0, heartbeat = 1, identify = 2, resume = 6, reconnect = 7, invalid = 9,
@@ -30,7 +33,7 @@ local state = {
   log = {},          -- every IDENTIFY and RESUME: { kind, at, shard }
   stats = { http = 0, upgrades = 0, hellos = 0, identifies = 0, resumes = 0, resumed = 0, beats = 0,
             refused_identifies = 0, token_resets = 0, over_rate = 0, most_open = {}, closes = {},
-            received = 0, presences = 0, early = 0 },
+            received = 0, presences = 0, early = 0, double = 0, ghosts = 0 },
 }
 
 -- Faults. A number of times where that makes sense; true is for ever.
@@ -177,6 +180,18 @@ local function remaining(p, account)
   return (limit.remaining or limit.total or 1000) - #kept, first and 86400000 - (now - first) or limit.reset_after or 0
 end
 
+-- A socket becomes the one of its shard. An older one that is still open here either never ended (a fault kept
+-- that from us: a ghost), or its owner has two: what it still says tells.
+local function greeted(ws, account, key)
+  ws.key, ws.account = key, account
+  for _, old in pairs(state.open) do
+    if old ~= ws and old.key == key and old.account == account and not old.gone and not old.ended_by_us and not old.stale then
+      old.stale = true
+      state.stats.ghosts = state.stats.ghosts + 1
+    end
+  end
+end
+
 -- All that the daily limit takes with it: every session of the token, and the token itself.
 local function reset_token(p, account, asking)
   account.reset = true
@@ -228,6 +243,7 @@ local function on_identify(p, ws, d)
   local session = { id = string.format("session%05d", state.next_session), seq = 0, buffer = {}, made = 0,
                     account = account, key = key, shard = d.shard or { 0, 1 } }
   state.next_session = state.next_session + 1
+  greeted(ws, account, key)
   -- A new session of a shard ends the older one of the same shard.
   for _, old in pairs(state.sessions) do
     if old.key == key and old.account == account then
@@ -282,6 +298,7 @@ local function on_resume(p, ws, d)
     session_end(p, session)
     return close(ws, 4007, "Invalid seq.")
   end
+  greeted(ws, session.account, session.key)
   if session.ws and session.ws ~= ws then
     local old = session.ws
     old.session = nil
@@ -341,11 +358,14 @@ function control.stats(p)
   return s
 end
 
--- What every session sent so far: { id = { key, last = seq, made = n } }; and the highest number of each shard.
+-- What every session sent so far: { id = { key, last = seq, made = n } }; and the highest number of each shard, also
+-- by the application that a token names before its first dot.
 function control.sent()
-  local out = { numbers = {} }
-  for _, account in pairs(state.accounts) do
-    for key, number in pairs(account.made) do out.numbers[key] = number end
+  local out = { numbers = {}, by_application = {} }
+  for token, account in pairs(state.accounts) do
+    local own = {}
+    for key, number in pairs(account.made) do out.numbers[key], own[key] = number, number end
+    out.by_application[token:match "^[^.]*"] = own
   end
   for id, session in pairs(state.sessions) do
     out[id] = { key = session.key, last = session.seq, made = session.made }
@@ -522,6 +542,7 @@ return {
 
   message = function (p, ws, data, text)
     state.stats.received = state.stats.received + 1
+    if ws.stale then state.stats.double = state.stats.double + 1 end
     if not text then return close(ws, 4002, "Decode error.") end
     if #data > 4096 then return close(ws, 4002, "Payload too large.") end
     local frame = p:decode(data)
