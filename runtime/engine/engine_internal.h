@@ -301,6 +301,7 @@ struct conn {
     struct link links[2];
     struct judging judging;
     struct climb_state climbs[CLIMB_RULES_MAX];
+    bool climb_alarmed;     /* since the last settled link */
 
     bool session_present;
     uint64_t session_saved_wall_ms;

@@ -13,6 +13,7 @@ static uint64_t decide_delay(struct step *s, const struct verdict *v, bool free,
                              struct decision *d);
 static void carry_out_drop(struct step *s, const struct verdict *v, enum drop before);
 static void carry_out_stop(struct step *s, const struct verdict *v);
+static void climb_alarm(struct step *s);
 static void journal(struct step *s, const struct decision *d);
 static struct cause stored_copy(const struct cause *cause);
 static void copy_note(char *out, const char *note);
@@ -181,6 +182,7 @@ void judge_more(struct step *s, const struct cause *cause, uint32_t generation)
     d->pace = v.pace;
     carry_out_drop(s, &v, drop_before);
     if (v.pace == PACE_STOP) carry_out_stop(s, &v);
+    climb_alarm(s);
     journal(s, d);
 }
 
@@ -208,6 +210,7 @@ void judge_directly(struct step *s, const struct cause *cause, int by, enum pace
 
 void climbs_settled(struct conn *c)
 {
+    c->climb_alarmed = false;
     for (uint32_t i = 0; i < c->plan->climb_count && i < CLIMB_RULES_MAX; i++) {
         if (c->plan->climb[i].within_ms == 0) c->climbs[i].count = 0;
     }
@@ -293,6 +296,7 @@ static void decide(struct step *s, struct verdict *v)
         memcpy(f->drop_fetched.name, v->drop_fetch, sizeof f->drop_fetched.name);
     }
     if (v->pace == PACE_STOP) carry_out_stop(s, v);
+    climb_alarm(s);
     journal(s, d);
 }
 
@@ -372,6 +376,17 @@ static void carry_out_stop(struct step *s, const struct verdict *v)
     c->attempt_at_ms = ENGINE_NEVER;
     c->decision.delay_ms = ENGINE_NEVER;
     fx_alarm(s, text);
+}
+
+/* A climb to the slow pace that says why means something that no waiting mends, also where the row was slow
+ * already: somebody has to know, once until the connection has served again. */
+static void climb_alarm(struct step *s)
+{
+    const struct verdict *up = &s->c->judging.climb;
+    if (up->pace != PACE_SLOW || !up->note[0] || s->c->climb_alarmed) return;
+    MARK("a climb to the slow pace is an alarm");
+    s->c->climb_alarmed = true;
+    fx_alarm(s, up->note);
 }
 
 static void journal(struct step *s, const struct decision *d)

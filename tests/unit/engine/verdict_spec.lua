@@ -237,6 +237,31 @@ describe("a climb", function ()
     end
   end)
 
+  it("to the slow pace that says why is an alarm, once until the link settled", function ()
+    local slow = { on = { close = 1005 }, times = 3, within = 3600000, pace = "slow", pace_span = { 2000, 4000 },
+                   note = "somebody else" }
+    for _, row in ipairs { { any = true }, { any = true, pace = "slow" } } do
+      local host = dying({ slow }, { classify = { row } })
+      host:run(300000)
+      assert.is_true(#host:effects "journal" > 5)
+      assert.equal(1, #host:effects "alarm")
+      assert.equal("somebody else", host:last("alarm").text)
+    end
+    slow.note = nil
+    local host = dying { slow }
+    host:run(60000)
+    assert.equal(0, #host:effects "alarm")
+
+    slow.note = "somebody else"
+    host = Host.new { plan = plan { backoff = { settle = 1000 }, climb = { slow } } }
+    local bot = host:up()
+    for generation = 1, 4 do
+      host:event("peer closed", bot, generation, closed(1005))
+      host:run(9000)
+    end
+    assert.equal(2, #host:effects "alarm") -- it had settled before the fourth
+  end)
+
   it("forgets a row in a row when the link settled", function ()
     local host = Host.new { plan = plan { climb = { { on = { close = 1012 }, times = 2, to = "fresh" } } } }
     local bot = host:up()
