@@ -8,6 +8,7 @@
  *   p:log(text)
  *   p:encode(value) p:decode(text)   JSON; decode answers nil, text for what is none
  *   p:deflate("zlib-stream")         object with :message(text) -> bytes
+ *   p:wkproto{ latest = 5 }          the server side of one WKProto link: see peer/wkproto.c
  *
  *   ws.id                            other fields are the script's own
  *   ws:send(text or table)           text message; a table as JSON
@@ -266,7 +267,7 @@ static const luaL_Reg peer_methods[] = {
     { "now", l_now },         { "wall", l_wall },     { "random", l_random },
     { "log", l_log },         { "encode", l_encode }, { "decode", l_decode },
     { "respond", l_respond }, { "after", l_after },   { "cancel", l_cancel },
-    { "deflate", l_deflate }, { NULL, NULL },
+    { "deflate", l_deflate }, { "wkproto", peer__l_wkproto }, { NULL, NULL },
 };
 
 static const luaL_Reg ws_methods[] = {
@@ -295,6 +296,7 @@ void peer__open(struct peer *p, lua_State *L)
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);
 
+    peer__open_wkproto(L);
     luaL_newmetatable(L, "holdfast.peer.ws");
     lua_newtable(L);
     set_methods(p, L, ws_methods);

@@ -27,5 +27,8 @@ struct peer {
 void peer__open(struct peer *p, lua_State *L);
 /* Pushes the ws table of an id, made at need. May raise. */
 void peer__push_socket(struct peer *p, lua_State *L, uint64_t ws);
+/* wkproto.c: p:wkproto{ ... }, and the metatable of what it makes. */
+int peer__l_wkproto(lua_State *L);
+void peer__open_wkproto(lua_State *L);
 
 #endif
