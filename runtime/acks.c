@@ -107,7 +107,7 @@ static void ack_send(struct runtime *rt, struct rt_conn *c, struct rt_ack *a)
         l = link_ready(c);
     }
     FAILPOINT("ack");
-    if (l) rt_link_send(rt, l, a->bytes, a->len, a->text);
+    if (l) rt_link_send_joined(rt, l, a->bytes, a->len, a->text);
     FAILPOINT("acked");
 }
 
@@ -192,9 +192,10 @@ static void safe_wait(struct runtime *rt, struct rt_conn *c, struct rt_ack *a)
     list_push(&c->acks, a);
 }
 
-/* One write at a time: what comes while it is under way shares the next. */
+/* One write at a time: what comes while it is under way shares the next. What may go now goes out together. */
 void rt_acks_flush(struct runtime *rt, struct rt_conn *c)
 {
+    rt_joined_flush(rt);
     if (!c->acks.first || c->acks_writing) return;
     struct store_request request = { .op = STORE_OP_FRAMES, .offset = c->acks_newest };
     c->acks_writing = true;

@@ -11,6 +11,8 @@
 #define OUT_BEHIND_MAX ((size_t)64 << 10)
 /* Kept for encoding the next frame. */
 #define SCRATCH_KEPT_BYTES ((size_t)64 << 10)
+/* Of packets that share a message; one more may follow. */
+#define JOINED_BYTES_MAX ((size_t)8 << 10)
 
 static void sink_link_stage(struct runtime *rt, uint64_t id, enum stage stage);
 static void sink_link_opened(struct runtime *rt, uint64_t id);
@@ -180,29 +182,50 @@ bool rt_link_frame(struct runtime *rt, struct rt_link *l, enum ws_opcode opcode,
     return ok;
 }
 
-/* JSON text that the link's codec makes a binary message of. */
-static bool send_packet(struct runtime *rt, struct rt_link *l, const void *json, size_t len)
+/* Empties a buffer that may hold a token. */
+static void scratch_wipe(struct buffer *b)
+{
+    if (b->data) explicit_bzero(b->data, b->len);
+    buffer_clear(b);
+    buffer_trim(b, SCRATCH_KEPT_BYTES);
+}
+
+/* Appends what the link's codec makes of a JSON text. */
+static bool encode_packet(struct runtime *rt, struct rt_link *l, const void *json, size_t len,
+                          struct buffer *out)
 {
     char why[160] = "";
-    struct buffer *packet = &rt->scratch_packet, *copy = &rt->scratch_json;
-    buffer_clear(packet);
+    struct buffer *copy = &rt->scratch_json;
     buffer_clear(copy);
     /* The scanner may change what it reads, and a send is shown to observers as it was written. */
     bool ok = buffer_append(copy, json, len) &&
-              path_encode(&l->path, copy->data, copy->len, packet, why, sizeof why);
+              path_encode(&l->path, copy->data, copy->len, out, why, sizeof why);
     if (!ok) {
         struct rt_conn *c = rt_conn_get(rt, l->conn);
         rt_journal_note(rt, c, l->generation, JOURNAL_NOTE, "a frame was not sent: %s", why);
     }
-    ok = ok && rt_link_frame(rt, l, WS_BINARY, packet->data, packet->len);
-    /* A greeting's bytes may hold a token. */
-    if (copy->data) explicit_bzero(copy->data, copy->len);
-    if (packet->data) explicit_bzero(packet->data, packet->len);
-    buffer_clear(copy);
-    buffer_clear(packet);
-    buffer_trim(copy, SCRATCH_KEPT_BYTES);
-    buffer_trim(packet, SCRATCH_KEPT_BYTES);
+    scratch_wipe(copy);
     return ok;
+}
+
+/* JSON text that the link's codec makes a binary message of. */
+static bool send_packet(struct runtime *rt, struct rt_link *l, const void *json, size_t len)
+{
+    struct buffer *packet = &rt->scratch_packet;
+    buffer_clear(packet);
+    bool ok = encode_packet(rt, l, json, len, packet) &&
+              rt_link_frame(rt, l, WS_BINARY, packet->data, packet->len);
+    scratch_wipe(packet);
+    return ok;
+}
+
+static void sent(struct runtime *rt, struct rt_link *l, const void *bytes, size_t len, bool text)
+{
+    if (rt->options.observer.message) {
+        rt->options.observer.message(rt->options.observer.self, l->conn, l->generation, false, text,
+                                     bytes, len);
+    }
+    l->pulse.frames_out++;
 }
 
 bool rt_link_send(struct runtime *rt, struct rt_link *l, const void *bytes, size_t len, bool text)
@@ -210,13 +233,36 @@ bool rt_link_send(struct runtime *rt, struct rt_link *l, const void *bytes, size
     if (l->phase != RT_LINK_OPEN || l->close_sent) return false;
     bool ok = text && path_encodes(&l->path) ? send_packet(rt, l, bytes, len)
                                              : rt_link_frame(rt, l, text ? WS_TEXT : WS_BINARY, bytes, len);
-    if (!ok) return false;
-    if (rt->options.observer.message) {
-        rt->options.observer.message(rt->options.observer.self, l->conn, l->generation, false, text,
-                                     bytes, len);
+    if (ok) sent(rt, l, bytes, len, text);
+    return ok;
+}
+
+bool rt_link_send_joined(struct runtime *rt, struct rt_link *l, const void *bytes, size_t len, bool text)
+{
+    struct buffer *packets = &rt->joined.packets;
+    if (!text || !path_joins(&l->path)) return rt_link_send(rt, l, bytes, len, text);
+    if (l->phase != RT_LINK_OPEN || l->close_sent) return false;
+    bool same = handle_pack(rt->joined.conn) == handle_pack(l->conn) && rt->joined.generation == l->generation;
+    if (packets->len && (!same || packets->len > JOINED_BYTES_MAX)) rt_joined_flush(rt);
+    rt->joined.conn = l->conn;
+    rt->joined.generation = l->generation;
+    bool ok = encode_packet(rt, l, bytes, len, packets);
+    if (ok) sent(rt, l, bytes, len, text);
+    return ok;
+}
+
+void rt_joined_flush(struct runtime *rt)
+{
+    struct buffer *packets = &rt->joined.packets;
+    if (packets->len == 0) return;
+    struct rt_conn *c = rt_conn_get(rt, rt->joined.conn);
+    struct rt_link *l = c ? rt_link_find(c, rt->joined.generation) : NULL;
+    /* A link that ended meanwhile takes its packets along: what they acknowledged is sent again. */
+    if (l && l->phase == RT_LINK_OPEN && !l->close_sent) {
+        rt_link_frame(rt, l, WS_BINARY, packets->data, packets->len);
     }
-    l->pulse.frames_out++;
-    return true;
+    buffer_clear(packets);
+    buffer_trim(packets, SCRATCH_KEPT_BYTES);
 }
 
 void rt_link_ping(struct runtime *rt, struct rt_link *l)

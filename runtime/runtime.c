@@ -68,6 +68,7 @@ struct runtime *runtime_create(const struct runtime_options *options)
     buffer_init(&rt->scratch_text, 0);
     buffer_init(&rt->scratch_packet, 0);
     buffer_init(&rt->scratch_json, 0);
+    buffer_init(&rt->joined.packets, 0);
     rt_port_init(rt);
     if (options->deliver) rt_consumers_init(rt);
     if (options->deliver) rt_keep_init(rt);
@@ -116,6 +117,7 @@ void runtime_destroy(struct runtime *rt)
     buffer_deinit(&rt->scratch_text);
     buffer_deinit(&rt->scratch_packet);
     buffer_deinit(&rt->scratch_json);
+    buffer_deinit(&rt->joined.packets);
     for (uint32_t n = 0; n < rt->queue_count; n++) {
         free(rt->queue[(rt->queue_head + n) % rt->queue_capacity].text);
     }

@@ -240,6 +240,11 @@ struct runtime {
     struct buffer scratch_text;
     char refused[160];               /* why a codec refused a hook's frame */
     struct buffer scratch_packet, scratch_json; /* of a link with a codec; wiped after each use */
+    struct {
+        struct handle conn;
+        uint32_t generation;
+        struct buffer packets;       /* written by rt_joined_flush() */
+    } joined;                        /* packets that share one message: those of one link, within one turn */
     uint64_t jump_offset;            /* boot minus mono at the last look */
     int64_t wall_offset;             /* wall minus boot at the last look */
     bool clocks_known;
@@ -311,6 +316,10 @@ struct host_proxy rt_conn_proxy(const struct runtime *rt, const struct rt_conn *
 void rt_link_dial(struct runtime *rt, struct rt_conn *c, uint32_t generation);
 struct rt_link *rt_link_find(const struct rt_conn *c, uint32_t generation);
 bool rt_link_send(struct runtime *rt, struct rt_link *l, const void *bytes, size_t len, bool text);
+/* As rt_link_send(), but packets of a codec that allows it wait for rt_joined_flush(), which must be called
+ * before the turn ends, and go out in one message. */
+bool rt_link_send_joined(struct runtime *rt, struct rt_link *l, const void *bytes, size_t len, bool text);
+void rt_joined_flush(struct runtime *rt);
 /* One whole frame. False: the link writes nothing more, or too much waits already. */
 bool rt_link_frame(struct runtime *rt, struct rt_link *l, enum ws_opcode opcode, const void *bytes,
                    size_t len);

@@ -31,6 +31,7 @@ struct codec_item {
 };
 
 struct codec_ops {
+    bool joins; /* several packets may share a message: their bytes one after the other */
     /* NULL when memory is out. */
     struct codec *(*create)(const struct frame_rules *rules);
     void (*destroy)(struct codec *c); /* wipes what is secret */

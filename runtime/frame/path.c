@@ -126,6 +126,11 @@ bool path_encodes(const struct frame_path *p)
     return codec_is_on(p);
 }
 
+bool path_joins(const struct frame_path *p)
+{
+    return codec_is_on(p) && p->codec->ops->joins;
+}
+
 bool path_encodable(const struct frame_rules *rules, uint8_t *json, size_t len, char *why,
                     size_t why_bytes)
 {

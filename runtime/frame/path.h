@@ -87,6 +87,8 @@ enum json_result path_take(const struct frame_path *p, uint8_t *data, size_t len
 /* Whether this link's outbound JSON texts go through a codec; then path_encode() appends the packet's bytes.
  * False with a sentence, and `out` as it was. `json` may be changed in place. */
 bool path_encodes(const struct frame_path *p);
+/* Whether packets of this link may share a message. */
+bool path_joins(const struct frame_path *p);
 /* Whether a JSON text can become a packet under these rules, without a link; true where no codec is. `json`
  * may be changed in place. */
 bool path_encodable(const struct frame_rules *rules, uint8_t *json, size_t len, char *why,

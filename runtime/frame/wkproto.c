@@ -322,6 +322,7 @@ static bool codec_encode(struct codec *c, const struct frame_rules *rules, uint8
 _Static_assert(CODEC_RANDOM_BYTES == WK_SEED_BYTES, "the caller's random bytes are the private key");
 
 const struct codec_ops wkproto_codec_ops = {
+    .joins = true,
     .create = codec_create,
     .destroy = codec_destroy,
     .random = codec_random,
