@@ -168,7 +168,9 @@ static void settle(struct store_thread *t, size_t from, bool unsure)
 /* The state that a write or a tidying showed. */
 static void note(struct store_thread *t, enum store_applied result, const char *why)
 {
+    static const char said[] = "cannot write the store "; /* whoever shows it says so already */
     bool failed = result != STORE_APPLIED;
+    if (failed && strncmp(why, said, sizeof said - 1) == 0) why += sizeof said - 1;
     if (failed) {
         t->retry_pause_ms = t->degraded ? t->retry_pause_ms * 2 : RETRY_FIRST_MS;
         if (t->retry_pause_ms > RETRY_MOST_MS) t->retry_pause_ms = RETRY_MOST_MS;
