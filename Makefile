@@ -215,6 +215,31 @@ man: deps
 	@$(MAKE) --no-print-directory -j$(JOBS) FLAVOUR=test build/test/holdfast build/test/runner build/test/unit/process.so
 	@HOLDFAST_WRITE=1 HOLDFAST_BUILD=build/test build/test/runner tests/daemon/man_spec.lua
 
+# --- holdfast beside what people would use instead -------------------------------------------------------
+# BENCH="frames latency connects memory herd" or some of them, BENCH_REPEATS (7), BENCH_SECONDS (2), BENCH_LINKS (10000).
+# Rivals that are not installed are left out; `make deps-bench` installs them.
+PACKAGES_BENCH := node-ws python3-websockets python3-aiohttp golang-go golang-github-gorilla-websocket-dev curl
+BENCH_BIN := far_end raw lws
+GOPATH_DEBIAN := /usr/share/gocode
+$(O)/bench/far_end: $(wildcard tests/bench/far_end/*.[ch])
+	@mkdir -p $(@D)
+	@echo "  link $@"
+	@$(CC) -D_GNU_SOURCE -std=gnu11 -O2 -g $(WARNINGS) -o $@ $(filter %.c,$^) $(PKG_LIBS) -lpthread
+$(O)/bench/%: tests/bench/rivals/%.c
+	@mkdir -p $(@D)
+	@echo "  link $@"
+	@$(CC) -D_GNU_SOURCE -std=gnu11 -O2 -g $(WARNINGS) -o $@ $< $(PKG_LIBS)
+$(O)/bench/gorilla: tests/bench/rivals/gorilla/main.go
+	@mkdir -p $(@D)
+	@if command -v go >/dev/null && [ -d $(GOPATH_DEBIAN)/src/github.com/gorilla/websocket ]; then \
+	  echo "  link $@"; GO111MODULE=off GOFLAGS= GOPATH=$(GOPATH_DEBIAN) GOCACHE=$(CURDIR)/$(O)/bench/go-cache go build -o $@ $<; fi
+.PHONY: deps-bench bench
+deps-bench: deps
+	@tests/support/deps.sh $(PACKAGES_BENCH)
+bench: deps
+	@$(MAKE) -s --no-print-directory -j$(JOBS) build $(O)/runner $(O)/unit/process.so $(BENCH_BIN:%=$(O)/bench/%) $(O)/bench/gorilla
+	@HOLDFAST_BUILD=$(O) HOLDFAST_OUTPUT=TAP $(O)/runner tests/bench/bench.lua
+
 # --- the rest ------------------------------------------------------------------------------------------
 .PHONY: run install clean
 # Thirty seconds of the main job: a fake platform with faults, the daemon, and what a bot would see.

@@ -1,0 +1,210 @@
+-- `make bench`: holdfast and what people would use instead, doing the same work side by side. BENCH names the
+-- parts (frames latency connects memory herd; all), BENCH_REPEATS (7) and BENCH_SECONDS (2) how often and how
+-- long, BENCH_LINKS (10000) how many idle links, BENCH_RIVALS a pattern of names. Writes BENCH_DIR/report.md and
+-- bench.svg. Measures, and fails only where something does not work; nothing here is a gate.
+package.path = "tests/bench/?.lua;" .. package.path
+local world = require "world"
+local report = require "report"
+
+local REPEATS = tonumber(os.getenv "BENCH_REPEATS") or 7
+local SECONDS = tonumber(os.getenv "BENCH_SECONDS") or 2
+local LINKS = tonumber(os.getenv "BENCH_LINKS") or 10000
+local PARTS = os.getenv "BENCH" or ""
+local ONLY = os.getenv "BENCH_RIVALS" or ""
+local RATE = 20000
+
+local text, groups = {}, {}
+
+local function say(line)
+  io.stdout:write(line, "\n")
+  io.stdout:flush()
+end
+
+local function put(part)
+  text[#text + 1] = part
+  say(part)
+end
+
+local function wanted(part) return PARTS == "" or PARTS:find(part, 1, true) ~= nil end
+
+-- results[name][key] = { one number per repeat }
+local function keep(results, name, key, value)
+  results[name] = results[name] or {}
+  results[name][key] = results[name][key] or {}
+  table.insert(results[name][key], value)
+end
+
+local function group(title, unit, names, results, key)
+  local bars = {}
+  for _, name in ipairs(names) do
+    local middle, low, high = report.median(results[name] and results[name][key] or {})
+    if middle then bars[#bars + 1] = { name, middle, low, high } end
+  end
+  groups[#groups + 1] = { title = title, unit = unit, bars = bars }
+end
+
+local function ratios(names, results, key)
+  local function of(name) return report.median(results[name] and results[name][key] or {}) end
+  local ours, raw, node = of "holdfast", of "raw epoll", of "Node ws"
+  if not ours then return "-" end
+  return ("%s x raw, Node is %s x"):format(raw and ("%.2f"):format(ours / raw) or "?", node and ("%.1f"):format(node / ours) or "?")
+end
+
+-- Everything `fn(subject, keep)` measures of each rival, interleaved, REPEATS times.
+local function rounds(far, rivals, links, repeats, options, fn)
+  local results = {}
+  for i = 1, repeats do
+    for _, rival in ipairs(rivals) do
+      local s = world.start(far, rival, links, options)
+      fn(s, function (key, value) keep(results, rival.name, key, value) end)
+      s:stop()
+    end
+    if repeats > 1 then say(("  round %d of %d with %d links"):format(i, repeats, links)) end
+  end
+  return results
+end
+
+local function checked(name, answer)
+  assert(answer.sent and answer.sent > 0 and answer.received == answer.sent, ("%s lost frames: %s"):format(name, answer.line))
+  return answer
+end
+
+local function frames(far, rivals, names)
+  local columns, rows = { "CPU per frame, us" }, {}
+  for _, name in ipairs(names) do rows[#rows + 1] = { name } end
+  local last = { "holdfast" }
+  for _, links in ipairs { 1, 64, 1000 } do
+    local results = rounds(far, rivals, links, REPEATS, nil, function (s, add)
+      for _, size in ipairs { 200, 2000 } do
+        local burst = links >= 1000 and 8 or 32
+        checked(s.rival.name, far:ask(60, "blast %d %d %d", 300, size, burst))
+        local a = checked(s.rival.name, far:ask(SECONDS + 60, "blast %d %d %d", SECONDS * 1000, size, burst))
+        add(size, a.cpu / a.sent / 1000)
+      end
+    end)
+    for _, size in ipairs { 200, 2000 } do
+      columns[#columns + 1] = ("%d B, %d link%s"):format(size, links, links == 1 and "" or "s")
+      for _, row in ipairs(rows) do row[#row + 1] = report.cell(results[row[1]] and results[row[1]][size]) end
+      last[#last + 1] = ratios(names, results, size)
+      group(("%d-byte frames on %d link%s"):format(size, links, links == 1 and "" or "s"), "us of CPU per forwarded frame", names,
+            results, size)
+    end
+  end
+  rows[#rows + 1] = last
+  put(report.table("Frames, flat out", columns, rows))
+end
+
+local function latency(far, rivals, names)
+  local rows = {}
+  local results = rounds(far, rivals, 64, REPEATS, nil, function (s, add)
+    checked(s.rival.name, far:ask(60, "pace 300 200 %d", RATE))
+    local a = checked(s.rival.name, far:ask(SECONDS + 60, "pace %d 200 %d", SECONDS * 1000, RATE))
+    add("cpu", a.cpu / a.sent / 1000)
+    add("p50", a.p50 / 1000)
+    add("p99", a.p99 / 1000)
+    add("rate", a.sent / SECONDS)
+  end)
+  for _, name in ipairs(names) do
+    local r = results[name] or {}
+    rows[#rows + 1] = { name, report.cell(r.cpu), report.cell(r.p50), report.cell(r.p99), report.cell(r.rate) }
+  end
+  rows[#rows + 1] = { "holdfast", ratios(names, results, "cpu"), ratios(names, results, "p50"), ratios(names, results, "p99") }
+  put(report.table(("Paced: 200-byte frames one by one, %d a second, 64 links"):format(RATE),
+                   { "", "CPU per frame, us", "p50, us", "p99, us", "frames/s" }, rows))
+  group(("%d frames a second, one by one"):format(RATE), "us of CPU per forwarded frame", names, results, "cpu")
+  group("Added delay, p50", "us", names, results, "p50")
+end
+
+-- All links cut; every client dials again, with tickets where it keeps them.
+local function connects(far, rivals, names)
+  local rows = {}
+  local links = math.min(LINKS, 500)
+  local results = rounds(far, rivals, links, REPEATS, nil, function (s, add)
+    add("first", 1e9 * links / s.opened.cpu)
+    local a = far:ask(70, "drop %d 60000", links)
+    assert(a.open == links, s.rival.name .. " did not come back: " .. a.line)
+    add("again", 1e9 * links / a.cpu)
+    add("resumed", 100 * a.resumed / a.handshakes)
+  end)
+  for _, name in ipairs(names) do
+    local r = results[name] or {}
+    rows[#rows + 1] = { name, report.cell(r.first), report.cell(r.again), report.cell(r.resumed) }
+  end
+  put(report.table(("TLS connects per CPU second (%d links)"):format(links),
+                   { "", "first, with the start of the process", "all cut and dialled again", "resumed, %" }, rows))
+  group("TLS reconnects", "per CPU second; more is better", names, results, "again")
+end
+
+local function memory(far, rivals, names)
+  local rows = {}
+  local results = rounds(far, rivals, 0, 1, { store = true }, function (s, add) add("none", far:ask(10, "memory").pss) end)
+  local loaded = rounds(far, rivals, LINKS, 1, { store = true }, function (s, add)
+    add("idle", far:ask(10, "memory").pss)
+    checked(s.rival.name, far:ask(120, "blast 3000 2000 4"))
+    far:ask(10, "idle 2000")
+    add("burst", far:ask(10, "memory").pss)
+    local a = far:ask(60, "idle %d", SECONDS * 1000)
+    add("cpu", 100 * a.cpu / a.ns)
+  end)
+  local final = {}
+  for _, name in ipairs(names) do
+    local none, r = results[name] and results[name].none[1], loaded[name]
+    if none and r then
+      keep(final, name, "idle", (r.idle[1] - none) / LINKS)
+      keep(final, name, "burst", (r.burst[1] - none) / LINKS)
+      rows[#rows + 1] = { name, report.digits(none / 1024), report.cell(final[name].idle), report.cell(final[name].burst), report.cell(r.cpu) }
+    end
+  end
+  put(report.table(("Memory at %d idle TLS links (proportional set size)"):format(LINKS),
+                   { "", "without links, MiB", "KiB per link", "after 2-KB frames on each", "idle CPU, %" }, rows))
+  group(("Memory per idle link at %d"):format(LINKS), "KiB", names, final, "idle")
+end
+
+-- holdfast alone: all cut at once, and once more by a peer that refuses everybody for 2 s.
+local function herd(far)
+  local s = world.start(far, world.rivals()[1], LINKS, { store = true })
+  far:ask(20, "idle 3000")
+  local rows = {}
+  for _, refuse_ms in ipairs { 0, 2000 } do
+    if refuse_ms > 0 then far:ask(10, "refuse %d", refuse_ms) end
+    local a = far:ask(190, "drop %d 180000", LINKS)
+    assert(a.open == LINKS, "not all came back: " .. a.line)
+    local spread = far:ask(10, "attempts 250 24").line:match "attempts (.-)%s*$"
+    rows[#rows + 1] = { refuse_ms == 0 and "cut" or ("cut, refused for %d ms"):format(refuse_ms), ("%.1f"):format(a.ms / 1000),
+                        ("%.0f"):format(1e9 * a.handshakes / a.cpu), ("%.1f"):format(100 * a.resumed / a.handshakes),
+                        ("%.2f"):format(a.refused / LINKS), spread }
+    far:ask(20, "idle 5000")
+  end
+  local metrics = world.metrics(s)
+  put(report.table(("A herd of %d"):format(LINKS),
+                   { "", "all back after, s", "connects per CPU second", "resumed, %", "refused per link", "attempts in each 250 ms" }, rows))
+  put(("Worst delay of the loop in the last 20 s as holdfast saw it: %s ms.\n"):format(metrics))
+  s:stop()
+end
+
+it("measures", function ()
+  local rivals, names = {}, {}
+  for _, rival in ipairs(world.rivals()) do
+    if ONLY ~= "" and not rival.name:find(ONLY) and not rival.holdfast then rival.why = "not asked for" end
+    if rival.why then say(("%s is left out: %s"):format(rival.name, rival.why))
+    else
+      rivals[#rivals + 1] = rival
+      names[#names + 1] = rival.name
+    end
+  end
+  local far = world.far_end()
+  if wanted "frames" then frames(far, rivals, names) end
+  if wanted "latency" then latency(far, rivals, names) end
+  if wanted "connects" then connects(far, rivals, names) end
+  if wanted "memory" then memory(far, rivals, names) end
+  if wanted "herd" then herd(far) end
+  far:close()
+  local function write(name, what)
+    local f = assert(io.open(world.folder .. "/" .. name, "w"))
+    f:write(what)
+    f:close()
+  end
+  write("report.md", table.concat(text))
+  if #groups > 0 then write("bench.svg", report.svg(("holdfast beside others: medians of %d, and their spread"):format(REPEATS), groups)) end
+  say(("written: %s/report.md and bench.svg"):format(world.folder))
+end)
