@@ -95,6 +95,7 @@ function sim.new(options)
     memory = options.memory or false,
     latency_ms = duration(options.latency or "20ms"),
     trace = options.trace or false,
+    reach = options.reach,
     plant = options.plant,
     policy_instructions = options.policy_instructions or 0,
     lua = options.lua,
@@ -207,6 +208,17 @@ function Sim:run_until(fn, time, what)
       if answer then return answer end
       fail(self, ("%s did not come true within %s"):format(what or "it", tostring(time or "1m")), nil, 2)
     end
+  end
+end
+
+---As s:run_until(), but false when it did not come true.
+function Sim:try_until(fn, time)
+  if self.depth > 0 then error("time moves by itself inside s:at()", 2) end
+  local target = self.core:now() + duration(time)
+  while true do
+    local answer = fn()
+    if answer then return answer end
+    if run(self, target, true) == "time" then return fn() or false end
   end
 end
 
@@ -391,6 +403,8 @@ end
 function Sim:view(name) return self.core:view(name) end
 ---@return string?
 function Sim:state(name) return self.core:state(name) end
+---Where the connection is: "waiting", "preparing", "greeting", "ready" (up), "settled" (up for long) ...
+function Sim:stage(name) return self.core:stage(name) end
 ---The connection's JSON as the API shows it, decoded.
 function Sim:json(name) return core.decode(self.core:view_json(name)) end
 ---Newest first: { wall, generation, kind, text, file, from, to, decision }

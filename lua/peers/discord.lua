@@ -19,7 +19,8 @@
 -- stats: double counts what a socket still said after a later one of its shard was greeted, a client with two of them;
 -- ghosts those that merely never ended.
 --
--- Controls: stats, sent, log, dispatch, op7, op9, ask_beat, kick, abort, deaf, raw, fault, heal, expire.
+-- Controls: stats, sent, log, dispatch, op7, op9, ask_beat, kick, abort, deaf, raw, fault, heal, expire, bury,
+-- prove (what the prover may do with it), prove_print (what tells two states of it apart).
 
 local OP = { dispatch = 0, heartbeat = 1, identify = 2, resume = 6, reconnect = 7, invalid = 9,
              hello = 10, ack = 11 }
@@ -30,6 +31,7 @@ local state = {
   open = {},         -- by ws.id: sockets that the server believes open
   accounts = {},     -- by token: { identifies = instants of the last 24 h, lanes = instant of each one's last }
   next_session = 1,
+  buried = {},       -- by id: sessions that are lost for good, and what a RESUME of one meets
   log = {},          -- every IDENTIFY and RESUME: { kind, at, shard }
   stats = { http = 0, upgrades = 0, hellos = 0, identifies = 0, resumes = 0, resumed = 0, beats = 0,
             refused_identifies = 0, token_resets = 0, over_rate = 0, most_open = {}, closes = {},
@@ -292,6 +294,9 @@ local function on_resume(p, ws, d)
     return p:after(faults.close_delay or 20, function () close(ws, faults.close_after_resume or 0) end)
   end
   if take "no_resumed" then return end
+  local fate = state.buried[d.session_id or ""]
+  if fate == "silent" then return end
+  if fate then return close(ws, fate, "") end
   local session = state.sessions[d.session_id or ""]
   if not session then return send(p, ws, { op = OP.invalid, d = false }) end
   if type(d.seq) ~= "number" or d.seq > session.seq or d.seq < 0 then
@@ -443,6 +448,77 @@ end
 
 function control.expire(p)
   for _, session in pairs(state.sessions) do session_end(p, session) end
+end
+
+-- Lost for good, and nobody says so: what a RESUME meets is silence, or a close with `code`.
+function control.bury(p, a)
+  local list = {}
+  for id, session in pairs(state.sessions) do list[#list + 1] = { id, session } end
+  for _, entry in ipairs(list) do
+    state.buried[entry[1]] = a and a.code or "silent"
+    session_end(p, entry[2])
+  end
+  return control.abort(p)
+end
+
+-- Stages and words: lua/holdfast/prove/faults.lua.
+function control.prove()
+  local up, hand = { "settled", "ready" }, { "settled", "greeting" }
+  local list = {}
+  local function add(at, verb, say, with, more)
+    local row = { at = at, verb = verb, say = say, with = with }
+    for k, v in pairs(more or {}) do row[k] = v end
+    list[#list + 1] = row
+  end
+  for _, code in ipairs { 4000, 4001, 4002, 4003, 4005, 4007, 4008, 4009, 1000, 1001 } do
+    add(code == 4000 and { "settled", "ready", "greeting" } or { "settled" }, "kick", "the gateway closes with " .. code, { code = code })
+  end
+  for _, code in ipairs { 4004, 4010, 4013, 4014 } do
+    add({ "settled" }, "kick", "the gateway closes with " .. code .. " and means it", { code = code }, { fatal = true })
+  end
+  add(up, "op7", "the gateway asks to reconnect (op 7)")
+  add(hand, "op9", "the gateway ends the session (op 9 false)", { resumable = false })
+  add({ "settled" }, "op9", "the gateway pauses the session (op 9 true)", { resumable = true })
+  add({ "settled" }, "ask_beat", "the gateway asks for a heartbeat")
+  add(hand, "abort", "the gateway drops the stream")
+  add(up, "deaf", "the gateway goes deaf")
+  add({ "settled", "down" }, "expire", "the session expires without a word")
+  add({ "settled" }, "bury", "the session is lost for good: a RESUME of it is never answered", nil, { dead = true })
+  add({ "settled" }, "bury", "the session is lost for good: a RESUME of it is closed with 1000", { code = 1000 }, { dead = true })
+  add({ "settled" }, "bury", "the session is lost for good: a RESUME of it is closed with 4000", { code = 4000 }, { dead = true })
+  local held = { held = true }
+  add({ "down" }, "fault", "no HELLO ever comes", { silent_hello = true }, held)
+  add({ "down" }, "fault", "one HELLO does not come", { silent_hello = 1 })
+  add({ "down" }, "fault", "op 7 comes instead of every HELLO", { op7_for_hello = true }, held)
+  add({ "down" }, "fault", "no IDENTIFY is answered", { no_ready = true }, held)
+  add({ "down" }, "fault", "no RESUME is answered", { no_resumed = true }, held)
+  add({ "down" }, "fault", "every IDENTIFY is refused with op 9", { invalid_identify = true }, held)
+  add({ "down" }, "fault", "every IDENTIFY is closed with 1000", { close_after_identify = 1000 }, held)
+  add({ "down" }, "fault", "every RESUME is cut off", { close_after_resume = -1 }, held)
+  add({ "down" }, "fault", "no upgrade is answered", { silent_upgrade = true }, held)
+  add({ "down" }, "fault", "/gateway/bot is never answered", { silent_http = true }, held)
+  add({ "down" }, "fault", "/gateway/bot is answered with 429 once", { http = { status = 429, times = 1 } })
+  add({ "down" }, "fault", "/gateway/bot is answered with 401", { http = { status = 401, times = 1 } }, { fatal = true })
+  add({ "settled" }, "fault", "heartbeats are not answered any more", { no_ack = true }, held)
+  return { faults = list, speak = { verb = "dispatch", with = { count = 1 } },
+           settings = { intents = 513, api = "$url/api/v10" } }
+end
+
+function control.prove_print()
+  local parts = {}
+  for _, session in pairs(state.sessions) do
+    parts[#parts + 1] = (session.ws and "held" or "kept") .. (session.ready and " ready" or "")
+  end
+  for _, fate in pairs(state.buried) do parts[#parts + 1] = "buried " .. tostring(fate) end
+  for name, value in pairs(faults) do
+    if type(value) ~= "table" then
+      parts[#parts + 1] = name .. tostring(value)
+    else
+      parts[#parts + 1] = name .. tostring(value.status) .. tostring(value.times)
+    end
+  end
+  table.sort(parts)
+  return table.concat(parts, ",")
 end
 
 function control.fault(p, a)

@@ -11,7 +11,7 @@
 
 #define HOLDFAST_VERSION "0.1.0"
 
-enum cli_exit { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
+enum cli_exit { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_UNFIT = 3 /* `prove` alone */ };
 
 struct cli_option {
     const char *name;  /* "--socket" */
@@ -62,6 +62,7 @@ enum cli_exit cli_misuse(const struct cli *cli, const char *format, ...)
 const char *cli_did_you_mean(const char *name, char *out, size_t out_bytes);
 
 extern const struct cli_command cli_run, cli_check, cli_status, cli_why, cli_tail, cli_send, cli_stop,
-    cli_start, cli_restart, cli_reload, cli_upgrade, cli_peer, cli_test, cli_consumer, cli_store;
+    cli_start, cli_restart, cli_reload, cli_upgrade, cli_peer, cli_test, cli_consumer, cli_store,
+    cli_prove;
 
 #endif

@@ -145,6 +145,10 @@ bool engine_call(struct engine *e, struct handle conn, struct clock now, uint64_
  * most to be up, from what the plan and the ledger say now. Milliseconds. */
 uint64_t engine_recovery_bound_ms(const struct engine *e, struct handle conn, struct clock now);
 
+/* A hash of all that decides what the connection does next, instants and draws apart: for explorers, which
+ * enter a state once. 0: the handle is stale. */
+uint64_t engine_shape(const struct engine *e, struct handle conn);
+
 /* The table of legal moves; the simulator fails when a legal move was never taken. */
 bool conn_move_is_legal(enum conn_state from, enum conn_state to);
 bool link_move_is_legal(enum link_state from, enum link_state to);

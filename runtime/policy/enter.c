@@ -15,6 +15,7 @@
 #define FRAMES_MAX 24 /* levels looked at for an error's place */
 
 static void on_count(lua_State *L, lua_Debug *ar);
+static void watch(struct sandbox *s, lua_State *L, int every);
 static int l_handler(lua_State *L);
 static void describe(struct sandbox *s, lua_State *L, int index, char *out, size_t out_bytes);
 
@@ -44,7 +45,7 @@ enum call_result lua_enter(struct sandbox *s, lua_State *L, int nargs, int nresu
     s->trip = TRIP_NONE;
     s->trip_text[0] = s->error_text[0] = error[0] = 0;
     s->look_every = s->big_blocks ? SANDBOX_HOOK_EVERY_BIG : SANDBOX_HOOK_EVERY;
-    lua_sethook(L, on_count, LUA_MASKCOUNT, s->look_every);
+    watch(s, L, s->look_every);
     if (resume) {
         status = lua_resume(L, nargs);
     } else {
@@ -96,11 +97,16 @@ void sandbox__trip(struct sandbox *s, lua_State *L, enum trip why, const char *t
     lua_sethook(s->L, on_count, LUA_MASKCOUNT, 1);
 }
 
+static void watch(struct sandbox *s, lua_State *L, int every)
+{
+    lua_sethook(L, on_count, LUA_MASKCOUNT | (s->reach ? LUA_MASKLINE : 0), every);
+}
+
 void sandbox__look_often(struct sandbox *s)
 {
     if (s->trip != TRIP_NONE || s->look_every == SANDBOX_HOOK_EVERY_BIG) return;
     s->look_every = SANDBOX_HOOK_EVERY_BIG;
-    lua_sethook(s->L, on_count, LUA_MASKCOUNT, s->look_every);
+    watch(s, s->L, s->look_every);
 }
 
 bool sandbox__charge(struct sandbox *s, lua_State *L, uint64_t steps)
@@ -165,7 +171,10 @@ static bool over_time(struct sandbox *s)
 static void on_count(lua_State *L, lua_Debug *ar)
 {
     struct sandbox *s = sandbox_of(L);
-    (void)ar;
+    if (ar->event == LUA_HOOKLINE && s->trip == TRIP_NONE) {
+        sandbox__reach(s, L, ar);
+        return;
+    }
     if (s->trip != TRIP_NONE) sandbox__raise_trip(L);
     if (over_time(s)) sandbox__trip(s, L, TRIP_INSTRUCTIONS, "over its time budget");
     if (!sandbox__charge(s, L, (uint64_t)s->look_every)) sandbox__raise_trip(L);

@@ -56,6 +56,14 @@ struct policy_limits {
     size_t memory_bytes_max;    /* per state; default 16 MiB */
 };
 
+/* Which lines of a policy's own file have run. */
+#define POLICY_REACH_LINES 4096u
+struct policy_reach {
+    uint64_t seen[POLICY_REACH_LINES / 64];
+};
+void policy_reach_add(struct policy_reach *r, uint32_t line);
+bool policy_reach_has(const struct policy_reach *r, uint32_t line);
+
 struct policy_load {
     const char *name;          /* "discord" */
     const char *path;          /* of the file, as shown to people */
@@ -63,6 +71,7 @@ struct policy_load {
     uint32_t version;          /* counted by the caller from 1 */
     struct policy_limits limits; /* zeros: defaults */
     uint64_t seed;             /* for random numbers in policies */
+    struct policy_reach *reach; /* borrowed until the version is gone: lines that ran; NULL: nobody asks */
 };
 
 /* Reads, compiles, runs and checks the file. Owned (one reference), or NULL with errors in `problems`
@@ -75,6 +84,8 @@ const char *policy_path(const struct policy_version *v);
 uint32_t policy_version_number(const struct policy_version *v);
 uint64_t policy_text_hash(const struct policy_version *v);
 const char *policy_platform(const struct policy_version *v);
+/* Adds all lines of its hooks that could run. */
+void policy_reach_all(struct policy_version *v, struct policy_reach *out);
 
 /* --- building for one connection ----------------------------------------------------------------- */
 

@@ -76,6 +76,8 @@ struct sandbox {
     struct call_context *call; /* borrowed; the hook that runs now, NULL outside */
     void (*print)(void *self, const char *text);
     void *print_self;
+    struct policy_reach *reach; /* borrowed; NULL: nobody asks which lines run */
+    const char *reach_path;     /* borrowed: of the file it is about */
     int handler_ref, loaded_ref, policy_ref;
 };
 
@@ -90,6 +92,10 @@ bool sandbox__charge(struct sandbox *s, lua_State *L, uint64_t steps);
 int sandbox__raise_trip(lua_State *L);
 /* The innermost Lua function's "file:line: ", or "" when there is none. */
 size_t sandbox__where(lua_State *L, char *out, size_t out_bytes);
+
+/* --- reach.c --- */
+/* A line is about to run. */
+void sandbox__reach(struct sandbox *s, lua_State *L, lua_Debug *ar);
 
 /* --- freeze.c --- */
 /* In place, with everything below it. Tables that have a metatable stay as they are. May raise. */

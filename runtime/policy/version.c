@@ -186,6 +186,9 @@ static bool load_tables(struct policy_version *v, const struct policy_load *load
         add_error(problems, load->path, error);
         goto done;
     }
+    /* From here on: that a table was built says nothing about a rule in it. */
+    v->sandbox->reach = load->reach;
+    v->sandbox->reach_path = v->path;
     if (!lua_istable(L, -1) || !returned_policy(v)) {
         problems_add(problems, false, load->path, 0, "",
                      "the file must end with `return holdfast.policy { ... }`");

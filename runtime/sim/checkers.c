@@ -265,8 +265,11 @@ static void on_effect(struct checkers *k, struct checked *c, const struct event 
     case FX_JOURNAL:
         c->counts.endings++;
         if (fx->journal.planned) c->counts.planned_endings++;
+        /* What follows an ending that was judged already is the same ending: its delay runs since then. */
+        if (!c->decided || c->judged_generation != fx->generation) c->judged_ms = ev->at.mono_ms;
+        c->judged_generation = fx->generation;
         c->decided = true;
-        c->not_before_ms = ev->at.mono_ms + fx->journal.delay_ms;
+        c->not_before_ms = c->judged_ms + fx->journal.delay_ms;
         c->decided_ms = fx->journal.pace == PACE_NORMAL &&
                                 fx->journal.delay_ms == fx->journal.backoff_ms
                             ? ev->at.mono_ms

@@ -20,6 +20,8 @@ struct checked {
     uint32_t handover_from;
     bool decided;
     uint64_t not_before_ms;       /* mono, by the engine's own decision */
+    uint64_t judged_ms;           /* mono: when the ending of that generation was first judged */
+    uint32_t judged_generation;
     uint64_t decided_ms;          /* mono; 0: another policy's shorter backoff does not shorten it */
     struct {
         uint32_t generation;

@@ -144,6 +144,8 @@ void checkers__on_dead(void *self, const struct stream_view *stream)
         uint64_t now = world_now_ms(k->world);
         d.due_ms = bound_of(&v, state, stream, now, d.why, sizeof d.why);
         if (!d.due_ms) return;
+        /* A ping that was late because the machine did not run is lag too. */
+        if (strcmp(d.why, "silence") == 0) d.frozen_ms = stream->arrival_frozen_ms;
         if (k->death_count == k->death_capacity) {
             k->death_capacity = k->death_capacity ? k->death_capacity * 2 : 16;
             k->deaths = realloc(k->deaths, k->death_capacity * sizeof *k->deaths);

@@ -85,6 +85,7 @@ static bool link_open(void *self, uint64_t link, const struct link_target *targe
     s->tls = target->tls;
     s->reading = true;
     s->opened_ms = w->now_ms;
+    s->arrival_frozen_ms = world_frozen_ms(w);
     s->up.cut_left = s->down.cut_left = WORLD_NEVER;
     buffer_init(&s->up.out, LINK_WRITE_QUEUE_MAX);
     buffer_init(&s->up.wire, 0);

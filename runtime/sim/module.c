@@ -206,6 +206,9 @@ static int l_new(lua_State *L)
         .wall_ms = (uint64_t)field_number(L, 1, "wall_ms", 1795341600000.0),
         .latency_ms = (uint64_t)field_number(L, 1, "latency_ms", 20),
     };
+    lua_getfield(L, 1, "reach");
+    struct policy_reach *reach = lua_isnil(L, -1) ? NULL : luaL_checkudata(L, -1, SIM_REACH_MT);
+    lua_pop(L, 1); /* the table keeps it, and the test the table */
     lua_getfield(L, 1, "trace");
     options.trace_whole = lua_toboolean(L, -1);
     lua_pop(L, 1);
@@ -224,6 +227,7 @@ static int l_new(lua_State *L)
     ASSERT(s != NULL);
     *box = s;
     s->seed = options.seed;
+    s->reach = reach;
     s->policy_instructions = (uint64_t)field_number(L, 1, "policy_instructions", 0);
     s->plant = planted;
     s->lua_path = sim__copy(lua, strlen(lua));
@@ -471,6 +475,7 @@ int luaopen_holdfast_sim_core(lua_State *L)
         { "new", l_new }, { "mark_hits", l_mark_hits }, { NULL, NULL }
     };
     sim__secret_open(L);
+    sim__prove_open(L);
     luaL_newmetatable(L, SIM_MT);
     lua_pushcfunction(L, l_gc);
     lua_setfield(L, -2, "__gc");
@@ -480,10 +485,12 @@ int luaopen_holdfast_sim_core(lua_State *L)
     luaL_register(L, NULL, sim__view_methods);
     luaL_register(L, NULL, sim__peer_methods);
     luaL_register(L, NULL, sim__consumer_methods);
+    luaL_register(L, NULL, sim__prove_methods);
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);
     lua_newtable(L);
     luaL_register(L, NULL, functions);
     luaL_register(L, NULL, sim__value_functions);
+    luaL_register(L, NULL, sim__prove_functions);
     return 1;
 }

@@ -54,7 +54,8 @@ static struct policy_version *load(struct sim *s, struct sim_policy *p, char *wh
                                    .lua_path = s->lua_path,
                                    .version = p->number + 1,
                                    .limits = { .call_instructions = s->policy_instructions },
-                                   .seed = s->seed };
+                                   .seed = s->seed,
+                                   .reach = s->reach };
     struct policy_version *v = policy_load(&options, &problems);
     if (v) p->number++;
     else say_problems(&problems, why, why_bytes);

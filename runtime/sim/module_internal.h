@@ -14,6 +14,7 @@
 
 #define SIM_MT "holdfast.sim_core"
 #define SIM_SECRET_MT "holdfast.sim_core.secret"
+#define SIM_REACH_MT "holdfast.sim_core.reach"
 #define SIM_WIRE_MAX 4096   /* messages kept per connection, newest */
 #define SIM_NOTES_MAX 65536 /* dials, closes, calls kept */
 
@@ -106,6 +107,7 @@ struct sim {
     uint64_t policy_instructions; /* per call; 0: the default */
     int plant; /* enum engine_plant or PLANT_STORE, which test builds alone have */
     bool whole_trace;
+    struct policy_reach *reach; /* borrowed from Lua, or NULL: lines of policies that ran */
     char *lua_path, *policies_path, *scratch_path; /* owned */
     struct sim_policy *policies; /* owned */
     uint32_t policy_count;
@@ -140,6 +142,11 @@ void sim__policies_free(struct sim *s);
 
 /* module_view.c */
 extern const luaL_Reg sim__view_methods[];
+
+/* module_prove.c */
+extern const luaL_Reg sim__prove_methods[];
+extern const luaL_Reg sim__prove_functions[];
+void sim__prove_open(lua_State *L);
 
 /* module_watch.c: what the runtime shows its observer */
 struct runtime_observer sim__observer(struct sim *s);

@@ -126,6 +126,8 @@ static void on_step(void *self, const struct event *ev, const struct effect_list
         struct sim_conn *c = sim__conn(s, fx->conn);
         if (fx->kind == FX_DIAL) {
             s->dials[s->pending_count++] = (struct sim_pending_dial){ fx->conn, fx->generation };
+        } else if (s->reach && fx->kind == FX_JOURNAL) {
+            policy_reach_add(s->reach, fx->journal.line);
         } else if (c && fx->kind == FX_CLOSE) {
             note_close(s, c, fx->generation, fx->close.code);
         } else if (c && fx->kind == FX_ABORT) {

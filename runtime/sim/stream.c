@@ -99,6 +99,7 @@ void world__stream_on_arrive(struct world *w, struct stream *s, bool up, uint64_
         world__server_on_bytes(w, s);
     } else {
         s->last_arrival_ms = w->now_ms;
+        s->arrival_frozen_ms = world_frozen_ms(w);
         world__link_stir(w, s);
     }
     if (p->trickle_ms) world__stream_pump(w, s, up);
@@ -174,6 +175,7 @@ void world__stream_view(const struct stream *s, struct stream_view *out)
                                  .stage = s->stage,
                                  .opened_ms = s->opened_ms,
                                  .last_arrival_ms = s->last_arrival_ms,
+                                 .arrival_frozen_ms = s->arrival_frozen_ms,
                                  .dead_ms = s->dead_ms,
                                  .bytes_in = s->down.bytes_total,
                                  .bytes_out = s->up.bytes_total };

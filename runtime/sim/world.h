@@ -157,6 +157,7 @@ struct stream_view {
     enum stage stage;           /* the last one told */
     uint64_t opened_ms;         /* world time of link_open() */
     uint64_t last_arrival_ms;   /* world time of the last byte in our kernel; 0 none */
+    uint64_t arrival_frozen_ms; /* world_frozen_ms() by then, or when it was opened */
     uint64_t dead_ms;           /* world time since when nothing gets through; 0: alive */
     uint64_t bytes_in, bytes_out;
 };

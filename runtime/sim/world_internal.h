@@ -86,6 +86,7 @@ struct stream {
     bool ws_ready;
     uint32_t struck[FAULT_COUNT]; /* id of the lasting fault of a kind that holds it */
     uint64_t opened_ms, last_arrival_ms, dead_ms;
+    uint64_t arrival_frozen_ms; /* how long the machine had been frozen by then, in all */
 };
 
 struct call {
