@@ -24,8 +24,9 @@ void conn_link_ends(struct step *s, struct link *l, const struct cause *cause, e
         return;
     }
     if (!link_alive(l) || l->role == ROLE_OLD) {
-        /* It was replaced: its ending was judged when the replacement was planned. */
-        take_out(s, l, cause, how, 0);
+        /* It was replaced: its ending was judged when the replacement was planned. What it still brings is
+         * taken until the peer closes, if the policy says so of such an announcement. */
+        take_out(s, l, cause, how, l->state == LINK_DRAINING ? wait_ms : 0);
         return;
     }
     const struct cause whole = completed(s, l, cause);

@@ -43,6 +43,32 @@ describe("a handover", function ()
     assert.same({}, host.violations)
   end)
 
+  it("leaves a draining link to the peer for as long as its announcement may wait, and closes it then", function ()
+    for _, case in ipairs { { 0, 0 }, { 5000, 5000 } } do
+      local host = Host.new { plan = plan }
+      local bot = settled(host)
+      announce(host, bot, 1)
+      host:run(1000)
+      host:event("ending announced", bot, 1, { cause = { kind = "ended", name = "reconnect" }, wait = case[1] })
+      local from = host.now
+      host:run(20000, function () return #host:effects "close" == 1 end)
+      assert.equal(case[2], host:last("close").at - from)
+      host:run(1000)
+      assert.same({ "up", { "2 ready" } }, { host:view(bot).state, states(host, bot) })
+      assert.same({}, host.violations)
+    end
+    local host = Host.new { plan = plan }
+    local bot = settled(host)
+    announce(host, bot, 1)
+    host:run(1000)
+    host:event("ending announced", bot, 1, { cause = { kind = "ended", name = "reconnect" }, wait = 5000 })
+    host:run(2000)
+    host:event("peer closed", bot, 1, { cause = { kind = "closed", close = 1000 } })
+    host:run(1000)
+    assert.same({ "up", { "2 ready" }, 0 }, { host:view(bot).state, states(host, bot), host:view(bot).failed })
+    assert.same({}, host.violations)
+  end)
+
   it("lets a hook acknowledge on the old link while it drains, and nobody else send there", function ()
     local host = Host.new { plan = plan }
     local bot = settled(host)
