@@ -122,6 +122,7 @@ struct handle runtime_add(struct runtime *rt, const struct connection_spec *aske
                               .plan = &build->plan,
                               .session_present = session,
                               .session_saved_wall_ms = session ? spec->session_saved_wall_ms : 0,
+                              .session_begun_wall_ms = session ? rt_session_begun_ms(spec->session) : 0,
                               .at = rt_clock(rt) };
     struct handle self = HANDLE_NONE, owner = HANDLE_NONE, stream = HANDLE_NONE;
     if (rt->options.deliver) {
@@ -173,6 +174,7 @@ struct handle runtime_add(struct runtime *rt, const struct connection_spec *aske
     c->keep = spec->keep && spec->keep->kind == VALUE_TABLE ? value_copy(spec->keep)
                                                             : value_table();
     c->session_told_present = session;
+    c->session_begun_wall_ms = session ? rt_session_begun_ms(&c->session) : 0;
     c->dedupe = dedupe_of(rt, c);
     c->stream = stream;
     rt_parked_take(rt, c); /* `spec` borrows from it no longer */

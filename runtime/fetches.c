@@ -1,6 +1,6 @@
 /* Fetches: values that HTTP yields, cached here so that no policy has to: single flight, expiry, a stale
- * value while a renewal fails, shared by the connections of an account. Owns no timer: a value is
- * renewed when somebody asks for it. */
+ * value while a renewal fails, shared by the connections of an account. A value is renewed when somebody asks
+ * for it, or with `renew` some time before its end, while a connection that it belongs to is wanted. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,11 +15,20 @@
 #define IDLE_STALE_MS ((uint64_t)7 * 24 * 3600 * 1000) /* an old one may still serve */
 #define SWEEP_AT_LEAST 64
 
+/* A renewal that failed is tried again after 1, 2, 4 ... 30 s, or later where the policy's rules say so. One
+ * that brought little time (the same value, say) is followed by the next after a quarter of it. */
+#define RENEW_FIRST_MS ((uint64_t)1000)
+#define RENEW_MOST_MS  ((uint64_t)30 * 1000)
+#define RENEW_LEAST_MS ((uint64_t)2 * 1000)
+
 /* A single-use value (keep 0) still serves those who waited for the same call. */
 static void fetch_fail(struct runtime *rt, struct rt_fetch *f, const struct cause *cause);
 static void waiters_serve(struct runtime *rt, struct rt_fetch *f);
 static void run(struct runtime *rt, struct rt_fetch *f, struct rt_conn *c, struct rt_build *build,
                 uint32_t generation);
+static void renew_arm(struct runtime *rt, struct rt_fetch *f, uint64_t wait_ms);
+static void renew_after(struct runtime *rt, struct rt_fetch *f, uint64_t keep_ms);
+static void renew_failed(struct runtime *rt, struct rt_fetch *f, struct handle conn);
 
 static const struct fetch_rule *rule_of(const struct policy_build *build, const char *name)
 {
@@ -101,7 +110,7 @@ const struct value *rt_fetch_value(const struct runtime *rt, const struct policy
 static struct rt_fetch *fetch_of(struct runtime *rt, const struct policy_build *build,
                                  const struct fetch_rule *rule)
 {
-    uint64_t now_ms = rt_clock(rt).mono_ms;
+    uint64_t now_ms = rt_clock(rt).boot_ms;
     uint64_t key = key_of(build, rule);
     const char *policy = policy_name(build->version);
     struct rt_fetch *f = fetch_find(rt, build, rule, key);
@@ -117,6 +126,7 @@ static struct rt_fetch *fetch_of(struct runtime *rt, const struct policy_build *
     text_copy(f->policy, sizeof f->policy, policy, strlen(policy));
     f->key = key;
     f->rule = *rule;
+    f->number = ++rt->fetch_numbers;
     f->value = value_nil();
     f->asked_ms = now_ms;
     f->next = rt->fetches;
@@ -133,18 +143,22 @@ enum rt_fetch_state rt_fetch_get(struct runtime *rt, struct rt_task *waiter, con
         return RT_FETCH_FAILED;
     }
     struct rt_fetch *f = fetch_of(rt, waiter->build->build, rule);
-    uint64_t now_ms = rt_clock(rt).mono_ms;
+    uint64_t now_ms = rt_clock(rt).boot_ms;
     *fetch_out = f;
+    f->asker = waiter->conn;
     bool have = f->value.kind != VALUE_NIL;
     if (have && !f->old && now_ms < f->expires_ms) return RT_FETCH_HAVE;
     if (f->running || f->calling) return RT_FETCH_WAIT;
-    /* The gap keeps successful calls apart; failing ones are paced by the attempts' backoff. */
-    if (have && f->rule.stale && now_ms < f->called_ms + f->rule.gap_ms) return RT_FETCH_HAVE;
-    if (have && now_ms < f->called_ms + f->rule.gap_ms) {
+    /* The gap keeps successful calls apart; failing ones are paced by the pause, or, without one, by the
+     * attempts' backoff. */
+    uint64_t next_ms = have ? f->called_ms + f->rule.gap_ms : 0;
+    if (f->failed_ms && f->failed_ms + f->rule.pause_ms > next_ms) next_ms = f->failed_ms + f->rule.pause_ms;
+    if (now_ms < next_ms && have && f->rule.stale) return RT_FETCH_HAVE;
+    if (now_ms < next_ms) {
         *cause_out = cause_make(STAGE_PREPARING, CAUSE_FAILED, BY_US,
                                 "called again before the fetch's gap was over");
         cause_rename(cause_out, "fetch_gap");
-        cause_out->retry_after_ms = f->called_ms + f->rule.gap_ms - now_ms;
+        cause_out->retry_after_ms = next_ms - now_ms;
         return RT_FETCH_FAILED;
     }
     struct rt_conn *c = rt_conn_get(rt, waiter->conn);
@@ -152,6 +166,7 @@ enum rt_fetch_state rt_fetch_get(struct runtime *rt, struct rt_task *waiter, con
     run(rt, f, c, waiter->build, waiter->generation);
     if (f->failed) {
         f->failed = false;
+        f->failed_ms = rt_clock(rt).boot_ms;
         *cause_out = f->failure;
         if (have && f->rule.stale) {
             MARK("a stale fetched value serves while renewal fails");
@@ -203,9 +218,11 @@ void rt_fetch_done(struct runtime *rt, struct rt_fetch *f, struct rt_task *t,
             keep_ms = told;
         }
         if (keep_ms > DURATION_MS_MAX) keep_ms = DURATION_MS_MAX;
-        f->called_ms = now.mono_ms;
-        f->expires_ms = now.mono_ms + keep_ms;
+        f->called_ms = now.boot_ms;
+        f->expires_ms = now.boot_ms + keep_ms;
+        f->failed_ms = 0;
         f->old = false;
+        renew_after(rt, f, keep_ms);
         const struct value *left = value_get(&answer->info, "left");
         const struct value *reset = value_get(&answer->info, "reset");
         if (left || reset || value_get(&answer->info, "lanes")) {
@@ -238,7 +255,9 @@ void rt_fetch_done(struct runtime *rt, struct rt_fetch *f, struct rt_task *t,
     }
     if (nested) return;
     f->failed = false;
+    f->failed_ms = now.boot_ms;
     struct cause cause = f->failure;
+    renew_failed(rt, f, t->conn);
     if (f->value.kind != VALUE_NIL && f->rule.stale) {
         MARK("a stale fetched value serves while renewal fails");
         waiters_serve(rt, f);
@@ -300,13 +319,20 @@ void rt_fetch_orphaned(struct runtime *rt, struct rt_fetch *f)
 {
     f->running = NULL;
     struct rt_task *t = rt->destroying ? NULL : f->waiters;
-    if (!t) return;
+    if (!t) {
+        /* A renewal that went with the link it ran beside: another connection's turn, or this one's later. */
+        if (!rt->destroying && f->rule.renew.high && f->value.kind != VALUE_NIL) {
+            renew_arm(rt, f, RENEW_FIRST_MS);
+        }
+        return;
+    }
     struct rt_conn *c = rt_conn_get(rt, t->conn);
     ASSERT(c != NULL);
     run(rt, f, c, t->build, t->generation);
     if (f->running) return;
     bool failed = f->failed;
     f->failed = false;
+    if (failed) f->failed_ms = rt_clock(rt).boot_ms;
     struct cause cause = f->failure;
     if (failed && !(f->value.kind != VALUE_NIL && f->rule.stale)) {
         fetch_fail(rt, f, &cause);
@@ -324,6 +350,109 @@ void rt_fetch_drop(struct runtime *rt, struct rt_conn *c, const char *name)
         f->old = true;
         f->expires_ms = 0;
     }
+}
+
+/* --- before it is asked for ---------------------------------------------------------------------------- */
+
+static void renew_arm(struct runtime *rt, struct rt_fetch *f, uint64_t wait_ms)
+{
+    f->renew_due_ms = rt_clock(rt).mono_ms + wait_ms;
+    timers_arm(&rt->timers, &f->renew_timer_ms,
+               (struct timer){ .due_ms = f->renew_due_ms, .kind = TIMER_RENEW, .index = f->number });
+}
+
+static uint64_t renew_draw(struct runtime *rt, struct rt_fetch *f)
+{
+    return rng_draw(rt->options.seed, f->key, f->draws++, 3);
+}
+
+static void renew_after(struct runtime *rt, struct rt_fetch *f, uint64_t keep_ms)
+{
+    f->renew_failures = 0;
+    f->renew_due_ms = 0;
+    if (f->rule.renew.high == 0) return;
+    uint64_t before = rng_range(renew_draw(rt, f), f->rule.renew.low, f->rule.renew.high);
+    uint64_t wait = keep_ms > before ? keep_ms - before : 0;
+    if (wait < keep_ms / 4) {
+        MARK("a renewal brought little time");
+        wait = keep_ms / 4;
+    }
+    renew_arm(rt, f, wait > RENEW_LEAST_MS ? wait : RENEW_LEAST_MS);
+}
+
+/* The old value serves until its own end. What the rules call fatal waits until somebody needs a new one,
+ * and is judged then. */
+static void renew_failed(struct runtime *rt, struct rt_fetch *f, struct handle conn)
+{
+    struct rt_conn *c = rt_conn_get(rt, conn);
+    if (f->rule.renew.high == 0 || !c || f->value.kind == VALUE_NIL || f->waiter_count) return;
+    char text[256];
+    uint32_t rung = f->renew_failures < 5 ? f->renew_failures : 5;
+    uint64_t wait = RENEW_FIRST_MS << rung;
+    if (wait > RENEW_MOST_MS) wait = RENEW_MOST_MS;
+    wait = rng_range(renew_draw(rt, f), wait / 2, wait);
+    uint64_t told = engine_pause_ms(&c->build->build->plan, &f->failure, renew_draw(rt, f));
+    cause_text(&f->failure, text, sizeof text);
+    if (told == ENGINE_NEVER) {
+        MARK("a renewal met a fatal cause");
+        rt_journal_note(rt, c, 0, JOURNAL_ALARM, "%s was not renewed: %s", f->rule.name, text);
+        rt_log(rt, LOG_ALARM, c, "%s was not renewed, and will not be: %s", f->rule.name, text);
+        return;
+    }
+    if (f->renew_failures++ == 0) {
+        rt_journal_note(rt, c, 0, JOURNAL_HOOK, "%s was not renewed yet: %s", f->rule.name, text);
+    }
+    if (told > wait) wait = told;
+    if (f->rule.pause_ms > wait) wait = f->rule.pause_ms;
+    renew_arm(rt, f, wait);
+}
+
+static bool wants(const struct runtime *rt, const struct rt_conn *c, const struct rt_fetch *f)
+{
+    struct engine_view view;
+    const struct policy_build *build = c->build->build;
+    if (strcmp(policy_name(build->version), f->policy) != 0) return false;
+    const struct fetch_rule *rule = rule_of(build, f->rule.name);
+    if (!rule || !engine_get(rt->engine, c->self, &view) || !view.wanted || view.stop_is_fatal) return false;
+    return view.generation != 0 && key_of(build, rule) == f->key;
+}
+
+/* Who asked last, or any other that shares the value; NULL when nobody needs it any more. */
+static struct rt_conn *renew_for(const struct runtime *rt, const struct rt_fetch *f)
+{
+    struct rt_conn *asker = rt_conn_get(rt, f->asker);
+    uint32_t i = 0;
+    struct handle h;
+    if (asker && wants(rt, asker, f)) return asker;
+    for (; runtime_next(rt, &i, &h); i++) {
+        struct rt_conn *c = rt_conn_get(rt, h);
+        if (c && wants(rt, c, f)) return c;
+    }
+    return NULL;
+}
+
+void rt_fetch_renew_passed(struct runtime *rt, uint32_t number, uint64_t due_ms)
+{
+    struct rt_fetch *f = rt->fetches;
+    while (f && f->number != number) f = f->next;
+    if (!f || f->renew_timer_ms != due_ms) return;
+    f->renew_timer_ms = 0;
+    if (f->renew_due_ms == 0 || rt->shutting_down || f->running || f->calling) return;
+    uint64_t now_ms = rt_clock(rt).mono_ms;
+    if (now_ms < f->renew_due_ms) {
+        renew_arm(rt, f, f->renew_due_ms - now_ms);
+        return;
+    }
+    f->renew_due_ms = 0;
+    struct rt_conn *c = renew_for(rt, f);
+    struct engine_view view;
+    if (!c || !engine_get(rt->engine, c->self, &view)) return;
+    f->asked_ms = rt_clock(rt).boot_ms;
+    run(rt, f, c, c->build, view.generation);
+    if (f->running || !f->failed) return;
+    f->failed = false;
+    f->failed_ms = rt_clock(rt).boot_ms;
+    renew_failed(rt, f, c->self);
 }
 
 void rt_fetches_free(struct runtime *rt)

@@ -280,6 +280,9 @@ static void timers_run(struct runtime *rt)
             c = rt_conn_get(rt, t.object);
             if (c) rt_through_passed(rt, c, t.due_ms);
             break;
+        case TIMER_RENEW:
+            rt_fetch_renew_passed(rt, t.index, t.due_ms);
+            break;
         }
         rt_pump(rt);
     }
@@ -410,9 +413,26 @@ static void store_table(struct runtime *rt, const struct rt_conn *c, enum store_
     rt->options.store.ops->submit(rt->options.store.self, &request);
 }
 
+uint64_t rt_session_begun_ms(const struct value *session)
+{
+    double begun = value_get_number(session, SESSION_BEGUN, 0);
+    return begun > 0 && begun < 0x1p53 ? (uint64_t)begun : 0;
+}
+
+/* Part of the session, so that it is kept and dropped with it. What a hook makes of it is put right. */
+static void session_begun(struct runtime *rt, struct rt_conn *c)
+{
+    if (!c->session_told_present) c->session_begun_wall_ms = rt_clock(rt).wall_ms;
+    if (c->session_begun_wall_ms == 0) return; /* began before anybody asked: not known */
+    if (rt_session_begun_ms(&c->session) == c->session_begun_wall_ms) return;
+    value_set(&c->session, SESSION_BEGUN, value_number((double)c->session_begun_wall_ms));
+    c->session_dirty = true;
+}
+
 void rt_session_flush(struct runtime *rt, struct rt_conn *c)
 {
     bool present = c->session.table->count > 0;
+    if (present && c->build->build->plan.session.life_ms) session_begun(rt, c);
     if (c->session_dirty || present != c->session_told_present) {
         store_table(rt, c, STORE_OP_SESSION, &c->session);
         c->session_dirty = false;
@@ -426,6 +446,7 @@ void rt_session_flush(struct runtime *rt, struct rt_conn *c)
     struct event ev = rt_event(EV_SESSION_CHANGED, c->self, 0);
     ev.session_changed.present = present;
     ev.session_changed.saved_wall_ms = rt_clock(rt).wall_ms;
+    ev.session_changed.begun_wall_ms = present ? c->session_begun_wall_ms : 0;
     rt_post(rt, &ev);
 }
 

@@ -19,6 +19,7 @@
 
 #define RT_SESSION_BYTES_MAX 16384
 #define RT_HEADERS_MAX 32
+#define SESSION_BEGUN "begun" /* key in conn.session of policies with session.life */
 
 struct rt_build {
     uint32_t references;
@@ -119,6 +120,7 @@ struct rt_conn {
     uint32_t session_epoch;          /* counts drops: a link of an older epoch may not remember */
     bool session_dirty, keep_dirty;
     bool session_told_present;       /* what the engine was told last */
+    uint64_t session_begun_wall_ms;  /* with session.life: when the present one began; 0: not known */
     struct rt_link *links;           /* newest first; at most two */
     struct rt_task *tasks;
     struct rt_address *address;      /* owned or NULL; of address_generation */
@@ -167,7 +169,12 @@ struct rt_fetch {
     uint64_t key;                    /* account, or identity when not shared */
     struct fetch_rule rule;
     struct value value;              /* nil: none yet */
-    uint64_t expires_ms, called_ms, asked_ms; /* mono */
+    uint32_t number;                 /* what a timer calls it by */
+    uint64_t expires_ms, called_ms, asked_ms, failed_ms; /* boot: a value ages while the machine sleeps */
+    uint64_t renew_due_ms, renew_timer_ms; /* mono; 0: off */
+    uint32_t renew_failures;         /* in a row */
+    uint32_t draws;
+    struct handle asker;             /* the connection that asked last */
     bool old;                        /* dropped: must be renewed before it is used, or stale */
     struct rt_task *running;         /* the FETCH task, or NULL */
     bool calling;                    /* inside policy_call: running is not known yet */
@@ -228,7 +235,7 @@ struct runtime {
     uint64_t unclean_until_ms;       /* the process before was killed: what is added until then may lack frames */
     struct slots links, tasks, calls, sends, stores;
     struct rt_fetch *fetches;        /* owned list */
-    uint32_t fetch_count, fetch_sweep_at;
+    uint32_t fetch_count, fetch_sweep_at, fetch_numbers;
     struct rt_queued *queue;         /* owned ring */
     uint32_t queue_head, queue_count, queue_capacity;
     struct effect_list effects;
@@ -284,6 +291,8 @@ struct rt_build *rt_build_ref(struct rt_build *b);
 void rt_build_unref(struct rt_build *b);
 /* Tells the engine when the session became empty or not, and queues its durable write. */
 void rt_session_flush(struct runtime *rt, struct rt_conn *c);
+/* When a stored session began, Unix ms; 0: it does not say. */
+uint64_t rt_session_begun_ms(const struct value *session);
 /* False when the store refused: nothing will be answered. `engine_ticket` 0 with `offset`: for acks. */
 bool rt_store_submit(struct runtime *rt, struct rt_conn *c, uint32_t generation,
                      uint64_t engine_ticket, uint64_t offset, struct store_request *request);
@@ -420,6 +429,7 @@ void rt_fetch_leave(struct rt_task *t);
 /* The running task of f was cancelled: goes on for another waiter, if there is one. */
 void rt_fetch_orphaned(struct runtime *rt, struct rt_fetch *f);
 void rt_fetch_drop(struct runtime *rt, struct rt_conn *c, const char *name);
+void rt_fetch_renew_passed(struct runtime *rt, uint32_t number, uint64_t due_ms);
 /* Good or old; NULL when it was never asked for. Borrowed until the next call of a hook. */
 const struct value *rt_fetch_value(const struct runtime *rt, const struct policy_build *build,
                                    const struct fetch_rule *rule);

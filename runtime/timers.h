@@ -1,4 +1,5 @@
-/* Timers of the runtime itself: what waits inside a hook (`within`), `every` tasks, the backlog's hold.
+/* Timers of the runtime itself: what waits inside a hook (`within`), `every` tasks, the backlog's hold, early
+ * renewals of fetched values.
  * A heap by due time, then by order of adding, so that a run is the same each time. Entries are never
  * removed early: what they name is checked by generation when they are due, and a deadline that moves
  * again and again has one entry that follows it (timers_arm). */
@@ -11,7 +12,7 @@
 
 #include "base/slots.h"
 
-enum timer_kind { TIMER_TASK_WITHIN, TIMER_EVERY, TIMER_BACKLOG_HOLD, TIMER_THROUGH };
+enum timer_kind { TIMER_TASK_WITHIN, TIMER_EVERY, TIMER_BACKLOG_HOLD, TIMER_THROUGH, TIMER_RENEW };
 
 struct timer {
     uint64_t due_ms;
@@ -19,7 +20,7 @@ struct timer {
     enum timer_kind kind;
     struct handle object;  /* task, or connection */
     uint32_t generation;   /* of the link */
-    uint32_t index;        /* which `every` */
+    uint32_t index;        /* which `every`; the number of a fetch */
 };
 
 struct timers {

@@ -6,6 +6,8 @@
 #include "engine/engine_internal.h"
 
 static uint32_t attempt_needs(const struct conn *c, struct clock at);
+static bool is_over(uint64_t since_wall_ms, uint64_t most_ms, struct clock at);
+static void session_let_go(struct step *s);
 static bool start_claim_holds(const struct step *s);
 static void requeue(struct step *s, uint32_t needs);
 static void dial(struct step *s);
@@ -18,10 +20,25 @@ bool session_valid(const struct conn *c, struct clock at)
 {
     const struct plan *p = c->plan;
     if (!p->session.on || !c->session_present) return false;
-    if (p->session.age_ms == 0) return true;
-    /* Wall time that went backwards makes a session no older than now. */
-    if (at.wall_ms <= c->session_saved_wall_ms) return true;
-    return at.wall_ms - c->session_saved_wall_ms <= p->session.age_ms;
+    if (is_over(c->session_saved_wall_ms, p->session.age_ms, at)) return false;
+    return c->session_begun_wall_ms == 0 || !is_over(c->session_begun_wall_ms, p->session.life_ms, at);
+}
+
+/* Wall time that went backwards makes a session no older than now. */
+static bool is_over(uint64_t since_wall_ms, uint64_t most_ms, struct clock at)
+{
+    if (most_ms == 0 || at.wall_ms <= since_wall_ms) return false;
+    return at.wall_ms - since_wall_ms > most_ms;
+}
+
+/* What is too old must not be seen by the hooks of an attempt that starts a new one. */
+static void session_let_go(struct step *s)
+{
+    struct conn *c = s->c;
+    if (!c->plan->session.on || !c->session_present || session_valid(c, s->at)) return;
+    MARK("a session that is too old is dropped before the attempt");
+    c->session_present = false;
+    fx(s, FX_DROP_SESSION, 0);
 }
 
 bool session_starts(const struct conn *c, struct clock at)
@@ -66,6 +83,7 @@ void attempt_begin(struct step *s)
         }
     }
     attempt_unqueue(s);
+    session_let_go(s);
     if (needs) {
         c->claim.needs = needs;
         c->claim.reserve = c->spend_reserve;
@@ -93,6 +111,7 @@ void attempt_prepared(struct step *s)
 {
     struct conn *c = s->c;
     ASSERT(c->attempt.phase == ATTEMPT_PREPARING);
+    session_let_go(s);
     const bool starts = session_starts(c, s->at);
     const uint32_t start_bit = 1u << BUDGET_START;
     if (!starts) {

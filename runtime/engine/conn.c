@@ -264,6 +264,7 @@ static void conn_on_session_changed(struct step *s)
     struct conn *c = s->c;
     c->session_present = s->ev->session_changed.present;
     c->session_saved_wall_ms = s->ev->session_changed.saved_wall_ms;
+    c->session_begun_wall_ms = s->ev->session_changed.begun_wall_ms;
     if (c->queued) c->queue_at_ms = s->now;
 }
 

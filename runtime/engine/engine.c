@@ -93,6 +93,7 @@ enum engine_add_result engine_add(struct engine *e, const struct engine_add *add
     c->attempt_at_ms = c->queue_at_ms = ENGINE_NEVER;
     c->session_present = c->session_known = add->session_present;
     c->session_saved_wall_ms = add->session_saved_wall_ms;
+    c->session_begun_wall_ms = add->session_begun_wall_ms;
     c->sends_head = c->sends_tail = SEND_NONE;
     c->deadline_ms = ENGINE_NEVER;
     c->next = "nothing";

@@ -47,7 +47,7 @@ struct engine_add {
     int64_t lane;            /* value of budgets.start.lane for this connection, 0 without */
     const struct plan *plan; /* borrowed until another plan or FX_REMOVED */
     bool session_present;
-    uint64_t session_saved_wall_ms;
+    uint64_t session_saved_wall_ms, session_begun_wall_ms; /* begun 0: not known */
     struct clock at;
 };
 
@@ -141,6 +141,9 @@ bool engine_budget(const struct engine *e, struct handle conn, enum budget_kind 
  * budget always true. Not durable: a platform that counts calls over a restart tells it by a 429. False:
  * `*wait_ms_out` is when the next one is free, from now. */
 bool engine_call(struct engine *e, struct handle conn, struct clock now, uint64_t *wait_ms_out);
+/* How long the plan's rules would wait after this cause, for a call that ends nothing when it fails. 0: they
+ * say nothing of a time; ENGINE_NEVER: a stop. `draw`: 64 random bits. */
+uint64_t engine_pause_ms(const struct plan *p, const struct cause *cause, uint64_t draw);
 /* The bound of I6: how long after the network is well and credentials are good the connection needs at
  * most to be up, from what the plan and the ledger say now. Milliseconds. */
 uint64_t engine_recovery_bound_ms(const struct engine *e, struct handle conn, struct clock now);

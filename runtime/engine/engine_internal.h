@@ -304,7 +304,7 @@ struct conn {
     bool climb_alarmed;     /* since the last settled link */
 
     bool session_present;
-    uint64_t session_saved_wall_ms;
+    uint64_t session_saved_wall_ms, session_begun_wall_ms;
     bool spend_reserve;   /* an operator lets its next session start use the share for people */
     bool wants_start;     /* a greeting tried to start one without a permit: the next has one */
     bool session_known;   /* there was one, or the connection was ready: its loss is a gap */

@@ -79,7 +79,7 @@ struct event {
     union {
         struct { bool spend_reserve; } start; /* its next session start may be of the share for people */
         struct { const struct plan *plan; } policy_swapped;
-        struct { bool present; uint64_t saved_wall_ms; } session_changed;
+        struct { bool present; uint64_t saved_wall_ms, begun_wall_ms; } session_changed;
         struct {
             enum budget_kind budget;
             int64_t left;          /* -1: not told */

@@ -133,7 +133,8 @@ struct plan {
     struct budget_plan budgets[BUDGET_COUNT];
     struct {
         bool on;             /* the policy keeps sessions at all */
-        uint64_t age_ms;     /* 0: no bound */
+        uint64_t age_ms;     /* since it was last in use; 0: no bound */
+        uint64_t life_ms;    /* since it began; 0: no bound */
         enum replay replay;
         uint64_t replay_for_ms; /* what is replayed is no older; 0: no bound */
     } session;

@@ -59,6 +59,22 @@ struct verdict verdict_classify(const struct plan *p, struct cause *cause)
     return v;
 }
 
+uint64_t engine_pause_ms(const struct plan *p, const struct cause *cause, uint64_t draw)
+{
+    struct cause judged = *cause;
+    const struct verdict v = verdict_classify(p, &judged);
+    if (v.pace == PACE_STOP) return ENGINE_NEVER;
+    uint64_t wait = 0;
+    if (v.from_retry_after && judged.retry_after_ms != RETRY_AFTER_NONE) wait = judged.retry_after_ms;
+    else if (v.from_retry_after && v.has_otherwise) wait = span_draw(v.otherwise, draw);
+    else if (v.has_delay) wait = span_draw(v.delay, draw);
+    if (v.pace == PACE_SLOW) {
+        uint64_t slow = backoff_slow_ms(p, v.has_pace_span ? &v.pace_span : NULL, 1, draw);
+        if (slow > wait) wait = slow;
+    }
+    return wait < RETRY_AFTER_MS_MAX ? wait : RETRY_AFTER_MS_MAX;
+}
+
 bool verdict_raise(struct verdict *v, const struct verdict *more)
 {
     bool raised = false;

@@ -99,6 +99,8 @@ struct fetch_rule {
     char name[PLAN_NAME_MAX];
     uint64_t keep_ms;  /* how long a value is good, unless the hook says otherwise; 0: one attempt */
     uint64_t gap_ms;   /* least time between two calls */
+    uint64_t pause_ms; /* least time after a call that failed; 0: the attempts' backoff is enough */
+    struct span_ms renew; /* called so long before the value's end; 0 to 0: when it is asked for */
     bool stale;        /* an old value may serve while a renewal fails */
     bool by_account;   /* shared by all connections of the account; default true */
     uint32_t line;

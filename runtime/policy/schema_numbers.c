@@ -10,6 +10,7 @@
 
 static const char *const per_words[] = { "account", "connection", NULL };
 static void per(struct schema *s, const struct value *v, void *base);
+static void renew(struct schema *s, const struct value *v, void *base);
 
 const struct key schema__fetch_row[] = {
     { "call", KEY_FUNCTION, KEY_REQUIRED | KEY_FIXED, .about = "a function that yields the value" },
@@ -17,6 +18,10 @@ const struct key schema__fetch_row[] = {
       sizeof(uint64_t), "one attempt", "how long a value is good unless the call says so" },
     { "gap", KEY_DURATION, 0, 0, DAY, NULL, NULL, NULL, offsetof(struct fetch_rule, gap_ms),
       sizeof(uint64_t), "0s", "least time between two calls" },
+    { "pause", KEY_DURATION, 0, 0, DAY, NULL, NULL, NULL, offsetof(struct fetch_rule, pause_ms),
+      sizeof(uint64_t), "0s", "least time after a call that failed, whichever connection asks" },
+    { "renew", KEY_CUSTOM, .custom = renew, .standard = "never",
+      .about = "so long before its end, or a pair of such, it is fetched anew without being asked for" },
     { "stale", KEY_BOOL, 0, 0, 0, NULL, NULL, NULL, offsetof(struct fetch_rule, stale),
       sizeof(bool), "false", "an old value may serve while a renewal fails" },
     { "per", KEY_CUSTOM, .custom = per, .standard = "account",
@@ -152,6 +157,12 @@ static void per(struct schema *s, const struct value *v, void *base)
     struct fetch_rule *r = base;
     int word = schema__word(s, v, per_words);
     if (word >= 0) r->by_account = word == 0;
+}
+
+static void renew(struct schema *s, const struct value *v, void *base)
+{
+    struct fetch_rule *r = base;
+    schema__span(s, v, 1000, DAY, &r->renew);
 }
 
 void schema__fetch(struct schema *s, const struct value *v, void *base)

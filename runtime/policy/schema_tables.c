@@ -139,7 +139,10 @@ static const struct key budgets[] = {
 
 static const struct key session[] = {
     CUSTOM("of", schema__option_names, "a stored session is valid for the same values of these only"),
-    MS("age", SECOND, 30 * DAY, PLAN(session.age_ms), "no bound", "older sessions are not resumed"),
+    MS("age", SECOND, 30 * DAY, PLAN(session.age_ms), "no bound",
+       "one that was last in use longer ago is not resumed"),
+    MS("life", MINUTE, 30 * DAY, PLAN(session.life_ms), "no bound",
+       "one that began longer ago is not resumed; kept as `begun` in conn.session"),
     WORD("replay", replay_words, PLAN(session.replay), "none",
          "what the platform sends again after a resume: session, unacked, none"),
     MS("replay_for", SECOND, 30 * DAY, PLAN(session.replay_for_ms), "no bound",

@@ -410,6 +410,7 @@ static int l_plan(lua_State *L)
         int s = lua_gettop(L);
         p->session.on = true;
         p->session.age_ms = get_ms(L, s, "age", 0);
+        p->session.life_ms = get_ms(L, s, "life", 0);
         p->session.replay = (enum replay)get_enum(L, s, "replay", replays, REPLAY_SESSION);
         p->session.replay_for_ms = get_ms(L, s, "replay_for", 0);
     }
@@ -620,6 +621,7 @@ static int l_add(lua_State *L)
     add.plan = get_plan(L, 2, box);
     add.session_present = get_bool(L, 2, "session", false);
     add.session_saved_wall_ms = get_ms(L, 2, "session_saved", (uint64_t)WALL);
+    add.session_begun_wall_ms = get_ms(L, 2, "session_begun", 0);
     add.at = get_clock(L, 2, "at");
     switch (engine_add(box->e, &add, &h, &taken)) {
     case ENGINE_ADDED: lua_pushnumber(L, (double)handle_pack(h)); return 1;
@@ -660,6 +662,7 @@ static int l_step(lua_State *L)
     case EV_SESSION_CHANGED:
         ev.session_changed.present = get_bool(L, t, "present", false);
         ev.session_changed.saved_wall_ms = get_ms(L, t, "saved", ev.at.wall_ms);
+        ev.session_changed.begun_wall_ms = get_ms(L, t, "begun", 0);
         break;
     case EV_BUDGET_TOLD:
         ev.budget_told.budget = (enum budget_kind)get_enum(L, t, "budget", budget_names, 0);

@@ -238,6 +238,7 @@ static void push_plan(lua_State *L, const struct plan *p)
     lua_setfield(L, -2, "budgets");
     lua_newtable(L);
     set_true(L, "on", p->session.on), set_integer(L, "age", (double)p->session.age_ms);
+    set_integer(L, "life", (double)p->session.life_ms);
     set_integer(L, "replay", p->session.replay);
     lua_setfield(L, -2, "session");
     set_integer(L, "overlap", p->overlap);
