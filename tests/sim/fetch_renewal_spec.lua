@@ -260,15 +260,14 @@ return holdfast.policy {
 
   it("that is too old by `age` is not shown to the hooks of the attempt that starts a new one", function ()
     live 'age = "10m"'
-    s:stop "a"
-    s:start "a"
-    s:up("a", "10s")
+    s:advance "1m"
     local gone = s:fault("refuse", {})
     s:restart "a"
     s:advance "20m"
     gone:off()
     s:up("a", "2m")
     assert.is_nil(s:session("a").resumed)
+    assert.is_true(s:session("a").id ~= "s1")
     s:close()
   end)
 end)
