@@ -48,8 +48,9 @@ build: $(O)/holdfast
 PACKAGES := build-essential pkg-config libluajit-5.1-dev libuv1-dev libwebsockets-dev \
             libwebsockets-evlib-uv libssl-dev libcurl4-openssl-dev libzstd-dev zlib1g-dev libcjson-dev \
             libsqlite3-dev lua-busted openssl ca-certificates procps
-# What runs the example clients; COMMAND=PACKAGE: not needed where the command is there.
-PACKAGES_TEST := python3=python3 node=nodejs go=golang-go curl=curl
+# What runs the example clients; COMMAND=PACKAGE: not needed where the command is there;
+# COMMAND@PACKAGE: that command alone.
+PACKAGES_TEST := python3=python3 node=nodejs go=golang-go curl=curl promtool@prometheus
 PACKAGES_MORE := valgrind clang libclang-rt-14-dev
 
 .PHONY: deps deps-test deps-more

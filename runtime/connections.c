@@ -194,6 +194,7 @@ void rt_conn_free(struct runtime *rt, struct rt_conn *c)
         rt->options.host.ops->link_abort(rt->options.host.self, rt_link_id(c->links));
         rt_link_free(rt, c->links);
     }
+    rt_count_gone(rt, c);
     uint32_t i = 0;
     struct handle h;
     struct rt_send *s;

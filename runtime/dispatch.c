@@ -20,6 +20,8 @@ void rt_dispatch(struct runtime *rt, const struct effect *fx)
     struct rt_link *l = fx->generation ? rt_link_find(c, fx->generation) : NULL;
     switch (fx->kind) {
     case FX_PREPARE:
+        rt->counts.attempts++;
+        c->attempt_ms = rt_clock(rt).mono_ms;
         rt_prepare(rt, c, fx->generation);
         break;
     case FX_DIAL:
@@ -35,6 +37,7 @@ void rt_dispatch(struct runtime *rt, const struct effect *fx)
         rt_log(rt, LOG_DEBUG, c, "link=%u settled", fx->generation);
         break;
     case FX_BEAT:
+        if (l && !fx->beat.asked) l->beat_sent_ms = rt_clock(rt).mono_ms;
         rt_beat(rt, c, fx->generation);
         break;
     case FX_PING:
@@ -86,6 +89,7 @@ void rt_dispatch(struct runtime *rt, const struct effect *fx)
         on_state(rt, c, fx);
         break;
     case FX_JOURNAL:
+        rt_count_ended(rt, &fx->journal);
         rt_journal_decision(rt, c, fx);
         break;
     case FX_ALARM:
@@ -108,6 +112,7 @@ static void on_ready(struct runtime *rt, struct rt_conn *c, struct rt_link *l)
     l->ready = true;
     /* What its own greeting warned of is true of it. */
     if (c->warning_of != l->generation) c->warning[0] = 0;
+    rt_count_ready(rt, c);
     rt_link_adopt_build(rt, l);
     rt_every_start(rt, c, l->generation);
 }
@@ -183,6 +188,7 @@ static void on_store(struct runtime *rt, struct rt_conn *c, const struct effect 
 static void on_state(struct runtime *rt, struct rt_conn *c, const struct effect *fx)
 {
     rt_journal_state(rt, c, fx);
+    rt_count_state(rt, c, fx);
     if (!rt->options.deliver) return;
     struct clock now = rt_clock(rt);
     struct engine_view view;

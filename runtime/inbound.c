@@ -20,7 +20,7 @@ static bool accept(struct runtime *rt, struct rt_conn *c, struct rt_link *l, str
 static void on_close(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
                      const struct path_item *item);
 static void on_error(struct runtime *rt, struct rt_link *l, const struct path_item *item);
-static void ponged(struct rt_link *l);
+static void ponged(struct runtime *rt, struct rt_link *l);
 static void pong(struct runtime *rt, struct rt_link *l, const struct path_item *item);
 
 static bool may_decode(const struct rt_link *l)
@@ -48,7 +48,7 @@ size_t rt_inbound(struct runtime *rt, struct rt_link *l, uint8_t *bytes, size_t 
         switch (kind) {
         case PATH_MESSAGE: on_message(rt, c, l, &item); break;
         case PATH_PING: pong(rt, l, &item); break;
-        case PATH_PONG: ponged(l); break;
+        case PATH_PONG: ponged(rt, l); break;
         case PATH_CLOSE: on_close(rt, c, l, &item); break;
         case PATH_ERROR: on_error(rt, l, &item); break;
         case PATH_MORE: break;
@@ -63,12 +63,13 @@ size_t rt_inbound(struct runtime *rt, struct rt_link *l, uint8_t *bytes, size_t 
     return l->phase == RT_LINK_OPEN && l->pauses && !l->deaf && !l->close_received ? consumed : len;
 }
 
-static void ponged(struct rt_link *l)
+static void ponged(struct runtime *rt, struct rt_link *l)
 {
     l->pulse.last_pong_ms = l->pulse.last_byte_ms;
     if (!l->ping_sent_ms) return; /* nobody asked */
     l->ping_round_trip_ms = l->pulse.last_pong_ms - l->ping_sent_ms;
     l->ping_answered = true;
+    rt_count_round_trip(rt, l->ping_round_trip_ms);
     l->ping_sent_ms = 0;
 }
 
@@ -322,6 +323,8 @@ static void on_message(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
                                      item->text, item->data, item->len);
     }
     if (item->beat_answer) {
+        if (l->beat_sent_ms) rt_count_round_trip(rt, l->pulse.last_byte_ms - l->beat_sent_ms);
+        l->beat_sent_ms = 0;
         struct event ev = rt_event(EV_BEAT_ANSWERED, l->conn, l->generation);
         rt_post(rt, &ev);
     }

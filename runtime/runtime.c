@@ -64,6 +64,7 @@ struct runtime *runtime_create(const struct runtime_options *options)
     slots_init(&rt->sends, sizeof(struct rt_send), eo.sends_max + 1024);
     slots_init(&rt->stores, sizeof(struct rt_store), rt->conns_max * 4 + 1024);
     timers_init(&rt->timers);
+    rt_counts_init(rt);
     buffer_init(&rt->scratch, 0);
     buffer_init(&rt->scratch_text, 0);
     buffer_init(&rt->scratch_packet, 0);
@@ -339,6 +340,7 @@ void runtime_tick(struct runtime *rt)
     if (rt->held) rt_backlog_check(rt);
     rt_pump(rt);
     if (rt->options.deliver) {
+        deliver_clock(rt->options.deliver, rt_clock(rt).wall_ms);
         deliver_pump(rt->options.deliver);
         rt_pump(rt);
         uint64_t now_ms = rt_clock(rt).mono_ms;

@@ -7,6 +7,7 @@
 #define HOLDFAST_RUNTIME_H
 
 #include "base/proxy.h"
+#include "base/histogram.h"
 #include "deliver/deliver.h"
 #include "engine/engine.h"
 #include "engine/life.h"
@@ -127,11 +128,34 @@ struct connection_view {
     bool loop_known;
     struct host_loop_delay loop;  /* of the daemon */
     struct life life;
+    uint64_t down_for_ms;         /* since a link served, or since it was started; 0: one does */
     struct deliver_stream_view backlog;
     const char *kept_in;          /* static: what kind of store has it, "memory" or "sqlite" */
     char warning[PLAN_NOTE_MAX];  /* newest conn:warn or alarm, "" */
 };
 bool runtime_view(const struct runtime *rt, struct handle conn, struct connection_view *out);
+bool runtime_loop_delay(const struct runtime *rt, struct host_loop_delay *out);
+/* Tells deliver what time it is, for whoever pumps it outside of runtime_tick(). */
+void runtime_clock_told(const struct runtime *rt);
+
+/* What was counted since the start; totals only grow. Borrowed until the runtime ends. */
+#define RUNTIME_VERDICTS_MAX 5
+struct runtime_counts {
+    uint64_t attempts, ready;
+    uint64_t endings[CAUSE_KIND_COUNT][RUNTIME_VERDICTS_MAX]; /* by runtime_verdict_name() */
+    uint64_t hook_failures[HOOK_EVERY + 1];
+    struct histogram hook[HOOK_EVERY + 1]; /* time inside Lua, per entry and resumption */
+    struct histogram time_to_ready;        /* from the begin of an attempt */
+    struct histogram outage;               /* from leaving `up` until up again; operators' stops do not count */
+    struct histogram round_trip;
+    struct pulse gone;                     /* bytes and frames of connections that were removed */
+    uint64_t events_gone, malformed_gone, duplicate_gone;
+};
+const struct runtime_counts *runtime_counts(const struct runtime *rt);
+/* "resume" "fresh" "renew" "slow" "stop": the stronger part of the verdict. */
+const char *runtime_verdict_name(uint32_t index);
+/* One budget of one connection; false: its policy has none of that kind. */
+bool runtime_budget(const struct runtime *rt, struct handle conn, enum budget_kind budget, struct budget_view *out);
 /* What is to be expected: costs more than a view, so for one connection at a time. */
 struct connection_outlook {
     bool budget_on[BUDGET_COUNT];

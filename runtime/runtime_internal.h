@@ -67,6 +67,7 @@ struct rt_link {
     bool deaf;                       /* after a path error: bytes are counted and dropped */
     struct upgrade_reader *upgrade;  /* owned, while UPGRADING */
     struct pulse pulse;
+    uint64_t beat_sent_ms;           /* mono: the last regular one, until it is answered; 0 */
     uint64_t ping_sent_ms;           /* mono: the oldest that no pong answered; 0 */
     uint64_t ping_round_trip_ms;     /* of the last answered one */
     bool ping_answered;              /* one was */
@@ -139,6 +140,9 @@ struct rt_conn {
     uint64_t frames_delivered, frames_malformed, frames_duplicate, frames_other;
     uint64_t parts_refused;          /* of messages in parts: made no sense, or over a bound */
     uint64_t last_event_ms;          /* mono: of the last frame delivered; 0 */
+    uint64_t attempt_ms;             /* mono: its newest attempt began */
+    uint64_t down_ms;                /* mono: it left `up`, and nobody wanted that; 0 */
+    uint64_t missed_ms;              /* mono: since then it should be up and is not; 0 */
     struct pulse past;               /* what links that are gone carried: totals alone count */
     uint64_t hook_failures;
     char warning[PLAN_NOTE_MAX];
@@ -263,6 +267,7 @@ struct runtime {
     } jump;
     uint64_t deliver_expire_ms;
     bool shutting_down, destroying;
+    struct runtime_counts counts;
     struct rt_link *held;            /* links that wait for room */
     struct rt_ack *acks_pooled;      /* owned */
     uint32_t acks_pooled_count;
@@ -296,6 +301,16 @@ uint64_t rt_session_begun_ms(const struct value *session);
 /* False when the store refused: nothing will be answered. `engine_ticket` 0 with `offset`: for acks. */
 bool rt_store_submit(struct runtime *rt, struct rt_conn *c, uint32_t generation,
                      uint64_t engine_ticket, uint64_t offset, struct store_request *request);
+
+/* counts.c: what is counted on the way. */
+void rt_counts_init(struct runtime *rt);
+void rt_count_ended(struct runtime *rt, const struct decision *d);
+void rt_count_state(struct runtime *rt, struct rt_conn *c, const struct effect *fx);
+void rt_count_ready(struct runtime *rt, const struct rt_conn *c);
+void rt_count_round_trip(struct runtime *rt, uint64_t ms);
+void rt_count_gone(struct runtime *rt, const struct rt_conn *c);
+uint64_t rt_ticks_us(const struct runtime *rt); /* 0: the host has none */
+void rt_count_hook(struct runtime *rt, enum hook hook, uint64_t since_us);
 
 /* kept.c */
 void rt_keep_init(struct runtime *rt);

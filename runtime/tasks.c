@@ -50,7 +50,9 @@ enum call_result rt_enter(struct runtime *rt, const struct rt_build *build,
 {
     struct policy_task *none = NULL;
     hook_begins(rt, build, call->hook, call->generation, fetch);
+    const uint64_t since_us = rt_ticks_us(rt);
     enum call_result result = policy_call(call, answer, task ? task : &none);
+    rt_count_hook(rt, call->hook, since_us);
     hook_ends(rt);
     ASSERT(none == NULL);
     return result;
@@ -61,7 +63,9 @@ enum call_result rt_resume(struct runtime *rt, struct rt_task *t, const struct r
 {
     ASSERT(t->task != NULL);
     hook_begins(rt, t->build, t->hook, t->generation, t->fills);
+    const uint64_t since_us = rt_ticks_us(rt);
     enum call_result result = policy_resume(t->task, with, answer);
+    rt_count_hook(rt, t->hook, since_us);
     hook_ends(rt);
     if (result != CALL_WAITING) t->task = NULL;
     return result;
@@ -180,6 +184,7 @@ void rt_hook_failed(struct runtime *rt, struct rt_conn *c, uint32_t generation, 
                                        [CALL_OVER_BUDGET] = "went over its budget",
                                        [CALL_BAD_ANSWER] = "gave a bad answer" };
     c->hook_failures++;
+    rt->counts.hook_failures[hook]++;
     rt_journal_note(rt, c, generation, JOURNAL_HOOK, "%s %s: %s", hook_name(hook), how[result],
                     answer->error);
     rt_log(rt, LOG_WARNING, c, "%s %s: %s", hook_name(hook), how[result], answer->error);

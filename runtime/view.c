@@ -91,6 +91,7 @@ bool runtime_view(const struct runtime *rt, struct handle conn, struct connectio
         out->total.frames_in += l->pulse.frames_in;
         out->total.frames_out += l->pulse.frames_out;
     }
+    if (c->missed_ms && c->missed_ms < out->now.mono_ms) out->down_for_ms = out->now.mono_ms - c->missed_ms;
     out->last_event_ms = c->last_event_ms;
     life_look(rt, c, out);
     out->frames_delivered = c->frames_delivered;
@@ -117,6 +118,15 @@ bool runtime_outlook(const struct runtime *rt, struct handle conn, struct connec
     }
     out->recovery_bound_ms = engine_recovery_bound_ms(rt->engine, conn, now);
     return true;
+}
+
+bool runtime_budget(const struct runtime *rt, struct handle conn, enum budget_kind budget, struct budget_view *out)
+{
+    const struct rt_conn *c = rt_conn_get(rt, conn);
+    struct clock now;
+    if (!c || !c->build->build->plan.budgets[budget].on) return false;
+    rt->options.host.ops->clock(rt->options.host.self, &now);
+    return engine_budget(rt->engine, conn, budget, now, out);
 }
 
 bool runtime_session_json(const struct runtime *rt, struct handle conn, struct buffer *out)

@@ -29,6 +29,7 @@ struct deliver *deliver_create(const struct deliver_options *options)
     if (!d->options.store) d->options.store = "memory";
     d->epoch = options->epoch;
     d->wall_ms = options->wall_ms;
+    d->delay.scale = HISTOGRAM_LONG;
     slots_init(&d->streams, sizeof(struct stream), STREAMS_MAX);
     slots_init(&d->consumers, sizeof(struct consumer), d->options.consumers_max);
     slots_init(&d->attachments, sizeof(struct attachment), d->options.consumers_max);
@@ -68,6 +69,16 @@ void deliver_destroy(struct deliver *d)
 void deliver_set_port(struct deliver *d, const struct deliver_port *port)
 {
     d->port = *port;
+}
+
+void deliver_clock(struct deliver *d, uint64_t wall_ms)
+{
+    d->clock_wall_ms = wall_ms;
+}
+
+const struct histogram *deliver_delay(const struct deliver *d)
+{
+    return &d->delay;
 }
 
 uint64_t deliver_epoch(const struct deliver *d)

@@ -14,6 +14,7 @@
 #define HOLDFAST_DELIVER_DELIVER_H
 
 #include "base/buffer.h"
+#include "base/histogram.h"
 #include "base/slots.h"
 #include "engine/effect.h"
 #include "frame/rules.h"
@@ -205,6 +206,10 @@ void deliver_detach(struct deliver *d, struct handle consumer);
 /* Moves queued frames to consumers whose sinks take them; the driver calls it after each batch of
  * appends, once per loop turn. */
 void deliver_pump(struct deliver *d);
+/* What time it is, for how long frames waited; before deliver_pump(). Without it none is measured. */
+void deliver_clock(struct deliver *d, uint64_t wall_ms);
+/* From acceptance to the writing to a consumer, per frame and consumer. Borrowed. */
+const struct histogram *deliver_delay(const struct deliver *d);
 /* True when deliver_pump() has something to do. */
 bool deliver_wants_pump(const struct deliver *d);
 /* Drops what is over its age; consumers over theirs. Also gives back idle memory: once a second or

@@ -272,6 +272,8 @@ bool input__init(struct deliver *d);
 
 struct deliver {
     uint64_t epoch, wall_ms;        /* wall: the newest that was told */
+    uint64_t clock_wall_ms;         /* by deliver_clock(); 0: never */
+    struct histogram delay;
     /* Streams that are added count on from here: a name that comes back must not use an offset
      * again. */
     uint64_t offset_floor;

@@ -12,7 +12,8 @@ static bool attachment_write(struct attachment *a, const void *lines, size_t len
 static bool attachment_pump(struct deliver *d, struct attachment *a);
 static bool sub_pump(struct deliver *d, struct attachment *a, struct sub *sub);
 static bool sub_tell_gap(struct deliver *d, struct attachment *a, struct sub *sub);
-static bool sub_write_batch(struct attachment *a, struct sub *sub);
+static bool sub_write_batch(struct deliver *d, struct attachment *a, struct sub *sub);
+static void note_delay(struct deliver *d, const struct stream *s, uint64_t from, uint64_t to);
 static bool record_is_wanted(const struct attachment *a, const struct sub *sub, uint64_t seq,
                              const struct record *r);
 
@@ -178,7 +179,7 @@ static bool sub_pump(struct deliver *d, struct attachment *a, struct sub *sub)
         sub->next_seq = s->first_seq;
     }
     while (sub->next_seq < s->end_seq) {
-        if (!sub_write_batch(a, sub)) return false;
+        if (!sub_write_batch(d, a, sub)) return false;
     }
     return true;
 }
@@ -198,7 +199,7 @@ static bool sub_tell_gap(struct deliver *d, struct attachment *a, struct sub *su
 }
 
 /* Lines that lie side by side go out in one write, without a copy. */
-static bool sub_write_batch(struct attachment *a, struct sub *sub)
+static bool sub_write_batch(struct deliver *d, struct attachment *a, struct sub *sub)
 {
     struct stream *s = sub->stream;
     const struct record *first = stream__record(s, sub->next_seq), *last_frame = NULL;
@@ -219,12 +220,22 @@ static bool sub_write_batch(struct attachment *a, struct sub *sub)
     }
     ASSERT(seq > sub->next_seq);
     if (!attachment_write(a, first->segment->bytes + first->at, len)) return false;
+    if (d->clock_wall_ms) note_delay(d, s, sub->next_seq, seq);
     sub->next_seq = seq;
     if (!last_frame) return true;
     sub->told = last_frame->offset;
     sub->told_wall_ms = last_frame->wall_ms;
     if (sub->told > sub->told_max) sub->told_max = sub->told;
     return true;
+}
+
+static void note_delay(struct deliver *d, const struct stream *s, uint64_t from, uint64_t to)
+{
+    for (uint64_t seq = from; seq < to; seq++) {
+        const struct record *r = stream__record(s, seq);
+        if (r->kind != RECORD_FRAME) continue;
+        histogram_note(&d->delay, d->clock_wall_ms > r->wall_ms ? (d->clock_wall_ms - r->wall_ms) * 1000 : 0);
+    }
 }
 
 static bool record_is_wanted(const struct attachment *a, const struct sub *sub, uint64_t seq,

@@ -43,6 +43,7 @@ static void send_answered(void *to, const char *why, bool retry);
 static const struct route routes[] = {
     { "GET", { "healthz" }, 0, 0, get_health },
     { "GET", { "readyz" }, 0, 0, get_ready },
+    { "GET", { "metrics" }, OPS_READ, 0, metrics__get },
     { "GET", { "v1", "store" }, OPS_READ, 0, store_view__get },
     { "GET", { "v1", "connections" }, OPS_READ, 0, get_connections },
     { "GET", { "v1", "connections", "*" }, OPS_READ, 0, get_connection },

@@ -349,7 +349,8 @@ static bool ops_start(struct daemon *d, char *why, size_t why_bytes)
     bool v6 = strchr(listen->http_host, ':') != NULL;
     snprintf(address, sizeof address, "%s%s%s:%u", v6 ? "[" : "", listen->http_host, v6 ? "]" : "",
              listen->http_port);
-    struct ops_options oo = { .unix_path = listen->unix_path,
+    struct ops_options oo = { .version = d->options.version,
+                              .unix_path = listen->unix_path,
                               .http = listen->http ? address : NULL,
                               .tokens = tokens,
                               .token_count = count,

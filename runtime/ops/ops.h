@@ -8,7 +8,7 @@
  * PUT  /v1/connections/NAME       DELETE /v1/connections/NAME
  * POST /v1/connections/NAME/{stop,start,restart,send}              POST /v1/reload
  * GET  /v1/attach (WebSocket)     GET  /v1/events (NDJSON)         POST /v1/ack?consumer=NAME
- * GET  /v1/store
+ * GET  /v1/store                  GET  /metrics
  * GET  /healthz                   GET  /readyz                     POST /v1/upgrade (UNIX socket) */
 #ifndef HOLDFAST_OPS_OPS_H
 #define HOLDFAST_OPS_OPS_H
@@ -74,6 +74,7 @@ struct ops_options {
     uint64_t idle_ms; /* of a client that asks for nothing; attachments are never idle; 0: 60 s */
     size_t
         queue_bytes_max; /* lines queued for one attachment before it counts as slow; 0: 256 KiB */
+    const char *version;     /* of holdfast; static; or NULL */
     void *self;              /* of the functions below; all but log may be NULL */
     void (*log)(void *self, enum log_level level, const char *text);
     /* Reads policies and configuration again. `policy` NULL: all. Problems: lines of text. */

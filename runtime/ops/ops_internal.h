@@ -113,6 +113,7 @@ struct ops {
     bool listeners_paused; /* out of descriptors; the tick tries again */
     char suspended[96];    /* why nobody attaches or orders; "": all is well */
     bool accepts;          /* false: who connects waits in the queue */
+    uint64_t began_ms;     /* of the loop's clock */
     bool closing;
     uint32_t close_turns;
     uv_timer_t closer;
@@ -210,6 +211,10 @@ int manage__delete(struct client *c, const char *name);
 int consumers__list(struct client *c, const char *name);
 int consumers__one(struct client *c, const char *name);
 int consumers__forget(struct client *c, const char *name);
+
+/* --- metrics.c ---------------------------------------------------------------------------------- */
+
+int metrics__get(struct client *c, const char *name);
 
 /* --- outlook.c -------------------------------------------------------------------------------- */
 

@@ -43,6 +43,7 @@ struct ops *ops_create(uv_loop_t *loop, struct runtime *rt, struct deliver *d,
     snprintf(why, why_bytes, "memory is out");
     if (!ops) return NULL;
     ops->loop = loop;
+    ops->began_ms = uv_now(loop);
     ops->rt = rt;
     ops->deliver = d;
     ops->options = *options;
@@ -259,7 +260,10 @@ static void on_emit(int level, const char *line)
 static void on_prepare(uv_prepare_t *handle)
 {
     struct ops *ops = handle->data;
-    if (deliver_wants_pump(ops->deliver)) deliver_pump(ops->deliver);
+    if (deliver_wants_pump(ops->deliver)) {
+        runtime_clock_told(ops->rt);
+        deliver_pump(ops->deliver);
+    }
     while (ops->dirty) {
         struct client *c = ops->dirty;
         ops->dirty = c->dirty_next;

@@ -5,6 +5,7 @@
 #ifndef HOLDFAST_STORE_THREAD_H
 #define HOLDFAST_STORE_THREAD_H
 
+#include "base/histogram.h"
 #include "store/core.h"
 
 struct store_thread; /* opaque */
@@ -50,6 +51,7 @@ struct store_health {
     uint64_t pending_bytes;   /* submitted and not on disk */
     uint64_t dropped;         /* events that will never be on disk: they did not fit */
     uint64_t commit_ms_last, commit_ms_most;
+    struct histogram commit;
     uint64_t file_bytes, wal_bytes;
 };
 /* A copy, never waits for the disk. */

@@ -123,6 +123,8 @@ static void write_work(struct store_thread *t)
         h->commits++;
         h->requests += requests;
         h->commit_ms_last = took;
+        h->commit.scale = HISTOGRAM_MIDDLE;
+        histogram_note(&h->commit, took * 1000);
         if (took > h->commit_ms_most) h->commit_ms_most = took;
         h->file_bytes = file;
         h->wal_bytes = wal;

@@ -88,6 +88,42 @@ bool runtime_journal(const struct runtime *rt, struct handle conn, uint32_t inde
     return true;
 }
 
+const struct runtime_counts *runtime_counts(const struct runtime *rt)
+{
+    static const struct runtime_counts none;
+    (void)rt;
+    return &none;
+}
+
+const char *runtime_verdict_name(uint32_t index)
+{
+    static const char *const names[] = { "resume", "fresh", "renew", "slow", "stop" };
+    return names[index];
+}
+
+const char *hook_name(enum hook h)
+{
+    (void)h;
+    return "greet";
+}
+
+bool runtime_budget(const struct runtime *rt, struct handle conn, enum budget_kind budget, struct budget_view *out)
+{
+    (void)rt, (void)conn, (void)budget, (void)out;
+    return false;
+}
+
+bool runtime_loop_delay(const struct runtime *rt, struct host_loop_delay *out)
+{
+    (void)rt, (void)out;
+    return false;
+}
+
+void runtime_clock_told(const struct runtime *rt)
+{
+    (void)rt;
+}
+
 static void order(struct runtime *rt, const char *verb, struct handle conn)
 {
     buffer_printf(&rt->orders, "%s %s\n", verb, rt->names[conn.index]);

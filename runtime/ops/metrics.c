@@ -1,0 +1,309 @@
+/* Metrics: GET /metrics, Prometheus' text format. Reads counts and views, keeps nothing. Labels are bounded:
+ * policies, states, verdicts, kinds of causes, hooks, budgets and consumers' names; never a connection's, an
+ * address or a peer's words. Every name stands in examples/monitoring/README.md, which a spec compares. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "base/text.h"
+#include "ops/ops_internal.h"
+
+#define POLICIES_MAX 64   /* with a label of their own; the rest share one */
+#define CONSUMERS_MAX 100
+
+enum metric_type { COUNTER, GAUGE, HISTOGRAM };
+
+/* Connections that have one policy. */
+struct policy_sums {
+    char name[64];
+    uint32_t states[CONN_STATE_COUNT], lives[LIFE_COUNT], fatal;
+    uint32_t queued[BUDGET_COUNT];
+    uint64_t backlog_frames, backlog_bytes, longest_down_ms;
+    bool budget_on[BUDGET_COUNT];
+    uint32_t budget_left[BUDGET_COUNT]; /* of the account that has least */
+};
+
+struct sums {
+    struct policy_sums policies[POLICIES_MAX];
+    uint32_t policy_count;
+    struct pulse total;
+    uint64_t events, malformed, duplicate, dropped, gaps;
+    struct host_loop_delay loop;
+    bool loop_known;
+};
+
+static void sum_up(struct ops *ops, struct sums *s);
+static bool write_connections(struct buffer *out, const struct sums *s);
+static bool write_counts(struct buffer *out, const struct ops *ops, const struct sums *s);
+static bool write_consumers(struct buffer *out, const struct ops *ops);
+static bool write_store(struct buffer *out, const struct ops *ops);
+static bool write_daemon(struct buffer *out, const struct ops *ops, const struct sums *s);
+
+int metrics__get(struct client *c, const char *name)
+{
+    (void)name;
+    struct sums *s = calloc(1, sizeof *s);
+    struct buffer out;
+    buffer_init(&out, ANSWER_BYTES_MAX);
+    if (s) sum_up(c->ops, s);
+    bool ok = s && write_connections(&out, s) && write_counts(&out, c->ops, s) && write_consumers(&out, c->ops) &&
+              write_store(&out, c->ops) && write_daemon(&out, c->ops, s);
+    int result = ok ? http__answer(c, 200, "text/plain; version=0.0.4; charset=utf-8", out.data, out.len) : -1;
+    buffer_deinit(&out);
+    free(s);
+    return result;
+}
+
+/* --- adding up ---------------------------------------------------------------------------------------------- */
+
+static struct policy_sums *policy_of(struct sums *s, const char *name)
+{
+    for (uint32_t i = 0; i < s->policy_count; i++)
+        if (strcmp(s->policies[i].name, name) == 0) return &s->policies[i];
+    const bool last = s->policy_count == POLICIES_MAX - 1;
+    if (s->policy_count == POLICIES_MAX) return &s->policies[POLICIES_MAX - 1];
+    struct policy_sums *p = &s->policies[s->policy_count++];
+    text_copy(p->name, sizeof p->name, last ? "others" : name, strlen(last ? "others" : name));
+    return p;
+}
+
+static void add_budgets(struct ops *ops, struct policy_sums *p, struct handle h, const struct connection_view *v)
+{
+    for (int b = 0; b < BUDGET_COUNT; b++) {
+        struct budget_view view;
+        if (b == BUDGET_SEND || !runtime_budget(ops->rt, h, (enum budget_kind)b, &view)) continue;
+        if (view.left == UINT32_MAX) continue;
+        if (!p->budget_on[b] || view.left < p->budget_left[b]) p->budget_left[b] = view.left;
+        p->budget_on[b] = true;
+    }
+    if (v->engine.queued) p->queued[v->engine.queued_for]++;
+}
+
+static void sum_up(struct ops *ops, struct sums *s)
+{
+    struct handle h;
+    struct connection_view v;
+    for (uint32_t i = 0; runtime_next(ops->rt, &i, &h); i++) {
+        if (!runtime_view(ops->rt, h, &v)) continue;
+        struct policy_sums *p = policy_of(s, v.policy);
+        const struct engine_view *e = &v.engine;
+        p->states[e->state]++;
+        p->lives[v.life.verdict] += e->state == CONN_UP;
+        p->fatal += e->state == CONN_STOPPED && e->stop_is_fatal;
+        p->backlog_frames += v.backlog.frames;
+        p->backlog_bytes += v.backlog.bytes;
+        const bool missed = e->state != CONN_UP && (e->wanted || e->stop_is_fatal);
+        if (missed && v.down_for_ms > p->longest_down_ms) p->longest_down_ms = v.down_for_ms;
+        add_budgets(ops, p, h, &v);
+        s->total.bytes_in += v.total.bytes_in;
+        s->total.bytes_out += v.total.bytes_out;
+        s->total.frames_in += v.total.frames_in;
+        s->total.frames_out += v.total.frames_out;
+        s->events += v.frames_delivered;
+        s->malformed += v.frames_malformed;
+        s->duplicate += v.frames_duplicate;
+        s->dropped += v.backlog.dropped_total;
+        s->gaps += v.backlog.gaps_total;
+    }
+    s->loop_known = runtime_loop_delay(ops->rt, &s->loop);
+}
+
+/* --- lines -------------------------------------------------------------------------------------------------- */
+
+static bool family(struct buffer *out, const char *name, enum metric_type type, const char *help)
+{
+    static const char *const types[] = { "counter", "gauge", "histogram" };
+    return buffer_printf(out, "# HELP holdfast_%s %s\n# TYPE holdfast_%s %s\n", name, help, name, types[type]);
+}
+
+/* Label values are names of ours, of policies and of consumers: letters, digits, `.`, `_` and `-`. */
+static bool sample(struct buffer *out, const char *name, const char *labels, uint64_t value)
+{
+    return buffer_printf(out, "holdfast_%s%s %" PRIu64 "\n", name, labels, value);
+}
+
+static bool seconds(struct buffer *out, const char *name, const char *labels, uint64_t us)
+{
+    return buffer_printf(out, "holdfast_%s%s %" PRIu64 ".%06u\n", name, labels, us / 1000000, (unsigned)(us % 1000000));
+}
+
+static bool one(struct buffer *out, const char *name, enum metric_type type, const char *help, uint64_t value)
+{
+    return family(out, name, type, help) && sample(out, name, "", value);
+}
+
+/* Steps of a histogram; `label`: `hook="greet"` or "". */
+static bool steps(struct buffer *out, const char *name, const char *label, const struct histogram *h)
+{
+    const char *comma = label[0] ? "," : "";
+    char braces[96] = "";
+    uint64_t below = 0;
+    for (uint32_t i = 0; i < HISTOGRAM_STEPS; i++) {
+        const uint64_t us = histogram_bound_us(h->scale, i);
+        below += h->counts[i];
+        if (!buffer_printf(out, "holdfast_%s_bucket{%s%sle=\"%g\"} %" PRIu64 "\n", name, label, comma, (double)us / 1e6, below))
+            return false;
+    }
+    if (label[0]) snprintf(braces, sizeof braces, "{%s}", label);
+    return buffer_printf(out, "holdfast_%s_bucket{%s%sle=\"+Inf\"} %" PRIu64 "\n", name, label, comma, histogram_count(h)) &&
+           buffer_printf(out, "holdfast_%s_sum%s %" PRIu64 ".%06u\n", name, braces, h->sum_us / 1000000,
+                         (unsigned)(h->sum_us % 1000000)) &&
+           buffer_printf(out, "holdfast_%s_count%s %" PRIu64 "\n", name, braces, histogram_count(h));
+}
+
+static bool timed(struct buffer *out, const char *name, const char *help, const struct histogram *h)
+{
+    return family(out, name, HISTOGRAM, help) && steps(out, name, "", h);
+}
+
+static const char *labels2(char out[160], const char *policy, const char *key, const char *value)
+{
+    snprintf(out, 160, "{policy=\"%s\",%s=\"%s\"}", policy, key, value);
+    return out;
+}
+
+static const char *labels1(char out[160], const char *key, const char *value)
+{
+    snprintf(out, 160, "{%s=\"%s\"}", key, value);
+    return out;
+}
+
+/* --- families ----------------------------------------------------------------------------------------------- */
+
+static bool write_connections(struct buffer *out, const struct sums *s)
+{
+    char labels[160];
+    bool ok = family(out, "connections", GAUGE, "Connections by what they do now.");
+    for (uint32_t i = 0; ok && i < s->policy_count; i++)
+        for (int state = 0; ok && state < CONN_STATE_COUNT; state++)
+            ok = sample(out, "connections", labels2(labels, s->policies[i].name, "state", conn_state_name((enum conn_state)state)),
+                        s->policies[i].states[state]);
+    ok = ok && family(out, "peers", GAUGE, "Connections that are up, by the verdict about their peer.");
+    for (uint32_t i = 0; ok && i < s->policy_count; i++)
+        for (int life = 0; ok && life < LIFE_COUNT; life++)
+            ok = sample(out, "peers", labels2(labels, s->policies[i].name, "verdict", life_name((enum life_verdict)life)),
+                        s->policies[i].lives[life]);
+    ok = ok && family(out, "connections_given_up", GAUGE, "Connections that a fatal cause stopped: they wait for a person.");
+    for (uint32_t i = 0; ok && i < s->policy_count; i++)
+        ok = sample(out, "connections_given_up", labels1(labels, "policy", s->policies[i].name), s->policies[i].fatal);
+    ok = ok && family(out, "longest_outage_seconds", GAUGE, "How long the connection has been down that is wanted and down the longest.");
+    for (uint32_t i = 0; ok && i < s->policy_count; i++)
+        ok = seconds(out, "longest_outage_seconds", labels1(labels, "policy", s->policies[i].name), s->policies[i].longest_down_ms * 1000);
+    ok = ok && family(out, "backlog_frames", GAUGE, "Frames accepted and not yet acknowledged by every consumer.");
+    for (uint32_t i = 0; ok && i < s->policy_count; i++)
+        ok = sample(out, "backlog_frames", labels1(labels, "policy", s->policies[i].name), s->policies[i].backlog_frames);
+    ok = ok && family(out, "backlog_bytes", GAUGE, "Bytes of these frames.");
+    for (uint32_t i = 0; ok && i < s->policy_count; i++)
+        ok = sample(out, "backlog_bytes", labels1(labels, "policy", s->policies[i].name), s->policies[i].backlog_bytes);
+    ok = ok && family(out, "budget_left", GAUGE, "What the budget still allows now, of the account that has least left.");
+    for (uint32_t i = 0; ok && i < s->policy_count; i++)
+        for (int b = 0; ok && b < BUDGET_COUNT; b++)
+            if (s->policies[i].budget_on[b])
+                ok = sample(out, "budget_left", labels2(labels, s->policies[i].name, "budget", budget_name((enum budget_kind)b)),
+                            s->policies[i].budget_left[b]);
+    ok = ok && family(out, "budget_queued", GAUGE, "Connections that wait for a budget.");
+    for (uint32_t i = 0; ok && i < s->policy_count; i++)
+        for (int b = 0; ok && b < BUDGET_COUNT; b++)
+            if (s->policies[i].budget_on[b])
+                ok = sample(out, "budget_queued", labels2(labels, s->policies[i].name, "budget", budget_name((enum budget_kind)b)),
+                            s->policies[i].queued[b]);
+    return ok;
+}
+
+static bool write_counts(struct buffer *out, const struct ops *ops, const struct sums *s)
+{
+    const struct runtime_counts *n = runtime_counts(ops->rt);
+    char labels[160];
+    bool ok = one(out, "attempts_total", COUNTER, "Attempts to come up.", n->attempts) &&
+              one(out, "ready_total", COUNTER, "Attempts that did.", n->ready) &&
+              family(out, "endings_total", COUNTER, "Links and attempts that ended, by kind of cause and what was decided.");
+    for (int kind = CAUSE_NONE + 1; ok && kind < CAUSE_KIND_COUNT; kind++)
+        for (uint32_t v = 0; ok && v < RUNTIME_VERDICTS_MAX; v++) {
+            if (!n->endings[kind][v]) continue;
+            snprintf(labels, sizeof labels, "{kind=\"%s\",verdict=\"%s\"}", cause_kind_name((enum cause_kind)kind),
+                     runtime_verdict_name(v));
+            ok = sample(out, "endings_total", labels, n->endings[kind][v]);
+        }
+    ok = ok && timed(out, "time_to_ready_seconds", "From the begin of an attempt until the platform accepted the greeting.", &n->time_to_ready) &&
+         timed(out, "outage_seconds", "From a link that served to the next that does.", &n->outage) &&
+         timed(out, "round_trip_seconds", "From a heartbeat or ping to its answer.", &n->round_trip) &&
+         timed(out, "delivery_delay_seconds", "From the acceptance of a frame to its writing to a consumer.", deliver_delay(ops->deliver));
+    ok = ok && family(out, "hook_duration_seconds", HISTOGRAM, "Time inside a policy's Lua, per entry and resumption.");
+    for (int hook = 0; ok && hook <= HOOK_EVERY; hook++) {
+        if (!histogram_count(&n->hook[hook])) continue;
+        snprintf(labels, sizeof labels, "hook=\"%s\"", hook_name((enum hook)hook));
+        ok = steps(out, "hook_duration_seconds", labels, &n->hook[hook]);
+    }
+    ok = ok && family(out, "hook_failures_total", COUNTER, "Hooks that raised, ran over budget or answered nonsense.");
+    for (int hook = 0; ok && hook <= HOOK_EVERY; hook++)
+        ok = sample(out, "hook_failures_total", labels1(labels, "hook", hook_name((enum hook)hook)), n->hook_failures[hook]);
+    return ok && one(out, "received_frames_total", COUNTER, "Messages from platforms.", s->total.frames_in + n->gone.frames_in) &&
+           one(out, "sent_frames_total", COUNTER, "Messages to platforms.", s->total.frames_out + n->gone.frames_out) &&
+           one(out, "received_bytes_total", COUNTER, "Bytes from platforms, TLS not counted.", s->total.bytes_in + n->gone.bytes_in) &&
+           one(out, "sent_bytes_total", COUNTER, "Bytes to platforms, TLS not counted.", s->total.bytes_out + n->gone.bytes_out) &&
+           one(out, "events_total", COUNTER, "Frames accepted for consumers.", s->events + n->events_gone) &&
+           one(out, "malformed_frames_total", COUNTER, "Of these, not what the codec says.", s->malformed + n->malformed_gone) &&
+           one(out, "duplicate_frames_total", COUNTER, "Frames that came again and were not accepted twice.", s->duplicate + n->duplicate_gone) &&
+           one(out, "backlog_dropped_frames", GAUGE, "Frames that fell out of a full backlog, of the connections that there are.", s->dropped) &&
+           one(out, "gaps_told", GAUGE, "Holes that consumers were told of, of the connections that there are.", s->gaps);
+}
+
+static bool write_consumers(struct buffer *out, const struct ops *ops)
+{
+    struct deliver_consumer_view v;
+    char labels[160];
+    uint32_t attached = 0, detached = 0, named = 0;
+    bool ok = family(out, "consumer_lag_frames", GAUGE, "Frames that wait for a named consumer, or for its acknowledgement.");
+    for (uint32_t i = 0; ok && deliver_consumer_next(ops->deliver, &i, &v); i++) {
+        if (v.attached) attached++;
+        else detached++;
+        if (!v.name[0] || named++ >= CONSUMERS_MAX) continue;
+        ok = sample(out, "consumer_lag_frames", labels1(labels, "consumer", v.name), v.lag);
+    }
+    return ok && family(out, "consumers", GAUGE, "Consumers, attached and registered but away.") &&
+           sample(out, "consumers", "{attached=\"true\"}", attached) &&
+           sample(out, "consumers", "{attached=\"false\"}", detached);
+}
+
+static bool write_store(struct buffer *out, const struct ops *ops)
+{
+    struct store_health h;
+    memset(&h, 0, sizeof h);
+    h.commit.scale = HISTOGRAM_MIDDLE;
+    const bool durable = ops->options.store && ops->options.store(ops->options.self, &h);
+    h.commit.scale = HISTOGRAM_MIDDLE;
+    return one(out, "store_durable", GAUGE, "1: frames and sessions are kept on disk.", durable) &&
+           one(out, "store_degraded", GAUGE, "1: the store cannot write.", h.degraded) &&
+           one(out, "store_pending_bytes", GAUGE, "Bytes submitted and not on disk.", h.pending_bytes) &&
+           one(out, "store_file_bytes", GAUGE, "Size of the file and of its log.", h.file_bytes + h.wal_bytes) &&
+           one(out, "store_commits_total", COUNTER, "Transactions that are on disk.", h.commits) &&
+           one(out, "store_failures_total", COUNTER, "Transactions that failed and were tried again.", h.failures) &&
+           one(out, "store_dropped_events_total", COUNTER, "Events that will never be on disk.", h.dropped) &&
+           timed(out, "commit_duration_seconds", "Time of one transaction, sync included.", &h.commit);
+}
+
+static bool write_daemon(struct buffer *out, const struct ops *ops, const struct sums *s)
+{
+    struct rusage usage;
+    char labels[160];
+    getrusage(RUSAGE_SELF, &usage);
+    const uint64_t cpu_us = (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000 +
+                            (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+    bool ok = family(out, "build_info", GAUGE, "Always 1; the version is its label.") &&
+              sample(out, "build_info", labels1(labels, "version", ops->options.version ? ops->options.version : "unknown"), 1) &&
+              family(out, "uptime_seconds", GAUGE, "Since this process began to serve.") &&
+              seconds(out, "uptime_seconds", "", (uv_now(ops->loop) - ops->began_ms) * 1000) &&
+              family(out, "cpu_seconds_total", COUNTER, "Processor time of all threads.") &&
+              seconds(out, "cpu_seconds_total", "", cpu_us) &&
+              one(out, "resident_bytes_most", GAUGE, "Most memory that was ever resident.", (uint64_t)usage.ru_maxrss * 1024) &&
+              one(out, "api_clients", GAUGE, "Connected to the local API now.", ops->client_count);
+    if (ok && s->loop_known) {
+        ok = family(out, "loop_delay_seconds", GAUGE, "How long the loop kept its sockets waiting, at most, in the last second.") &&
+             seconds(out, "loop_delay_seconds", "", s->loop.last_us) &&
+             family(out, "loop_delay_worst_seconds", GAUGE, "The same, in the last minute.") &&
+             seconds(out, "loop_delay_worst_seconds", "", s->loop.worst_us);
+    }
+    return ok;
+}
