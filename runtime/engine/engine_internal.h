@@ -407,6 +407,8 @@ void climbs_settled(struct conn *c);
 
 /* --- stall.c */
 void stall_begin(struct step *s, struct link *l);
+/* When a pending beat is judged; when none is, the next one. */
+uint64_t stall_beat_due_ms(const struct plan *p, const struct link *l);
 /* When silence is judged, by the newest pulse that was told; ENGINE_NEVER. */
 uint64_t stall_silence_due_ms(const struct plan *p, const struct link *l);
 void stall_pulse(struct step *s, struct link *l, const struct pulse *pulse);

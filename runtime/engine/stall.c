@@ -18,6 +18,12 @@ void stall_begin(struct step *s, struct link *l)
     l->stall.first_ping_ms = l->stall.last_ping_ms = 0;
 }
 
+uint64_t stall_beat_due_ms(const struct plan *p, const struct link *l)
+{
+    const uint64_t answer = answer_due(p, l);
+    return answer < l->beat.next_ms ? answer : l->beat.next_ms;
+}
+
 uint64_t stall_silence_due_ms(const struct plan *p, const struct link *l)
 {
     return silence_due(p, l);

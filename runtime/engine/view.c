@@ -53,7 +53,7 @@ bool engine_get(const struct engine *e, struct handle conn, struct engine_view *
         out->ready_ms = main->state == LINK_READY ? main->ready_ms : 0;
         out->beat_answered_ms = main->beat.answered_ms;
         out->beat_pending = main->beat.on && main->beat.pending;
-        out->beat_due_ms = main->beat.on ? main->beat.next_ms : 0;
+        out->beat_due_ms = main->beat.on ? stall_beat_due_ms(c->plan, main) : 0;
         out->beats_missed = main->beat.missed;
         out->ping_since_ms = main->stall.first_ping_ms;
         out->silence_due_ms = stall_silence_due_ms(c->plan, main);
