@@ -77,8 +77,9 @@ describe("/metrics", function ()
   local w, peer, daemon
   before_each(function ()
     w = world.new()
-    peer = w:peer { "identify_gap=0", "heartbeat=300" }
+    peer = w:peer { "identify_gap=0", "heartbeat_interval=1000" }
     w:config(peer.port)
+    w:write("holdfast.lua", (w:read("holdfast.lua"):gsub("tune = { ", 'tune = { beat = { every = { "1s", "1s", "120s" } }, ')))
     daemon = w:daemon()
     w:up()
   end)
