@@ -16,6 +16,7 @@
 --   ack_within     ms in which an envelope must be acknowledged, 3000
 --   retries        ms after which an event that nobody acknowledged comes again; default { 500, 60000, 300000 }
 --   elsewhere      false: an acknowledgement on another socket than the envelope's does not count
+--   forget         ms for which a socket that we did not close ourselves is still counted after it ended, 0
 --   events_every   ms between made-up events of the app, 0: none
 --   faults         see below; changed while running by control verbs fault and heal
 --
@@ -94,7 +95,7 @@ end
 
 local function close(ws, code, reason)
   if ws.gone then return end
-  ws.ready = false
+  ws.ready, ws.ended_by_us = false, true
   if code == -1 then ws:abort() else ws:close(code or 1000, reason or "") end
 end
 
@@ -268,7 +269,10 @@ end
 function control.stats()
   local s = {}
   for k, v in pairs(state.stats) do s[k] = v end
-  s.open, s.unacknowledged, s.lost_events = #sockets(), 0, 0
+  s.open, s.ghosts, s.unacknowledged, s.lost_events = #sockets(), 0, 0, 0
+  for _, ws in pairs(state.open) do
+    if ws.gone then s.ghosts = s.ghosts + 1 end
+  end
   for _, entry in pairs(state.waiting) do
     if not entry.acked then s.unacknowledged = s.unacknowledged + 1 end
   end
@@ -446,7 +450,12 @@ return {
 
   closed = function (p, ws, code)
     ws.gone = true
-    state.open[ws.id] = nil
+    -- A ghost: it is counted and sent its share, until Slack notices that nobody is there.
+    if (p.options.forget or 0) > 0 and not ws.ended_by_us then
+      p:after(p.options.forget, function () state.open[ws.id] = nil end)
+    else
+      state.open[ws.id] = nil
+    end
     local key = tostring(code)
     state.stats.closes[key] = (state.stats.closes[key] or 0) + 1
     note(p, "closed", { socket = ws.number, code = code })
