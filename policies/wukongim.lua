@@ -39,7 +39,7 @@ return holdfast.policy {
   -- Servers close after 3 min without a byte, proxies after 60 s. PONG is the proof; WebSocket pings only when
   -- that fails, because the stable server may lose bytes of frames that arrive together.
   alive    = { ping = "30s", silence = "45s" },
-  beat     = { every = "25s", first = "at_once", answer = { packet = "pong" }, dead = 2 },
+  beat     = { every = "25s", first = "at_once", answer = { packet = "pong" }, within = "10s", dead = 2 },
   backoff  = { first = "3s", factor = 2, most = "60s", floor = "500ms", jitter = "full", settle = "30s" },
   slow     = { first = "60s", factor = 2, most = "10m" },
   session  = { replay = "none" },                        -- what came meanwhile is fetched over HTTP: a gap says so
@@ -91,8 +91,9 @@ return holdfast.policy {
     { cause = "fetch_gap", delay_from = "retry_after", counts = false, verdict = "resume" },
 
     -- 2.x says nothing to a bad token: it closes without a byte. Sooner than 3 s it is a node that went away.
+    -- Not counted: 5 s of silence each, and the climbs below, are pace enough for what a register mends.
     { stage = "greeting", cause = { "eof", "reset", "closed" }, under = "3s", verdict = "resume" },
-    { stage = "greeting", cause = { "eof", "reset", "closed" }, verdict = "resume", as = "silent_rejection" },
+    { stage = "greeting", cause = { "eof", "reset", "closed" }, counts = false, verdict = "resume", as = "silent_rejection" },
     { any = true, verdict = "resume" },
   },
   climb = {

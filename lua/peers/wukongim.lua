@@ -14,7 +14,7 @@
 --   retry            { after = 60000, scan = 30000, times = 5 } of unacknowledged messages
 --   faults           see `faults` below; changed while running by control verbs fault and heal
 --
--- Controls: stats, log, sent, message, kick, close, blank, update_tokens, forget, rival, raw, deaf, fault, heal.
+-- Controls: stats, log, sent, message, repeat_message, kick, close, drop, blank, update_tokens, forget, rival, raw, deaf, fault, heal.
 
 -- How the lines differ: what a bad token gets, what a second session does to the first.
 local LINES = {
@@ -341,6 +341,17 @@ function control.message(p, a)
   return n
 end
 
+-- A message that was sent before, as it was: { packet = }.
+function control.repeat_message(p, a)
+  for _, ws in ipairs(sessions()) do
+    local packet = {}
+    for k, v in pairs(a.packet) do packet[k] = v end
+    packet.flags = packet.flags or {}
+    keep(p, ws, packet)
+    send(ws, packet)
+  end
+end
+
 local function each(a, fn)
   local list = sessions(a and a.uid)
   for _, ws in ipairs(list) do fn(ws) end
@@ -350,6 +361,11 @@ end
 -- { uid =, reason = , close = ms }; without a reason as if another device had logged in.
 function control.kick(p, a)
   return each(a, function (ws) kick(p, ws, a and a.reason or OTHER_DEVICE, a and a.close) end)
+end
+
+-- Every socket, greeted or not, without a word.
+function control.drop(_, a)
+  for _, ws in ipairs(sockets(a and a.uid)) do ws:abort() end
 end
 
 -- Without a packet.

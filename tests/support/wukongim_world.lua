@@ -82,13 +82,22 @@ function world.most_in(instants, ms)
   return most
 end
 
----Journal entries of one kind: "alarm", "decision", ...
+---Journal entries of one kind, oldest first: "alarm", "decision", ...
 function world.journal(s, name, kind)
   local out = {}
   for _, e in ipairs(s:journal(name)) do
-    if e.kind == kind then out[#out + 1] = e end
+    if e.kind == kind then table.insert(out, 1, e) end
   end
   return out
+end
+
+---Up again after it was up: on another link.
+function world.back(s, name, time)
+  local generation = s:view(name).generation
+  s:run_until(function ()
+    local v = s:view(name)
+    return v.state == "up" and v.generation > generation
+  end, time, name .. " is back")
 end
 
 ---Numbers of the made-up messages that a consumer got, in order.
