@@ -277,6 +277,10 @@ void rt_every_passed(struct runtime *rt, struct rt_conn *c, uint32_t index, uint
     uint32_t generation = c->every_generation;
     struct rt_link *l = rt_link_find(c, generation);
     if (!l || !l->ready || l->phase != RT_LINK_OPEN) return;
+    if (l->close_sent || l->close_received) {
+        MARK("a task of a link that closes is not begun");
+        return;
+    }
     const char *name = c->build->build->every[index].name;
     bool running = false;
     for (const struct rt_task *t = c->tasks; t; t = t->next) {

@@ -156,6 +156,18 @@ describe("a hook", function ()
     assert.equal(1, w:counts().calls)
     assert.truthy(w:log():find "http 2")
   end)
+
+  it("of a task is not begun on a link that closes: nobody would cancel it again", function ()
+    local w = world.up [[ limits = { close = "30s" },
+      every = { poll = { "5s", function (conn) conn:http { url = "https://far.test/" } end } }, ]]
+    w:tick(4000)
+    w:order("a", "stop")
+    w:tick(1)
+    assert.equal("closing", w:view("a").state)
+    w:tick(2000)
+    assert.equal("closing", w:view("a").state)
+    assert.equal(0, w:counts().calls)
+  end)
 end)
 
 describe("a consumer's send", function ()
