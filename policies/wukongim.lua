@@ -94,6 +94,7 @@ return holdfast.policy {
     -- Not counted: 5 s of silence each, and the climbs below, are pace enough for what a register mends.
     { stage = "greeting", cause = { "eof", "reset", "closed" }, under = "3s", verdict = "resume" },
     { stage = "greeting", cause = { "eof", "reset", "closed" }, counts = false, verdict = "resume", as = "silent_rejection" },
+    { cause = "address", verdict = "renew", note = "register named an address on another host: see option ws_url" },
     { any = true, verdict = "resume" },
   },
   climb = {
@@ -102,8 +103,10 @@ return holdfast.policy {
     { on = { cause = "connack", code = 2 }, times = 4, within = "1h", pace = { "10m", "10m" }, note = REFUSED },
     { on = { cause = { "conflict", "token_updated" } }, times = 3, within = "10m", pace = { "30s", "10m" }, note = TAKEN },
     -- The rebuilt server closes without a packet. A register would only kick the other side back.
-    { on = { stage = "ready", cause = { "eof", "reset", "closed" }, under = "6s" }, times = 3, pace = { "30s", "10m" },
-      note = TAKEN },
+    { on = { stage = "ready", cause = { "eof", "reset", "closed" }, under = "6s" }, times = 3, within = "30m",
+      pace = { "30s", "10m" }, note = TAKEN },
+    -- The address is register's: after so many dials that led nowhere it is asked for again.
+    { on = { stage = { "resolving", "connecting", "securing", "upgrading" } }, times = 8, to = "renew" },
     { on = { cause = "register", http = 401 }, times = 3, to = "stop", note = "the bot token is not valid (any more)" },
   },
 
@@ -114,8 +117,9 @@ return holdfast.policy {
         local res, name, text = call(conn, "/v1/bot/register", { agent_platform = "holdfast" })
         if not res then conn:fail("register_unreachable", { reason = name .. ": " .. text }) end
         local info = type(res.json) == "table" and res.json or {}
-        if res.ok and type(info.robot_id) == "string" and type(info.im_token) == "string" then
-          return { uid = info.robot_id, token = info.im_token, url = info.ws_url }
+        local url = conn.options.ws_url or info.ws_url
+        if res.ok and type(info.robot_id) == "string" and type(info.im_token) == "string" and type(url) == "string" then
+          return { uid = info.robot_id, token = info.im_token, url = url }
         end
         if res.status == 400 and info.msg == UNKNOWN_TOKEN then conn:fail("unknown_token", { http = 400, reason = info.msg }) end
         if res.status == 400 and TRANSIENT[info.msg] then conn:fail("register_failed", { http = 400, reason = info.msg }) end
@@ -127,8 +131,7 @@ return holdfast.policy {
   },
 
   prepare = function (conn)
-    local bot = conn:get "registered"    -- always here, never first in greet: a server waits 2 s for CONNECT
-    return { url = conn.options.ws_url or bot.url }
+    return { url = conn:get("registered").url }
   end,
 
   greet = function (conn)
