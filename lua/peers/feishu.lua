@@ -276,7 +276,7 @@ local function on_ping(p, ws, f, data)
   state.stats.pings = state.stats.pings + 1
   state.pings[#state.pings + 1] = { at = p:now(), ws = ws.id, hex = hex(data) }
   if f.service ~= ws.service then state.stats.wrong = state.stats.wrong + 1 end
-  if ws.pinged and p:now() - ws.pinged < 1000 then state.stats.storms = state.stats.storms + 1 end
+  if ws.pinged and p:now() - ws.pinged < 500 then state.stats.storms = state.stats.storms + 1 end
   local first = not ws.pinged
   ws.pinged = p:now()
   if take "no_pong" then return end
