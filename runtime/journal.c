@@ -295,6 +295,12 @@ void rt_journal_free(struct rt_conn *c)
     free(c->journal);
 }
 
+void runtime_note(struct runtime *rt, struct handle conn, const char *text)
+{
+    struct rt_conn *c = rt_conn_get(rt, conn);
+    if (c) rt_journal_note(rt, c, 0, JOURNAL_NOTE, "%s", text);
+}
+
 bool runtime_journal(const struct runtime *rt, struct handle conn, uint32_t index,
                      struct journal_entry *out)
 {

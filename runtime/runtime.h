@@ -173,6 +173,8 @@ struct journal_entry {
     char file[128];               /* of the policy at that time */
     char text[256];               /* in words, one line, no secrets */
 };
+/* A note of the daemon's own, in the connection's journal. One line, no secrets. */
+void runtime_note(struct runtime *rt, struct handle conn, const char *text);
 bool runtime_journal(const struct runtime *rt, struct handle conn, uint32_t index,
                      struct journal_entry *out);
 /* Connection's JSON as the API and `status --json` show it. */

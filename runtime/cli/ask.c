@@ -10,6 +10,7 @@
 
 static bool name_is_good(const char *name);
 static void complain_unknown(const char *path, const char *name);
+static void take(struct ask_answer *out, struct client_answer *from);
 
 bool ask(const char *path, const char *method, const char *target, const char *type,
          const void *body, size_t len, struct ask_answer *out)
@@ -21,10 +22,29 @@ bool ask(const char *path, const char *method, const char *target, const char *t
         cli_complain("%s", why);
         return false;
     }
+    take(out, &a);
+    return true;
+}
+
+bool ask_within(const char *path, const char *method, const char *target, unsigned wait_s, struct ask_answer *out)
+{
+    struct client_answer a;
+    char why[512];
+    memset(out, 0, sizeof *out);
+    if (!client_request_within(path, method, target, NULL, NULL, 0, wait_s, &a, why, sizeof why)) {
+        cli_complain("%s", why);
+        return false;
+    }
+    take(out, &a);
+    return true;
+}
+
+static void take(struct ask_answer *out, struct client_answer *from)
+{
+    const struct client_answer a = *from;
     out->status = a.status;
     out->body = a.body; /* moved */
     out->json = cJSON_ParseWithLength((const char *)a.body.data, a.body.len);
-    return true;
 }
 
 void ask_deinit(struct ask_answer *a)

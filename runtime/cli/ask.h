@@ -16,6 +16,8 @@ struct ask_answer {
 /* False after a complaint: there was no answer. `type`: of the body, NULL for JSON. */
 bool ask(const char *path, const char *method, const char *target, const char *type,
          const void *body, size_t len, struct ask_answer *out);
+/* The same without a body, for what may take so many seconds. */
+bool ask_within(const char *path, const char *method, const char *target, unsigned wait_s, struct ask_answer *out);
 void ask_deinit(struct ask_answer *a);
 /* GET of a connection's `sub` ("" or "/journal?limit=64"). False after a complaint, which names the
  * nearest connection when there is none of that name. */

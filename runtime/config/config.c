@@ -205,6 +205,7 @@ static void defaults(struct config *c)
     ASSERT(c->policy_paths != NULL);
     c->policy_paths[0] = config__join(c->folder, "policies");
     c->policy_path_count = 1;
+    c->prove_ms = CONFIG_PROVE_MS;
 }
 
 /* "holdfast.lua:12: text" into its parts. */

@@ -11,6 +11,8 @@
 #include "base/text.h"
 #include "config/config_internal.h"
 
+#define CONFIG_PROVE_MS_MAX 600000u
+
 static void http_read(const struct config_place *p, const struct value *v,
                       struct config_listen *out);
 static void tokens_read(const struct config_place *p, const struct value *v,
@@ -79,9 +81,18 @@ void config__store(const struct config_place *p, const struct value *v, struct c
 
 void config__policies(const struct config_place *p, const struct value *v, struct config *out)
 {
-    static const char *const names[] = { "path" };
-    if (!config__keys(p, v, names, 1) && v->kind != VALUE_TABLE) return;
-    const struct value *path = value_get(v, "path");
+    static const char *const names[] = { "path", "prove" };
+    if (!config__keys(p, v, names, 2) && v->kind != VALUE_TABLE) return;
+    const struct value *path = value_get(v, "path"), *prove = value_get(v, "prove");
+    const char *cap = value_text(prove);
+    if (prove && prove->kind == VALUE_BOOL && !prove->boolean) {
+        out->prove_ms = 0;
+    } else if (prove && (!cap || !duration_parse(cap, prove->string.len, &out->prove_ms) ||
+                         out->prove_ms == 0 || out->prove_ms > CONFIG_PROVE_MS_MAX)) {
+        config__error(p, prove, "prove", "expected a duration from \"1ms\" to \"10m\", or false, got %s",
+                      config__kind(prove));
+        out->prove_ms = CONFIG_PROVE_MS;
+    }
     if (!path) return;
     uint32_t count = path->kind == VALUE_TABLE ? value_length(path) : 1;
     if (path->kind == VALUE_TABLE && (count == 0 || count != path->table->count)) {

@@ -4,6 +4,8 @@
 #include "base/rng.h"
 #include "engine/engine_internal.h"
 
+#define FEW 4u
+
 static uint64_t mixed(uint64_t shape, uint64_t fact)
 {
     return rng_mix(shape ^ (fact + 0x9e3779b97f4a7c15ull));
@@ -15,9 +17,8 @@ static uint64_t with_link(uint64_t shape, const struct link *l)
     shape = mixed(shape, (uint64_t)l->state << 8 | (uint64_t)l->role);
     shape = mixed(shape, (uint64_t)l->settled | (uint64_t)l->session << 1 | (uint64_t)l->retiring << 2 |
                              (uint64_t)(l->ready_ms != 0) << 3 | (uint64_t)l->beat.on << 4 |
-                             (uint64_t)l->beat.pending << 5 | (uint64_t)(l->close_code != 0) << 6);
-    shape = mixed(shape, (uint64_t)l->closing << 32 | l->beat.missed);
-    return mixed(shape, l->stall.draining | (uint64_t)(l->stall.first_ping_ms != 0) << 8);
+                             (uint64_t)(l->close_code != 0) << 5);
+    return mixed(shape, (uint64_t)l->closing << 32 | l->beat.missed);
 }
 
 uint64_t engine_shape(const struct engine *e, struct handle conn)
@@ -32,7 +33,9 @@ uint64_t engine_shape(const struct engine *e, struct handle conn)
                              (uint64_t)c->wants_start << 9 | (uint64_t)c->session_known << 10 |
                              (uint64_t)(c->ready_total != 0) << 11 |
                              (uint64_t)(c->attempt_at_ms != ENGINE_NEVER) << 12);
-    shape = mixed(shape, (uint64_t)c->failed << 32 | c->slow_count);
+    /* Beyond a few, one failure more only lengthens the wait. */
+    shape = mixed(shape, (uint64_t)(c->failed < FEW ? c->failed : FEW) << 32 |
+                             (c->slow_count < FEW ? c->slow_count : FEW));
     shape = mixed(shape, (uint64_t)c->attempt.phase << 8 | (uint64_t)c->attempt.handover << 4 |
                              (uint64_t)c->permit.state);
     shape = mixed(shape, (uint64_t)c->judging.pending << 8 | (uint64_t)c->judging.base.drop << 4 |

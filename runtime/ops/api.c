@@ -29,6 +29,7 @@ static int get_journal(struct client *c, const char *name);
 static int post_order(struct client *c, const char *name);
 static int post_send(struct client *c, const char *name);
 static int post_reload(struct client *c, const char *name);
+static int reload_answer(struct client *c, bool done, const struct buffer *problems);
 static int post_ack(struct client *c, const char *name);
 static int get_events(struct client *c, const char *name);
 static int get_attach(struct client *c, const char *name);
@@ -263,18 +264,35 @@ static int post_reload(struct client *c, const char *name)
     (void)name;
     const struct ops_options *o = &c->ops->options;
     char policy[256];
-    struct buffer problems, out;
+    struct buffer problems;
     if (!o->reload) return http__refuse(c, 501, "there is nothing to reload here", "a daemon");
     bool one = query_get(c, "policy", policy, sizeof policy);
+    char unproven[8] = "";
+    query_get(c, "unproven", unproven, sizeof unproven);
+    struct ops_reload wish = { .policy = one ? policy : NULL, .unproven = strcmp(unproven, "1") == 0 };
     buffer_init(&problems, 1 << 20);
+    enum ops_reloaded result = o->reload(o->self, &wish, &problems);
+    int answered = 0;
+    if (result == OPS_RELOAD_LATER) {
+        c->waits_reload = true;
+        lws_set_timeout(c->wsi, NO_PENDING_TIMEOUT, 0); /* or it ends the request after seconds */
+    } else {
+        answered = reload_answer(c, result == OPS_RELOAD_DONE, &problems);
+    }
+    buffer_deinit(&problems);
+    return answered;
+}
+
+static int reload_answer(struct client *c, bool done, const struct buffer *problems)
+{
+    struct buffer out;
     buffer_init(&out, 4 << 20);
-    bool done = o->reload(o->self, one ? policy : NULL, &problems);
     bool ok = buffer_printf(&out, "{\"reloaded\":%s,\"problems\":[", done ? "true" : "false");
-    const char *at = (const char *)problems.data;
-    for (size_t left = problems.len; ok && left > 0;) {
+    const char *at = (const char *)problems->data;
+    for (size_t left = problems->len; ok && left > 0;) {
         const char *end = memchr(at, '\n', left);
         size_t len = end ? (size_t)(end - at) : left;
-        if (at != (const char *)problems.data) ok = buffer_append_char(&out, ',');
+        if (at != (const char *)problems->data) ok = buffer_append_char(&out, ',');
         ok = ok && text_json_string(&out, at, len);
         len += end ? 1 : 0;
         at += len;
@@ -282,9 +300,20 @@ static int post_reload(struct client *c, const char *name)
     }
     ok = ok && buffer_append_text(&out, "]}\n");
     int result = ok ? http__answer(c, done ? 200 : 409, "application/json", out.data, out.len) : -1;
-    buffer_deinit(&problems);
     buffer_deinit(&out);
     return result;
+}
+
+void ops_reload_answer(struct ops *ops, bool done, const struct buffer *problems)
+{
+    for (struct client *c = ops->clients; c; c = c->next) {
+        if (!c->waits_reload) continue;
+        c->waits_reload = false;
+        c->active_ms = uv_now(ops->loop);
+        if (reload_answer(c, done, problems) == 0) continue;
+        c->closing = true;
+        client__touch(c);
+    }
 }
 
 static int post_ack(struct client *c, const char *name)

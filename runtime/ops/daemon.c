@@ -204,6 +204,7 @@ void daemon_destroy(struct daemon *d)
     uv_close((uv_handle_t *)&d->leave, NULL);
     uv_close((uv_handle_t *)&d->telling, NULL);
     daemon__upgrade_deinit(d);
+    daemon__reload_deinit(d);
     notify_close(&d->notify);
     net_close(d->net, NULL, NULL);
     uv_run(&d->loop, UV_RUN_DEFAULT);
@@ -301,10 +302,6 @@ static void on_ops_log(void *self, enum log_level level, const char *text)
     log_line(d->options.log, level, NULL, text);
 }
 
-static bool on_ops_reload(void *self, const char *policy, struct buffer *problems)
-{
-    return daemon__reload(self, policy, problems);
-}
 
 static bool on_ops_ready(void *self)
 {
@@ -356,7 +353,7 @@ static bool ops_start(struct daemon *d, char *why, size_t why_bytes)
                               .token_count = count,
                               .self = d,
                               .log = on_ops_log,
-                              .reload = on_ops_reload,
+                              .reload = daemon__reload,
                               .store = on_ops_store,
                               .put = daemon__put,
                               .remove = daemon__remove,
@@ -457,7 +454,7 @@ static void on_signal(uv_signal_t *handle, int number)
 {
     struct daemon *d = handle->data;
     if (number != SIGHUP) daemon__end(d, number);
-    else if (!d->stopping) daemon__reload(d, NULL, NULL);
+    else if (!d->stopping) daemon__reload_all(d, "SIGHUP");
 }
 
 static void on_telling(uv_timer_t *handle)

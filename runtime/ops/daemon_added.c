@@ -441,10 +441,12 @@ void daemon__added_commit(struct daemon *d, const struct roster *next, struct po
         }
         if (a->build)
             added_wait(d, a, build);
-        else if (changed && !handle_is_none(h))
+        else if (changed && !handle_is_none(h)) {
             runtime_swap(d->rt, h, build);
-        else
+            daemon__proof_note(d, h, a->version);
+        } else {
             policy_build_destroy(build);
+        }
     }
     free(builds);
 }

@@ -9,6 +9,7 @@
 #include "deliver/deliver.h"
 #include "net/net.h"
 #include "ops/notify.h"
+#include "ops/gate.h"
 #include "ops/ops.h"
 #include "runtime.h"
 #include "store/lock.h"
@@ -29,6 +30,25 @@ struct stored {
 };
 
 struct upgrade; /* daemon_upgrade.c */
+
+/* A text that went through the gate, or that an operator let past it. */
+struct proven {
+    char name[CONFIG_NAME_MAX];
+    uint64_t hash;
+    bool capped, unproven;
+};
+#define PROVEN_MAX 64
+#define RELOAD_TRIES_MAX 5
+
+/* daemon_reload.c */
+struct reloading {
+    struct gate *gate;      /* owned; NULL: nothing is being proven */
+    char policy[CONFIG_NAME_MAX]; /* "": all */
+    uint32_t tries;         /* the text changed while it was played */
+    bool again;             /* another one was wished meanwhile, by nobody who waits */
+    struct proven proven[PROVEN_MAX];
+    uint32_t proven_next;
+};
 
 struct daemon {
     struct daemon_options options;
@@ -65,6 +85,7 @@ struct daemon {
     uint64_t seed;
     char binary[PATH_MAX];  /* where this program is, for an upgrade */
     struct handover_message started_with; /* listeners and store: a reload does not move them */
+    struct reloading reloading;
     struct upgrade *upgrade; /* owned; NULL: none is under way */
     bool stopping;          /* links close, for an end or an upgrade */
     bool links_down, left;  /* while stopping: no link is open; readers had their time */
@@ -82,8 +103,14 @@ bool daemon__add_connection(struct daemon *d, const struct config_connection *c,
                             struct policy_build *build, char *why, size_t why_bytes);
 /* Everything but the build: what the runtime was told when the connection was added. */
 bool daemon__dials_the_same(const struct config_connection *a, const struct config_connection *b);
-/* For ops and SIGHUP. `problems` (may be NULL): lines of text. */
-bool daemon__reload(struct daemon *d, const char *policy, struct buffer *problems);
+/* For ops. `problems`: lines of text. LATER: what changed is being proven, and ops_reload_answer() follows. */
+enum ops_reloaded daemon__reload(void *self, const struct ops_reload *wish, struct buffer *problems);
+/* Nobody waits for the answer: it is in the log. While a reload is being proven it comes after that one. */
+void daemon__reload_all(struct daemon *d, const char *why);
+/* A version that was let past the gate is told in the journal of a connection that goes on with it. */
+void daemon__proof_note(struct daemon *d, struct handle h, const struct policy_version *v);
+/* Nothing is proven any more, and nobody is answered. */
+void daemon__reload_deinit(struct daemon *d);
 /* Adds those whose namesakes are gone by now. */
 void daemon__add_pending(struct daemon *d);
 

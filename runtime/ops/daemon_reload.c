@@ -88,7 +88,9 @@ static bool connection_change(struct daemon *d, struct roster *next, uint32_t in
     }
     log_printf(d->options.log, LOG_INFO, c->name, "goes on with %s v%u", policy_name(build->version),
                policy_version_number(build->version));
+    const struct policy_version *version = build->version;
     runtime_swap(d->rt, h, roster_take(next, index));
+    daemon__proof_note(d, h, version);
     /* A verdict's stop waits for an operator or new credentials: other settings may be those. */
     if (view.engine.stop_is_fatal && !value_equal(&old->settings, &c->settings)) {
         log_line(d->options.log, LOG_INFO, c->name, "starts again: its settings changed");
@@ -125,18 +127,197 @@ static bool policy_is_used(const struct daemon *d, const char *policy, struct pr
     return used;
 }
 
-static bool reload(struct daemon *d, const char *policy, struct buffer *out);
+static enum ops_reloaded reload(struct daemon *d, const char *policy, bool unproven, struct buffer *out);
+static void on_proven(void *self, const struct gate_run *run);
 
-/* The service manager hears that it begins and that it ended, whatever came of it. */
-bool daemon__reload(struct daemon *d, const char *policy, struct buffer *out)
+/* ---- what was proven ----------------------------------------------------------------------------------- */
+
+static const struct proven *proven_find(const struct daemon *d, const struct policy_version *v)
 {
-    notify_reloading(&d->notify);
-    bool done = reload(d, policy, out);
-    notify_ready(&d->notify);
-    return done;
+    for (uint32_t i = 0; i < PROVEN_MAX; i++) {
+        const struct proven *p = &d->reloading.proven[i];
+        if (p->name[0] && p->hash == policy_text_hash(v) && strcmp(p->name, policy_name(v)) == 0) return p;
+    }
+    return NULL;
 }
 
-static bool reload(struct daemon *d, const char *policy, struct buffer *out)
+static void proven_add(struct daemon *d, const char *name, uint64_t hash, bool capped, bool unproven)
+{
+    struct proven *p = &d->reloading.proven[d->reloading.proven_next++ % PROVEN_MAX];
+    *p = (struct proven){ .hash = hash, .capped = capped, .unproven = unproven };
+    text_copy(p->name, sizeof p->name, name, strlen(name));
+}
+
+static void hash_text_of(const struct policy_version *v, char out[24])
+{
+    snprintf(out, 24, "%016llx", (unsigned long long)policy_text_hash(v));
+}
+
+/* Adds it, unless it runs already, was proven, or is in the list. */
+static void wants_proof(const struct daemon *d, const struct policy_version *v, struct gate_run *run,
+                        bool runs)
+{
+    if (runs || proven_find(d, v) || run->count == GATE_POLICIES_MAX) return;
+    for (uint32_t i = 0; i < run->count; i++) {
+        if (strcmp(run->policies[i].name, policy_name(v)) == 0) return;
+    }
+    struct gate_policy *p = &run->policies[run->count++];
+    memset(p, 0, sizeof *p);
+    text_copy(p->name, sizeof p->name, policy_name(v), strlen(policy_name(v)));
+    text_copy(p->path, sizeof p->path, policy_path(v), strlen(policy_path(v)));
+    hash_text_of(v, p->hash);
+}
+
+static void collect(const struct daemon *d, const struct roster *next, struct policy_build **added,
+                    struct gate_run *run)
+{
+    for (uint32_t i = 0; i < next->version_count; i++) {
+        struct policy_version *v = next->versions[i];
+        wants_proof(d, v, run, roster_policy(&d->roster, policy_name(v)) == v);
+    }
+    for (uint32_t i = 0; i < d->added_count; i++) {
+        if (!added[i]) continue;
+        struct policy_version *v = added[i]->version;
+        bool runs = d->added[i].version == v || roster_policy(&d->roster, policy_name(v)) == v;
+        wants_proof(d, v, run, runs);
+    }
+}
+
+/* ---- the gate ------------------------------------------------------------------------------------------- */
+
+static void say(struct daemon *d, enum log_level level, struct buffer *out, const char *text)
+{
+    log_line(d->options.log, level, NULL, text);
+    if (!out) return;
+    buffer_append_text(out, text);
+    buffer_append_char(out, '\n');
+}
+
+/* Nothing is changed yet: what was read is read again once it is proven. */
+static bool gate_begin(struct daemon *d, struct gate_run *run)
+{
+    char names[400];
+    size_t at = 0;
+    run->cap_ms = d->roster.config.prove_ms;
+    run->done = on_proven;
+    run->self = d;
+    for (uint32_t i = 0; i < run->count && at < sizeof names; i++) {
+        at += (size_t)snprintf(names + at, sizeof names - at, "%s%s", i ? ", " : "", run->policies[i].name);
+    }
+    d->reloading.gate = gate_start(&d->loop, run);
+    if (!d->reloading.gate) return false;
+    log_printf(d->options.log, LOG_INFO, NULL, "proving %s before it is taken; what runs goes on", names);
+    return true;
+}
+
+/* True when all may be taken. */
+static bool judge(struct daemon *d, const struct gate_run *run, struct buffer *out)
+{
+    char text[1400];
+    bool good = true;
+    for (uint32_t i = 0; i < run->count; i++) {
+        const struct gate_policy *p = &run->policies[i];
+        if (p->refused) {
+            snprintf(text, sizeof text, "policy %s: refused: %s; `holdfast prove %s` tells more", p->name, p->text,
+                     p->path);
+            say(d, LOG_WARNING, out, text);
+            good = false;
+        } else if (!p->changed) {
+            proven_add(d, p->name, strtoull(p->hash, NULL, 16), p->capped, false);
+            snprintf(text, sizeof text, "policy %s: %s, %u schedules of faults", p->name,
+                     p->capped ? "not fully proven: the time was over" : "proven", p->schedules);
+            if (p->capped) say(d, LOG_WARNING, out, text);
+            else log_line(d->options.log, LOG_INFO, NULL, text);
+        }
+    }
+    return good;
+}
+
+static void refused_tell(struct daemon *d)
+{
+    log_line(d->options.log, LOG_WARNING, NULL, "reload refused: everything goes on as it was");
+}
+
+static void on_proven(void *self, const struct gate_run *run)
+{
+    struct daemon *d = self;
+    struct reloading *r = &d->reloading;
+    struct buffer out;
+    enum ops_reloaded result = OPS_RELOAD_REFUSED;
+    buffer_init(&out, 1 << 20);
+    if (d->stopping) {
+        say(d, LOG_WARNING, &out, "reload refused: holdfast is closing its links");
+    } else if (judge(d, run, &out)) {
+        struct gate *over = r->gate;
+        r->gate = NULL;
+        r->tries++;
+        result = reload(d, r->policy[0] ? r->policy : NULL, false, &out);
+        gate_destroy(over);
+        if (result == OPS_RELOAD_LATER) {
+            buffer_deinit(&out); /* another text by now: that one is being proven */
+            return;
+        }
+    } else {
+        refused_tell(d);
+    }
+    gate_destroy(r->gate);
+    r->gate = NULL;
+    r->tries = 0;
+    ops_reload_answer(d->ops, result == OPS_RELOAD_DONE, &out);
+    buffer_deinit(&out);
+    notify_ready(&d->notify);
+    if (!r->again || d->stopping) return;
+    r->again = false;
+    daemon__reload_all(d, "it was asked for meanwhile");
+}
+
+void daemon__reload_deinit(struct daemon *d)
+{
+    gate_destroy(d->reloading.gate);
+    d->reloading.gate = NULL;
+}
+
+/* ---- begin ----------------------------------------------------------------------------------------------- */
+
+/* The service manager hears that it begins and that it ended, whatever came of it. */
+enum ops_reloaded daemon__reload(void *self, const struct ops_reload *wish, struct buffer *out)
+{
+    struct daemon *d = self;
+    struct reloading *r = &d->reloading;
+    if (r->gate) {
+        say(d, LOG_WARNING, out, "another reload is being proven: wait for its end");
+        return OPS_RELOAD_REFUSED;
+    }
+    const char *policy = wish->policy ? wish->policy : "";
+    text_copy(r->policy, sizeof r->policy, policy, strlen(policy));
+    r->tries = 0;
+    notify_reloading(&d->notify);
+    enum ops_reloaded result = reload(d, wish->policy, wish->unproven, out);
+    if (result != OPS_RELOAD_LATER) notify_ready(&d->notify);
+    return result;
+}
+
+void daemon__reload_all(struct daemon *d, const char *why)
+{
+    if (d->reloading.gate) {
+        d->reloading.again = true;
+        return;
+    }
+    struct ops_reload wish = { 0 };
+    log_printf(d->options.log, LOG_DEBUG, NULL, "reload: %s", why);
+    daemon__reload(d, &wish, NULL);
+}
+
+/* What an operator or the clock let past the gate is in the journal of each that runs it. */
+void daemon__proof_note(struct daemon *d, struct handle h, const struct policy_version *v)
+{
+    const struct proven *p = proven_find(d, v);
+    if (!p || (!p->capped && !p->unproven)) return;
+    runtime_note(d->rt, h, p->unproven ? "goes on with a version that is unproven, because an operator wished so"
+                                       : "goes on with a version that is not fully proven: the time was over");
+}
+
+static enum ops_reloaded reload(struct daemon *d, const char *policy, bool unproven, struct buffer *out)
 {
     struct problems problems;
     struct roster next;
@@ -152,8 +333,24 @@ static bool reload(struct daemon *d, const char *policy, struct buffer *out)
     problems_tell(d, &problems, out);
     problems_deinit(&problems);
     if (!ok) {
-        log_line(d->options.log, LOG_WARNING, NULL, "reload refused: everything goes on as it was");
-        return false;
+        refused_tell(d);
+        return OPS_RELOAD_REFUSED;
+    }
+    struct gate_run run = { 0 };
+    collect(d, &next, added, &run);
+    if (run.count && (unproven || !next.config.prove_ms)) {
+        for (uint32_t i = 0; i < run.count; i++) {
+            proven_add(d, run.policies[i].name, strtoull(run.policies[i].hash, NULL, 16), false, true);
+            log_printf(d->options.log, LOG_WARNING, NULL, "policy %s is taken unproven: %s", run.policies[i].name,
+                       unproven ? "an operator wished so" : "the configuration says so");
+        }
+    } else if (run.count) {
+        daemon__added_drop(d, added);
+        roster_deinit(&next);
+        if (d->reloading.tries < RELOAD_TRIES_MAX && gate_begin(d, &run)) return OPS_RELOAD_LATER;
+        say(d, LOG_WARNING, out, "the policies cannot be proven: they change all the time, or no thread can be had");
+        refused_tell(d);
+        return OPS_RELOAD_REFUSED;
     }
     uint32_t changed = 0, removed = 0;
     struct handle h;
@@ -176,5 +373,5 @@ static bool reload(struct daemon *d, const char *policy, struct buffer *out)
     daemon__add_pending(d);
     log_printf(d->options.log, LOG_INFO, NULL, "reloaded: %u connection%s changed, %u removed, %u as before",
                changed, changed == 1 ? "" : "s", removed, d->roster.config.connection_count - changed);
-    return true;
+    return OPS_RELOAD_DONE;
 }

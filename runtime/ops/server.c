@@ -299,11 +299,11 @@ static void client_judge(struct client *c, uint64_t now_ms)
     }
     /* While an answer is under way libwebsockets does not look at what comes in, its end included.
      */
-    if (c->wsi && (c->kind == CLIENT_EVENTS || c->send_id || c->waits_upgrade) && peer_is_gone(c)) {
+    if (c->wsi && (c->kind == CLIENT_EVENTS || c->send_id || c->waits_upgrade || c->waits_reload) && peer_is_gone(c)) {
         client_end(c);
         return;
     }
-    if (!handle_is_none(c->consumer) || c->send_id || c->waits_upgrade) return;
+    if (!handle_is_none(c->consumer) || c->send_id || c->waits_upgrade || c->waits_reload) return;
     /* Until the first request is whole; after it, between requests and during one. */
     uint64_t limit_ms = c->served || c->in_request ? o->idle_ms : o->head_ms;
     if (now_ms - c->active_ms >= limit_ms) client_end(c);

@@ -192,12 +192,13 @@ static void box_log(void *self, enum log_level level, const char *text)
     buffer_printf(&b->log, "%d %s\n", (int)level, text);
 }
 
-static bool box_reload(void *self, const char *policy, struct buffer *problems)
+static enum ops_reloaded box_reload(void *self, const struct ops_reload *wish, struct buffer *problems)
 {
     struct box *b = self;
-    buffer_printf(&b->rt.orders, "reload %s\n", policy ? policy : "all");
+    buffer_printf(&b->rt.orders, "reload %s%s\n", wish->policy ? wish->policy : "all",
+                  wish->unproven ? " unproven" : "");
     if (!b->reload_ok) buffer_append_text(problems, "a.lua:3: \"x\" is unknown\nsecond\n");
-    return b->reload_ok;
+    return b->reload_ok ? OPS_RELOAD_DONE : OPS_RELOAD_REFUSED;
 }
 
 static bool box_ready(void *self)

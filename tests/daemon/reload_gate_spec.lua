@@ -1,0 +1,156 @@
+-- The reload gate on the real daemon: a policy that would hurt does not get in, a good one does, and links stay
+-- open meanwhile.
+local world = require "daemon_world"
+local signals, control = world.signals, world.control
+
+local function shipped()
+  local f = assert(io.open "policies/discord.lua")
+  local text = f:read "*a"
+  f:close()
+  return text
+end
+
+local function changed(text, pattern, by)
+  local out, n = text:gsub(pattern, by, 1)
+  assert(n == 1, pattern .. " is not in the policy any more")
+  return out
+end
+
+local ANY = '{ any = true, verdict = "resume" }'
+
+describe("the reload gate", function ()
+  local w, peer, daemon
+  local function config(prove)
+    w:write("holdfast.lua", ([[
+listen { unix = "h.sock" }
+policies { path = "policies"%s }
+connection "bot" {
+  policy = "mine", token = secret { env = "DISCORD_TOKEN" }, intents = 513,
+  api = "https://127.0.0.1:%s/api/v10", ca_file = "ca.pem",
+  tune = { budgets = { start = { gap = "300ms" } } },
+}
+]]):format(prove and ", prove = " .. prove or "", peer.port))
+  end
+  local function start(prove)
+    config(prove)
+    daemon = w:daemon()
+    w:up()
+  end
+  before_each(function ()
+    w = world.new()
+    peer = w:peer { "identify_gap=0" }
+    w:write("policies/mine.lua", shipped())
+  end)
+  after_each(function () w:close() end)
+
+  local function stats() return control(peer, '{"verb":"stats"}') end
+  local function reload(more)
+    local args = { "reload", "--socket", "h.sock" }
+    for _, a in ipairs(more or {}) do args[#args + 1] = a end
+    local run = w:start(args)
+    return run:wait(120000), run
+  end
+  local function runs_version(n)
+    w:status(function (text) return text:match('"version":' .. n .. "[^0-9]") and text:match '"state":"up"' end)
+    assert.truthy(stats():find('"hellos":1,', 1, true))
+  end
+
+  it("takes a version that keeps the promises, and says that it was proven", function ()
+    start '"2m"'
+    w:write("policies/mine.lua", changed(shipped(), 'settle = "60s"', 'settle = "30s"'))
+    local code, run = reload()
+    assert.equal(0, code, run.err)
+    assert.equal("reloaded\n", run.out)
+    daemon:says "proving mine before it is taken; what runs goes on"
+    daemon:says "policy mine: proven, %d+ schedules of faults"
+    runs_version(2)
+    -- The same text again is known.
+    assert.equal(0, (reload()))
+  end)
+
+  local hurtful = {
+    ["never settle"] = { 'within = "60s" }%) or conn:fail "no_ready"', 'within = "60s" }) or conn:fail "no_ready"\n    conn:fail "never"', "I6" },
+    ["stop in silence"] = { ANY, '{ stage = "upgrading", http = "500-599", verdict = "stop" }, ' .. ANY, "I6" },
+    ["loop tightly"] = { 'backoff  = %b{}', 'backoff = { first = "250ms", factor = 1, most = "250ms", floor = "250ms", jitter = "none", settle = "1s" }', "I3" },
+    ["resume a dead session for ever"] = { "climb = %b{},", "climb = {},", "I6" },
+  }
+  for name, case in pairs(hurtful) do
+    it("refuses a version that would " .. name .. ", and says promise, schedule and line", function ()
+      start '"2m"'
+      w:write("policies/mine.lua", changed(shipped(), case[1], case[2]))
+      local code, run = reload()
+      assert.equal(1, code)
+      assert.truthy(run.err:find("policy mine: refused: " .. case[3] .. " is broken (", 1, true), run.err)
+      assert.truthy(run.err:find("schedule: ", 1, true), run.err)
+      if name ~= "loop tightly" then assert.truthy(run.err:find "decided by %S*mine%.lua:%d+", run.err) end
+      daemon:says "reload refused: everything goes on as it was"
+      runs_version(1)
+    end)
+  end
+
+  it("lets a version past it with --unproven, and journals that", function ()
+    start '"2m"'
+    w:write("policies/mine.lua", changed(shipped(), "climb = %b{},", "climb = {},"))
+    local code, run = reload { "--unproven" }
+    assert.equal(0, code, run.err)
+    daemon:says "policy mine is taken unproven: an operator wished so"
+    runs_version(2)
+    local _, status = w:run { "status", "bot", "--socket", "h.sock" }
+    assert.truthy(status.out:find("a version that is unproven, because an operator wished so", 1, true), status.out)
+  end)
+
+  it("takes a version that was not fully proven in the time, and says so", function ()
+    start '"1ms"'
+    w:write("policies/mine.lua", changed(shipped(), 'settle = "60s"', 'settle = "30s"'))
+    local code, run = reload()
+    assert.equal(0, code, run.err)
+    assert.truthy(run.err:find("policy mine: not fully proven: the time was over", 1, true), run.err)
+    runs_version(2)
+    local _, status = w:run { "status", "bot", "--socket", "h.sock" }
+    assert.truthy(status.out:find("a version that is not fully proven", 1, true), status.out)
+  end)
+
+  it("is switched off by `prove = false`", function ()
+    start "false"
+    w:write("policies/mine.lua", changed(shipped(), "climb = %b{},", "climb = {},"))
+    assert.equal(0, (reload()))
+    daemon:says "policy mine is taken unproven: the configuration says so"
+    runs_version(2)
+  end)
+
+  it("does not hold up the loop: others are answered while it proves, and a second reload is told to wait", function ()
+    start '"2m"'
+    w:write("policies/mine.lua", changed(shipped(), 'settle = "60s"', 'settle = "30s"'))
+    local first = w:start { "reload", "--socket", "h.sock" }
+    daemon:says "proving mine"
+    local code, run = reload()
+    assert.equal(1, code)
+    assert.truthy(run.err:find("another reload is being proven", 1, true), run.err)
+    assert.equal(0, (w:run { "status", "--socket", "h.sock" }))
+    -- A signal is not lost: it comes after the one that is under way.
+    daemon:kill(signals.hup)
+    assert.equal(0, (first:wait(120000)))
+    daemon:says("reloaded: 1 connection changed.-reloaded: 0 connections changed", 60000)
+    runs_version(2)
+  end)
+
+  it("ends at once when the daemon ends", function ()
+    start '"2m"'
+    w:write("policies/mine.lua", changed(shipped(), 'settle = "60s"', 'settle = "30s"'))
+    daemon:kill(signals.hup)
+    daemon:says "proving mine"
+    daemon:kill(signals.term)
+    assert.equal(0, (daemon:wait(20000)))
+  end)
+
+  it("proves the text that is there at the end, when it changes meanwhile", function ()
+    start '"2m"'
+    w:write("policies/mine.lua", changed(shipped(), 'settle = "60s"', 'settle = "30s"'))
+    local run = w:start { "reload", "--socket", "h.sock" }
+    daemon:says "proving mine"
+    w:write("policies/mine.lua", changed(shipped(), "climb = %b{},", "climb = {},"))
+    assert.equal(1, (run:wait(120000)))
+    assert.truthy(run.err:find("I6 is broken", 1, true), run.err)
+    runs_version(1)
+  end)
+end)
