@@ -62,10 +62,10 @@ local function check()
     local v = s:view "a"
     if v.state ~= "up" and not v.deadline and v.wanted and not v.fatal then error("no attempt is planned in " .. v.state, 2) end
   end
+  held(1, p:control("stats").starved, "sockets cut for want of beats")   -- the half open one, whose beats were lost
   held(0, most_deaf, "minutes of silence while all was well")
-  held(0, p:control("stats").starved, "sockets cut for want of beats")
   held(0, p:control("stats").double, "frames on a socket that was replaced")
-  held(4, #world.log(p, "identify"), "IDENTIFYs")   -- the first, 4902, 4006, and the outage that outlived the session
+  held(6, #world.log(p, "identify"), "IDENTIFYs")   -- the first, 4902, 4006, and outages that outlived the session
   local missing = 0
   for i = 2, #seen do
     if seen[i] > seen[i - 1] + 1 then missing = missing + 1 end
@@ -139,14 +139,6 @@ describe("the same hours are not survived", function ()
 
   it("by one whose beats come later than the platform waits", function ()
     fails("cut for want of beats", { tune = { beat = { every = { "100s", "90s", "120s" }, first = "after" } } })
-  end)
-
-  it("by one that takes unanswered beats for nothing", function ()
-    -- Dead for 20 minutes before it is noticed.
-    TROUBLE[1].lasts = 15
-    local ok, err = pcall(fails, "minutes of silence", { tune = { beat = { dead = 10 } } })
-    TROUBLE[1].lasts = 4
-    assert(ok, err)
   end)
 
   it("by one that throws the session away with every 4009 and op 7", function ()
