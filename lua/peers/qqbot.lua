@@ -24,8 +24,9 @@
 --   script              { { at = ms, verb = "kick", ... }, ... }, run in a loop of `period` ms (30000)
 --
 -- Controls: stats, sent, log, dispatch { count, kind, d, shard }, op7, op9 { resumable, code }, ask_beat, kick { code,
--- reason }, abort, deaf { off }, raw { text }, resend { count }, expire (sessions), new_token, exhausted { lasts },
--- fault { ... }, heal. Those of sockets take { shard = "0/1" }.
+-- reason }, abort, deaf { off }, raw { text }, resend { count }, expire (sessions), bury { code } (likewise, and a RESUME
+-- of them is closed with that code, or never answered), new_token, exhausted { lasts }, fault { ... }, heal, prove (what
+-- the prover may do with it), prove_print (what tells two states of it apart). Those of sockets take { shard = "0/1" }.
 --
 -- stats: double counts frames of a socket that came after a later one of the same shard was greeted: a client with
 -- two of them. Those that merely never ended are ghosts: a fault kept their ending from here.
@@ -39,6 +40,7 @@ local state = {
   sessions = {},     -- by id
   open = {},         -- by ws.id: sockets that the server believes open
   next_session = 1, next_token = 1, calls = {},
+  buried = {},       -- by id of sessions that are gone: the code that their RESUME is closed with, or "silent"
   log = {},          -- every token, gateway, identify and resume: { kind, at, ... }
   stats = { token_calls = 0, gateway_calls = 0, over_rate = 0, upgrades = 0, hellos = 0, identifies = 0, resumes = 0,
             resumed = 0, beats = 0, bad_beats = 0, starved = 0, refused_identifies = 0, over_total = 0,
@@ -360,6 +362,8 @@ local function on_resume(p, ws, d)
   fault = take "close_after_resume"
   if fault and not fault.after_greeting then return closes(p, ws, fault) end
   if take "no_resumed" then return end
+  local fate = state.buried[d.session_id or ""]
+  if fate then return fate ~= "silent" and close(ws, fate, "") end
   local session = state.sessions[d.session_id or ""]
   if not session or session.account.app ~= app then return invalid(p, ws, { code = 4006, reason = "session id invalid" }) end
   if type(d.seq) ~= "number" or d.seq > session.seq or d.seq < 0 or (d.seq < session.seq and not session.buffer[d.seq + 1]) then
@@ -503,6 +507,75 @@ function control.raw(_, a) return each(a, function (ws) ws:send(a.text) end) end
 
 function control.expire(p)
   for _, session in pairs(state.sessions) do session_end(p, session) end
+end
+
+function control.bury(p, a)
+  local list = {}
+  for id, session in pairs(state.sessions) do list[#list + 1] = { id, session } end
+  for _, entry in ipairs(list) do
+    state.buried[entry[1]] = a and a.code or "silent"
+    session_end(p, entry[2])
+  end
+  return control.abort(p)
+end
+
+-- Stages and words: lua/holdfast/prove/faults.lua.
+function control.prove()
+  local list = {}
+  local function add(at, verb, say, with, more)
+    local row = { at = at, verb = verb, say = say, with = with }
+    for k, v in pairs(more or {}) do row[k] = v end
+    list[#list + 1] = row
+  end
+  local up, hand, settled, down = { "settled", "ready" }, { "settled", "greeting" }, { "settled" }, { "down" }
+  for _, code in ipairs { 4009, 4003, 4006, 4007, 4008, 4900, 4902, 4913, 1000, 1001 } do
+    add(code == 4009 and { "settled", "ready", "greeting" } or settled, "kick", "the gateway closes with " .. code, { code = code })
+  end
+  for _, code in ipairs { 4001, 4010, 4013, 4014, 4914, 4915 } do
+    add(settled, "kick", "the gateway closes with " .. code .. " and means it", { code = code }, { fatal = true })
+  end
+  add(up, "op7", "the gateway ends the connection's life (op 7, then 4009)")
+  add(settled, "op9", "the gateway ends the session (op 9 false) and says no more", { resumable = false })
+  add(hand, "op9", "the gateway ends the session (op 9 false) with 4903", { resumable = false, code = 4903 })
+  add(settled, "op9", "the gateway refuses for good: op 9 false, then 4914", { resumable = false, code = 4914 }, { fatal = true })
+  add(settled, "ask_beat", "the gateway asks for a heartbeat")
+  add(hand, "abort", "the gateway drops the stream")
+  add(up, "deaf", "the gateway goes deaf")
+  add({ "settled", "down" }, "expire", "the session expires without a word")
+  add(settled, "new_token", "the platform forgets its tokens")
+  add(settled, "bury", "the session is lost for good: a RESUME of it is never answered", nil, { dead = true })
+  add(settled, "bury", "the session is lost for good: a RESUME of it is closed with 1000", { code = 1000 }, { dead = true })
+  local held = { held = true }
+  add(down, "fault", "no HELLO ever comes", { silent_hello = true }, held)
+  add(down, "fault", "no IDENTIFY is answered", { no_ready = true }, held)
+  add(down, "fault", "no RESUME is answered", { no_resumed = true }, held)
+  add(down, "fault", "every IDENTIFY is refused with op 9 and 4903", { op9_identify = { code = 4903 } }, held)
+  add(down, "fault", "every RESUME is cut off", { close_after_resume = { code = -1 } }, held)
+  add(down, "fault", "every token is refused with 4004", { close_after_resume = { code = 4004 }, close_after_identify = { code = 4004 } }, held)
+  add(down, "fault", "no upgrade is answered", { silent_upgrade = true }, held)
+  add(down, "fault", "the token is never answered", { silent_token = true }, held)
+  add(down, "fault", "tokens are asked for too often", { token_code = { code = 100001 } }, held)
+  add(down, "fault", "the secret is wrong", { token_code = { code = 100016, times = 1 } }, { fatal = true })
+  add(down, "fault", "/gateway is called too often", { gateway_code = { status = 400, code = 100017 } }, held)
+  add(down, "fault", "this machine is not on the allow-list", { gateway_code = { status = 401, code = 11298 } }, held)
+  add(settled, "fault", "heartbeats are not answered any more", { no_ack = true }, held)
+  return { faults = list, speak = { verb = "dispatch", with = { count = 1 } },
+           settings = { app_id = "102000001", api = "$url", token_url = "$url/app/getAppAccessToken" } }
+end
+
+function control.prove_print(p)
+  local parts = {}
+  for _, session in pairs(state.sessions) do
+    parts[#parts + 1] = (session.ws and "held" or "kept") .. (session.ready and " ready" or "")
+  end
+  for _, fate in pairs(state.buried) do parts[#parts + 1] = "buried " .. tostring(fate) end
+  for _, t in pairs(state.tokens) do parts[#parts + 1] = t.current.until_ms > p:now() and "token" or "old token" end
+  for name, value in pairs(faults) do
+    local v = type(value) == "table" and value or { code = value }
+    parts[#parts + 1] = name .. tostring(v.code) .. tostring(v.status) .. tostring(v.times)
+  end
+  table.sort(parts)
+  return table.concat(parts, ",")
 end
 
 -- The platform forgets its tokens: from now on only a new one is good.
