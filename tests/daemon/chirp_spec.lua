@@ -32,6 +32,19 @@ describe("the example chirp", function ()
     assert.is_true(code ~= nil and code ~= 0, run.out .. run.err)
   end)
 
+  it("is proven, with what its peer says a platform can do", function ()
+    local code, run = w:run({ "prove", "policies/chirp.lua", "--depth", "1", "--schedules", "5" }, here)
+    assert.equal(0, code, run.out .. run.err)
+    assert.is_truthy(run.out:find("proven: policies/chirp.lua (I1 I2 I3 I4 I5 I6 I7 I8)", 1, true), run.out)
+    -- And not, when it takes a refused ticket for the end of everything.
+    local naive, times = w:read("policies/chirp.lua"):gsub("close = 4401, verdict = \"fresh\"", "close = 4401, verdict = \"stop\"")
+    assert.equal(1, times)
+    w:write("policies/chirp.lua", naive)
+    code, run = w:run({ "prove", "policies/chirp.lua", "--depth", "1", "--schedules", "5" }, here)
+    assert.equal(1, code, run.out .. run.err)
+    assert.is_truthy(run.out:find("I6 is broken", 1, true), run.out)
+  end)
+
   it("is held through a kick on a real port, and stops for good when banned", function ()
     local peer = w:start({ "peer", "chirp", "--port", "0", "--ca-out", "ca.pem", "--option", "events_every=50",
                            "--option", "token=" .. world.token }, here)

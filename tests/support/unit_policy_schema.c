@@ -555,11 +555,15 @@ static int l_matchers(lua_State *L)
     return 1;
 }
 
-/* keys(): every key of the tables, as { path = about } */
+/* keys(): every key of the tables, as { path = { standard, about, order } } */
 static void keys_visit(void *context, const char *path, const char *standard, const char *about)
 {
     lua_State *L = context;
+    lua_Integer order = lua_tointeger(L, 1) + 1;
+    lua_pushinteger(L, order);
+    lua_replace(L, 1);
     lua_newtable(L);
+    set_integer(L, "order", (double)order);
     set_text(L, "standard", standard);
     set_text(L, "about", about);
     lua_setfield(L, -2, path);
@@ -567,6 +571,8 @@ static void keys_visit(void *context, const char *path, const char *standard, co
 
 static int l_keys(lua_State *L)
 {
+    lua_settop(L, 0);
+    lua_pushinteger(L, 0); /* counts in place */
     lua_newtable(L);
     schema_each_key(keys_visit, L);
     return 1;

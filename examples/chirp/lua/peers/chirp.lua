@@ -1,7 +1,8 @@
 -- The server side of chirp, written from its documentation.
 --
 -- Options: token (nil takes any), keepalive (seconds, 20), events_every (ms, 0: none)
--- Controls: stats, event, kick { code }, mute { off } (pings stay unanswered), refuse { times } (tickets are refused)
+-- Controls: stats, event, kick { code }, mute { off } (pings stay unanswered), refuse { times } (tickets are refused),
+-- heal (ends the last two), prove (what `holdfast prove` may do with it)
 local state = { tickets = {}, open = {}, made = 0, refuse = 0, mute = false,
                 stats = { tickets = 0, auths = 0, pings = 0, most_silent = 0 } }
 
@@ -33,6 +34,16 @@ function control.event() return event() end
 function control.kick(_, a) return each(function (ws) ws:close(a.code or 1001, "kicked") end) end
 function control.mute(_, a) state.mute = not a.off end
 function control.refuse(_, a) state.refuse = a.times or 1 end
+function control.heal() state.mute, state.refuse = false, 0 end
+
+function control.prove()
+  return { speak = { verb = "event" }, faults = {
+    { at = { "settled", "greeting" }, verb = "kick", with = { code = 1011 }, say = "the server closes with 1011" },
+    { at = { "settled" }, verb = "kick", with = { code = 4403 }, say = "the server bans the bot", fatal = true },
+    { at = { "down" }, verb = "refuse", with = { times = 2 }, say = "two tickets are refused" },
+    { at = { "settled" }, verb = "mute", with = {}, say = "pings are not answered any more", held = true },
+  } }
+end
 
 return {
   start = function (p, options)
