@@ -163,6 +163,7 @@ struct handle runtime_add(struct runtime *rt, const struct connection_spec *aske
     c->hash_next = *bucket;
     *bucket = c;
     c->build = build_wrap(build);
+    rt_weather_added(rt, c);
     c->ca_file = copy_or_null(spec->ca_file);
     c->plain = spec->plain;
     if (spec->owner) text_copy(c->owner, sizeof c->owner, spec->owner, strlen(spec->owner));
@@ -195,6 +196,7 @@ void rt_conn_free(struct runtime *rt, struct rt_conn *c)
         rt_link_free(rt, c->links);
     }
     rt_count_gone(rt, c);
+    rt_weather_gone(rt, c);
     uint32_t i = 0;
     struct handle h;
     struct rt_send *s;
@@ -347,6 +349,7 @@ void runtime_swap(struct runtime *rt, struct handle conn, struct policy_build *b
     }
     struct rt_build *old = c->build;
     c->build = build_wrap(build);
+    rt_weather_swapped(c);
     owner_missing_tell(rt, c, old->build);
     bool same_session = old->build->session_of == build->session_of;
     /* What another text of the policy fetched may have another shape; if it may serve stale, it still does. */

@@ -61,6 +61,7 @@ void rt_link_dial(struct runtime *rt, struct rt_conn *c, uint32_t generation)
 {
     ASSERT(c->address != NULL);
     ASSERT(c->address_generation == generation);
+    rt_weather_dials(rt, c);
     struct handle h;
     struct rt_link *l = slots_alloc(&rt->links, &h);
     bool opened = false;

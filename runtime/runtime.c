@@ -337,6 +337,7 @@ void runtime_tick(struct runtime *rt)
     rt_pump(rt);
     for (uint32_t n = 0; n < STEPS_PER_TICK_MAX && step_due(rt); n++) {}
     timers_run(rt);
+    rt_weather_tick(rt);
     if (rt->held) rt_backlog_check(rt);
     rt_pump(rt);
     if (rt->options.deliver) {
@@ -356,7 +357,8 @@ uint64_t runtime_deadline_ms(const struct runtime *rt)
     if (rt->queue_count || rt->jump.on) return 0;
     if (rt->options.deliver && deliver_wants_pump(rt->options.deliver)) return 0;
     uint64_t deadline = engine_deadline_ms(rt->engine);
-    uint64_t timer = timers_next_ms(&rt->timers);
+    uint64_t timer = timers_next_ms(&rt->timers), weather = rt_weather_due_ms(rt);
+    if (weather < deadline) deadline = weather;
     return timer < deadline ? timer : deadline;
 }
 

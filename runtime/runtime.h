@@ -11,6 +11,7 @@
 #include "deliver/deliver.h"
 #include "engine/engine.h"
 #include "engine/life.h"
+#include "engine/weather.h"
 #include "host.h"
 #include "policy/policy.h"
 #include "store/core.h"
@@ -128,12 +129,21 @@ struct connection_view {
     bool loop_known;
     struct host_loop_delay loop;  /* of the daemon */
     struct life life;
+    char weather[WEATHER_TEXT_MAX]; /* of the front that it is part of; "" */
     uint64_t down_for_ms;         /* since a link served, or since it was started; 0: one does */
     struct deliver_stream_view backlog;
     const char *kept_in;          /* static: what kind of store has it, "memory" or "sqlite" */
     char warning[PLAN_NOTE_MAX];  /* newest conn:warn or alarm, "" */
 };
 bool runtime_view(const struct runtime *rt, struct handle conn, struct connection_view *out);
+/* What several connections have in common that fail, as of at most a second ago; the most failing first. */
+uint32_t runtime_weather(const struct runtime *rt, struct weather_front out[WEATHER_FRONTS_MAX]);
+bool runtime_weather_json(const struct runtime *rt, struct buffer *out); /* an array */
+struct runtime_held {
+    uint32_t now, hosts; /* attempts put off; hosts that answer nobody */
+    uint64_t total;      /* put off since the start */
+};
+struct runtime_held runtime_held(const struct runtime *rt);
 bool runtime_loop_delay(const struct runtime *rt, struct host_loop_delay *out);
 /* Tells deliver what time it is, for whoever pumps it outside of runtime_tick(). */
 void runtime_clock_told(const struct runtime *rt);

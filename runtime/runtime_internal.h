@@ -101,6 +101,7 @@ struct rt_ack_list {
     uint32_t count;
 };
 
+struct rt_host;  /* weather.c */
 struct rt_entry; /* journal.c: one entry of the journal, packed */
 
 struct rt_conn {
@@ -140,6 +141,12 @@ struct rt_conn {
     uint64_t frames_delivered, frames_malformed, frames_duplicate, frames_other;
     uint64_t parts_refused;          /* of messages in parts: made no sense, or over a bound */
     uint64_t last_event_ms;          /* mono: of the last frame delivered; 0 */
+    struct weather_point point;
+    struct rt_host *host;            /* where its attempts go, or NULL; shared */
+    bool host_prepares;              /* that is no host: preparing fails */
+    bool host_scout, host_held;      /* goes on trying; or waits for those who do */
+    uint32_t host_epoch;             /* of the host, that its failure was counted in */
+    uint64_t front_noted;            /* which front its journal told of last; 0: none */
     uint64_t attempt_ms;             /* mono: its newest attempt began */
     uint64_t down_ms;                /* mono: it left `up`, and nobody wanted that; 0 */
     uint64_t missed_ms;              /* mono: since then it should be up and is not; 0 */
@@ -268,6 +275,14 @@ struct runtime {
     uint64_t deliver_expire_ms;
     bool shutting_down, destroying;
     struct runtime_counts counts;
+    struct {
+        struct rt_host *hosts;       /* owned list */
+        uint32_t releasing;          /* of them */
+        bool dirty;
+        uint64_t judged_ms, held_total, fronts_total;
+        struct weather_front fronts[WEATHER_FRONTS_MAX];
+        uint32_t front_count;
+    } weather;
     struct rt_link *held;            /* links that wait for room */
     struct rt_ack *acks_pooled;      /* owned */
     uint32_t acks_pooled_count;
@@ -301,6 +316,20 @@ uint64_t rt_session_begun_ms(const struct value *session);
 /* False when the store refused: nothing will be answered. `engine_ticket` 0 with `offset`: for acks. */
 bool rt_store_submit(struct runtime *rt, struct rt_conn *c, uint32_t generation,
                      uint64_t engine_ticket, uint64_t offset, struct store_request *request);
+
+/* weather.c: what becomes of a connection, for the weather. */
+void rt_weather_added(struct runtime *rt, struct rt_conn *c);
+/* Another build. */
+void rt_weather_swapped(struct rt_conn *c);
+void rt_weather_gone(struct runtime *rt, struct rt_conn *c);
+void rt_weather_decided(struct runtime *rt, struct rt_conn *c, uint32_t generation, const struct decision *d);
+void rt_weather_state(struct runtime *rt, struct rt_conn *c, const struct effect *fx);
+void rt_weather_dials(struct runtime *rt, struct rt_conn *c);
+void rt_weather_ready(struct runtime *rt, struct rt_conn *c);
+void rt_weather_settled(struct runtime *rt, struct rt_conn *c);
+void rt_weather_tick(struct runtime *rt);
+uint64_t rt_weather_due_ms(const struct runtime *rt);
+const struct weather_front *rt_weather_front(const struct runtime *rt, const struct rt_conn *c);
 
 /* counts.c: what is counted on the way. */
 void rt_counts_init(struct runtime *rt);

@@ -91,6 +91,8 @@ bool runtime_view(const struct runtime *rt, struct handle conn, struct connectio
         out->total.frames_in += l->pulse.frames_in;
         out->total.frames_out += l->pulse.frames_out;
     }
+    const struct weather_front *front = rt_weather_front(rt, c);
+    if (front) weather_text(front, out->weather);
     if (c->missed_ms && c->missed_ms < out->now.mono_ms) out->down_for_ms = out->now.mono_ms - c->missed_ms;
     out->last_event_ms = c->last_event_ms;
     life_look(rt, c, out);
@@ -258,6 +260,30 @@ static struct value backlog_value(const struct connection_view *view)
     return v;
 }
 
+bool runtime_weather_json(const struct runtime *rt, struct buffer *out)
+{
+    struct weather_front fronts[WEATHER_FRONTS_MAX];
+    char text[WEATHER_TEXT_MAX];
+    const uint32_t count = runtime_weather(rt, fronts);
+    bool ok = buffer_append_char(out, '[');
+    for (uint32_t i = 0; ok && i < count; i++) {
+        const struct weather_front *f = &fronts[i];
+        struct value v = value_table();
+        value_set(&v, "scope", value_string(weather_scope_name(f->scope)));
+        value_set(&v, "name", value_string(f->name));
+        value_set(&v, "failing", value_number(f->failing));
+        value_set(&v, "total", value_number(f->total));
+        value_set(&v, "since", time_value(f->since_wall_ms));
+        value_set(&v, "stage", value_string(stage_name(f->stage)));
+        value_set(&v, "one_cause", value_bool(f->one_cause));
+        if (f->one_cause) value_set(&v, "cause", value_string(cause_kind_name(f->kind)));
+        value_set(&v, "text", value_string(weather_text(f, text)));
+        ok = (i == 0 || buffer_append_char(out, ',')) && value_to_json(&v, out);
+        value_clear(&v);
+    }
+    return ok && buffer_append_char(out, ']');
+}
+
 bool runtime_view_json(const struct connection_view *view, struct buffer *out)
 {
     const struct engine_view *e = &view->engine;
@@ -271,6 +297,7 @@ bool runtime_view_json(const struct connection_view *view, struct buffer *out)
         struct value next = value_table();
         value_set(&next, "what", value_string(e->next ? e->next : ""));
         value_set(&next, "at", time_value(wall_of(view, e->deadline_ms)));
+        if (e->held) value_set(&next, "held", value_bool(true));
         if (e->queued && e->queue.hold != BUDGET_HOLD_NONE) {
             value_set(&next, "budget", value_string(budget_name(e->queued_for)));
             value_set(&next, "held_by", value_string(budget_hold_name(e->queue.hold)));
@@ -309,6 +336,7 @@ bool runtime_view_json(const struct connection_view *view, struct buffer *out)
     value_set(&v, "session", value_bool(e->session_present));
     value_set(&v, "wanted", value_bool(e->wanted));
     value_set(&v, "stop_is_fatal", value_bool(e->stop_is_fatal));
+    if (view->weather[0]) value_set(&v, "weather", value_string(view->weather));
     if (view->warning[0]) value_set(&v, "warning", value_string(view->warning));
     bool ok = value_to_json(&v, out);
     value_clear(&v);

@@ -403,6 +403,9 @@ end
 function Sim:view(name) return self.core:view(name) end
 ---@return string?
 function Sim:state(name) return self.core:state(name) end
+---Lines about what several connections have in common that fail; none when all is fair.
+---@return string[]
+function Sim:weather() return self.core:weather() end
 ---Where the connection is: "waiting", "preparing", "greeting", "ready" (up), "settled" (up for long) ...
 function Sim:stage(name) return self.core:stage(name) end
 ---The connection's JSON as the API shows it, decoded.

@@ -89,6 +89,7 @@ static void print_summary(struct buffer *out, const struct term *t, const cJSON 
     line(out, t, "since", s->since);
     line(out, t, up ? "before" : "because", s->because);
     line(out, t, "decided", s->decided);
+    line(out, t, "weather", s->weather);
     line(out, t, "life", s->life);
     line(out, t, "budget", s->budget);
     line(out, t, "next", s->next);
@@ -230,7 +231,8 @@ static void print_json(struct buffer *out, const struct ask_answer *view, const 
                   { "because", s->because },   { "decided", s->decided },
                   { "note", s->note },         { "budget", s->budget },
                   { "next", s->next },         { "recovers", s->recovers },
-                  { "life", s->life } };
+                  { "life", s->life },
+                  { "weather", s->weather } };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         if (texts[i].text[0]) cJSON_AddStringToObject(sum, texts[i].key, texts[i].text);
     }

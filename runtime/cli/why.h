@@ -16,6 +16,7 @@ struct why_summary {
     char because[WHY_TEXT_MAX]; /* "": nothing happened yet */
     char decided[WHY_TEXT_MAX]; /* "": nothing was */
     char note[WHY_TEXT_MAX];    /* what the rule says to people; "" */
+    char weather[WHY_TEXT_MAX]; /* whom else it concerns; "" */
     char budget[WHY_TEXT_MAX];  /* ""; while one holds it up */
     char life[WHY_TEXT_MAX];    /* while it is up: the verdict about the peer, and its evidence */
     char next[WHY_TEXT_MAX];

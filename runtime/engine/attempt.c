@@ -102,6 +102,7 @@ void attempt_begin(struct step *s)
     c->last_attempt_ms = s->now;
     c->attempt_at_ms = ENGINE_NEVER;
     c->planned_next = false;
+    c->held = false;
     ASSERT(c->attempt.handover || links_open(c) == 0 ||
            PLANTED(s->e, PLANT_I1_DIAL_BEFORE_CLOSED));
     fx(s, FX_PREPARE, c->generation)->prepare.needs_start = starts;

@@ -45,6 +45,8 @@ void conn_step(struct step *s)
     case EV_SESSION_CHANGED: conn_on_session_changed(s); break;
     case EV_BUDGET_TOLD: conn_on_budget_told(s); break;
     case EV_CLOCK_JUMPED: conn_on_clock_jumped(s); break;
+    case EV_HELD_BACK: hold_back(s); break;
+    case EV_LET_GO: hold_let_go(s); break;
     case EV_DEADLINE_PASSED: conn_on_deadline(s); break;
     case EV_SEND_REQUESTED: send_requested(s); break;
     case EV_SEND_DROPPED: send_dropped(s, ev->send.send_id); break;
@@ -96,6 +98,8 @@ static bool event_is_stale(struct step *s)
     case EV_SESSION_CHANGED:
     case EV_BUDGET_TOLD:
     case EV_CLOCK_JUMPED:
+    case EV_HELD_BACK:
+    case EV_LET_GO:
     case EV_DEADLINE_PASSED:
     case EV_SEND_REQUESTED: /* refused, not dropped: each has one answer */
     case EV_SEND_DROPPED:

@@ -131,6 +131,7 @@ struct engine_view {
     bool queued;              /* for a budget: which one it waits for longest, and how that stands */
     enum budget_kind queued_for;
     struct budget_view queue;
+    bool held;                /* the next attempt was put off: the host answers nobody */
     bool spend_reserve;       /* an operator's wish for the next session start */
 };
 /* False when the handle is stale. */

@@ -49,6 +49,7 @@ enum draw {
     DRAW_BEAT,
     DRAW_RETIRE,
     DRAW_SUSPEND,
+    DRAW_HOLD,
 };
 
 /* --- ledgers (ledger.c): what was used --- */
@@ -293,6 +294,8 @@ struct conn {
     bool attempted;
     uint64_t last_attempt_ms;
     uint64_t attempt_at_ms; /* when the next attempt may begin; ENGINE_NEVER: none is due */
+    bool held;              /* put off; it was due at unheld_at_ms */
+    uint64_t unheld_at_ms;
     bool queued;            /* its time has come, a budget's has not */
     uint64_t queue_at_ms;
     struct attempt attempt;
@@ -462,6 +465,12 @@ void permit_spend(struct step *s);
 /* What the platform told is made durable, when that is news. */
 void told_store(struct step *s, enum budget_kind kind);
 uint64_t account_deadline(const struct conn *c, int64_t free_at, struct clock at, uint64_t now);
+
+/* --- hold.c */
+void hold_back(struct step *s);
+void hold_let_go(struct step *s);
+/* view.c: the longest wait between two attempts that the plan may draw. */
+uint64_t plan_wait_most_ms(const struct plan *p);
 
 /* --- conn.c */
 void conn_step(struct step *s);

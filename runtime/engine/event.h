@@ -32,6 +32,8 @@ struct pulse {
     X(SESSION_CHANGED, "session changed")   /* conn.session became empty or not, or was restored */ \
     X(BUDGET_TOLD, "budget told")           /* conn:budget(): the platform's own figures */       \
     X(CLOCK_JUMPED, "clock jumped")         /* fanned out by the driver, one per connection */    \
+    X(HELD_BACK, "held back")               /* the host answers nobody: the next attempt can wait */ \
+    X(LET_GO, "let go")                     /* and now it does */                                 \
     X(DEADLINE_PASSED, "deadline passed")                                                         \
     X(SEND_REQUESTED, "send requested")                                                           \
     X(SEND_DROPPED, "send dropped")         /* the consumer took it back or is gone */            \
@@ -87,6 +89,7 @@ struct event {
             uint32_t lanes;        /* 0: not told */
         } budget_told;
         struct { uint64_t suspended_ms; int64_t wall_step_ms; } clock_jumped;
+        struct { uint64_t within_ms; } let_go; /* the attempt is drawn from now on until then */
         struct { struct pulse pulse[2]; uint32_t generation[2]; } deadline; /* open links' pulses */
         struct {
             uint64_t send_id;      /* the driver holds the bytes under it */

@@ -217,6 +217,7 @@ void judge_directly(struct step *s, const struct cause *cause, int by, enum pace
     d->by = by;
     copy_note(d->note, note);
     c->decided_ms = s->now;
+    c->held = false;
     c->planned_next = false;
     if (pace != PACE_STOP) {
         c->attempt_at_ms = delay_ms == ENGINE_NEVER ? ENGINE_NEVER : s->now + delay_ms;
@@ -304,6 +305,7 @@ static void decide(struct step *s, struct verdict *v)
     d->delay_ms = decide_delay(s, v, free, 0, d);
     c->decided_ms = s->now;
     c->attempt_at_ms = s->now + d->delay_ms;
+    c->held = false;
     c->planned_next = free;
 
     carry_out_drop(s, v, DROP_RESUME);

@@ -7,7 +7,6 @@ static void budget_of(const struct conn *c, enum budget_kind budget, uint64_t no
                       struct budget_view *out);
 static void queue_of(const struct engine *e, const struct conn *c, struct engine_view *out);
 static uint64_t attempt_most_ms(const struct plan *p);
-static uint64_t wait_most_ms(const struct plan *p);
 static uint32_t tries_most(const struct plan *p);
 static uint64_t detect_most_ms(const struct conn *c);
 
@@ -65,6 +64,7 @@ bool engine_get(const struct engine *e, struct handle conn, struct engine_view *
     out->identity = c->identity;
     out->plan = c->plan;
     out->spend_reserve = c->spend_reserve;
+    out->held = c->held && c->attempt_at_ms != ENGINE_NEVER;
     queue_of(e, c, out);
     return true;
 }
@@ -140,7 +140,7 @@ uint64_t engine_recovery_bound_ms(const struct engine *e, struct handle conn, st
     if (!c || !c->wanted || c->fatal) return ENGINE_NEVER;
     const struct plan *p = c->plan;
     const uint64_t tries = tries_most(p);
-    uint64_t bound = tries * (attempt_most_ms(p) + wait_most_ms(p));
+    uint64_t bound = tries * (attempt_most_ms(p) + plan_wait_most_ms(p));
     if (c->state == CONN_UP) bound += detect_most_ms(c);
     if (c->attempt_at_ms != ENGINE_NEVER && c->attempt_at_ms > now.mono_ms)
         bound += c->attempt_at_ms - now.mono_ms;
@@ -173,7 +173,7 @@ static uint64_t attempt_most_ms(const struct plan *p)
            (p->has_on_ended ? ASK_LIMIT_MS : 0);
 }
 
-static uint64_t wait_most_ms(const struct plan *p)
+uint64_t plan_wait_most_ms(const struct plan *p)
 {
     uint64_t most = p->backoff.most_ms > p->backoff.first_ms ? p->backoff.most_ms
                                                              : p->backoff.first_ms;

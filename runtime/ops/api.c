@@ -188,6 +188,7 @@ static int get_connections(struct client *c, const char *name)
         first = false;
     }
     ok = ok && buffer_append_text(&out, "],\"store\":") && store_view__json(c->ops, &out) &&
+         buffer_append_text(&out, ",\"weather\":") && runtime_weather_json(c->ops->rt, &out) &&
          buffer_append_text(&out, "}\n");
     int result = ok ? http__answer(c, 200, "application/json", out.data, out.len) : -1;
     buffer_deinit(&out);

@@ -37,6 +37,7 @@ struct sums {
 static void sum_up(struct ops *ops, struct sums *s);
 static bool write_connections(struct buffer *out, const struct sums *s);
 static bool write_counts(struct buffer *out, const struct ops *ops, const struct sums *s);
+static bool write_weather(struct buffer *out, const struct ops *ops);
 static bool write_consumers(struct buffer *out, const struct ops *ops);
 static bool write_store(struct buffer *out, const struct ops *ops);
 static bool write_daemon(struct buffer *out, const struct ops *ops, const struct sums *s);
@@ -48,7 +49,8 @@ int metrics__get(struct client *c, const char *name)
     struct buffer out;
     buffer_init(&out, ANSWER_BYTES_MAX);
     if (s) sum_up(c->ops, s);
-    bool ok = s && write_connections(&out, s) && write_counts(&out, c->ops, s) && write_consumers(&out, c->ops) &&
+    bool ok = s && write_connections(&out, s) && write_counts(&out, c->ops, s) && write_weather(&out, c->ops) &&
+              write_consumers(&out, c->ops) &&
               write_store(&out, c->ops) && write_daemon(&out, c->ops, s);
     int result = ok ? http__answer(c, 200, "text/plain; version=0.0.4; charset=utf-8", out.data, out.len) : -1;
     buffer_deinit(&out);
@@ -248,6 +250,28 @@ static bool write_counts(struct buffer *out, const struct ops *ops, const struct
            one(out, "duplicate_frames_total", COUNTER, "Frames that came again and were not accepted twice.", s->duplicate + n->duplicate_gone) &&
            one(out, "backlog_dropped_frames", GAUGE, "Frames that fell out of a full backlog, of the connections that there are.", s->dropped) &&
            one(out, "gaps_told", GAUGE, "Holes that consumers were told of, of the connections that there are.", s->gaps);
+}
+
+static bool write_weather(struct buffer *out, const struct ops *ops)
+{
+    struct weather_front fronts[WEATHER_FRONTS_MAX];
+    const uint32_t count = runtime_weather(ops->rt, fronts);
+    const struct runtime_held held = runtime_held(ops->rt);
+    uint32_t fronts_of[WEATHER_SCOPES] = { 0 }, failing[WEATHER_SCOPES] = { 0 };
+    char labels[160];
+    for (uint32_t i = 0; i < count; i++) {
+        fronts_of[fronts[i].scope]++;
+        failing[fronts[i].scope] += fronts[i].failing;
+    }
+    bool ok = family(out, "weather_fronts", GAUGE, "Outages that several connections have in common, by what that is.");
+    for (int scope = 0; ok && scope < WEATHER_SCOPES; scope++)
+        ok = sample(out, "weather_fronts", labels1(labels, "scope", weather_scope_name((enum weather_scope)scope)), fronts_of[scope]);
+    ok = ok && family(out, "weather_connections", GAUGE, "Connections that fail in them.");
+    for (int scope = 0; ok && scope < WEATHER_SCOPES; scope++)
+        ok = sample(out, "weather_connections", labels1(labels, "scope", weather_scope_name((enum weather_scope)scope)), failing[scope]);
+    return ok && one(out, "hosts_deaf", GAUGE, "Hosts, or platforms' preparations, that answer none of many connections.", held.hosts) &&
+           one(out, "attempts_held", GAUGE, "Attempts that are put off because of them.", held.now) &&
+           one(out, "attempts_held_total", COUNTER, "Attempts that were.", held.total);
 }
 
 static bool write_consumers(struct buffer *out, const struct ops *ops)

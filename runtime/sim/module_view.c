@@ -63,6 +63,21 @@ static void push_decision(lua_State *L, const struct decision *d)
     set_text(L, "note", d->note);
 }
 
+/* Lines about what many have in common that fail. */
+static int l_weather(lua_State *L)
+{
+    struct sim *s = sim__check(L, 1);
+    struct weather_front fronts[WEATHER_FRONTS_MAX];
+    char text[WEATHER_TEXT_MAX];
+    const uint32_t count = s->runtime ? runtime_weather(s->runtime, fronts) : 0;
+    lua_newtable(L);
+    for (uint32_t i = 0; i < count; i++) {
+        lua_pushstring(L, weather_text(&fronts[i], text));
+        lua_rawseti(L, -2, (int)i + 1);
+    }
+    return 1;
+}
+
 /* Raises when nothing runs, or the connection is being removed. */
 static struct sim_conn *running(struct sim *s, lua_State *L, int index)
 {
@@ -488,7 +503,7 @@ static int l_store(lua_State *L)
 const luaL_Reg sim__view_methods[] = {
     { "view", l_view }, { "state", l_state }, { "view_json", l_view_json },
     { "session_json", l_session_json }, { "journal", l_journal }, { "budget", l_budget },
-    { "recovery_bound", l_recovery_bound }, { "dials", l_dials }, { "closes", l_closes },
+    { "recovery_bound", l_recovery_bound }, { "weather", l_weather }, { "dials", l_dials }, { "closes", l_closes },
     { "wire", l_wire }, { "http", l_http }, { "descriptors", l_descriptors }, { "stats", l_stats },
     { "moves_missing", l_moves_missing }, { "trace", l_trace }, { "disk", l_disk },
     { "store", l_store }, { NULL, NULL }

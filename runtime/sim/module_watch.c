@@ -60,6 +60,7 @@ static void describe_event(const struct event *ev, char *out, size_t bytes)
                  (unsigned long long)ev->clock_jumped.suspended_ms,
                  (long long)ev->clock_jumped.wall_step_ms);
         break;
+    case EV_LET_GO: snprintf(out, bytes, " within %llums", (unsigned long long)ev->let_go.within_ms); break;
     default: break;
     }
 }

@@ -671,6 +671,7 @@ static int l_step(lua_State *L)
         ev.budget_told.lanes = (uint32_t)get_number(L, t, "lanes", 0);
         break;
     case EV_CLOCK_JUMPED: ev.clock_jumped.suspended_ms = get_ms(L, t, "suspended", 0); break;
+    case EV_LET_GO: ev.let_go.within_ms = get_ms(L, t, "within", 0); break;
     case EV_DEADLINE_PASSED:
         lua_getfield(L, t, "pulses"); /* { [generation] = pulse } */
         if (lua_istable(L, -1)) {

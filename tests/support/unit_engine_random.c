@@ -632,7 +632,7 @@ static void meddle_with(struct world *w, uint32_t bot)
     uint32_t links = (v.link_generation[0] != 0) + (v.link_generation[1] != 0);
     uint32_t g = links ? v.link_generation[draw(w, links)] : v.generation;
     if (!g) g = v.generation;
-    uint32_t what = draw(w, 20);
+    uint32_t what = draw(w, 24);
     switch (what) {
     case 0:
         tell(w, EV_STOP_REQUESTED, bot, 0);
@@ -676,6 +676,13 @@ static void meddle_with(struct world *w, uint32_t bot)
     case 16:
         tell(w, EV_SHUTDOWN_REQUESTED, bot, 0);
         tell(w, EV_START_REQUESTED, bot, 0);
+        break;
+    case 17:
+    case 18: tell(w, EV_HELD_BACK, bot, 0); break;
+    case 19:
+        ev = event_of(w, EV_LET_GO, bot, 0);
+        ev.let_go.within_ms = draw(w, 2) ? draw(w, 60000) : 0;
+        step(w, &ev);
         break;
     default: nonsense(w, bot, g, v.generation);
     }

@@ -113,6 +113,24 @@ bool runtime_budget(const struct runtime *rt, struct handle conn, enum budget_ki
     return false;
 }
 
+bool runtime_weather_json(const struct runtime *rt, struct buffer *out)
+{
+    (void)rt;
+    return buffer_append_text(out, "[]");
+}
+
+uint32_t runtime_weather(const struct runtime *rt, struct weather_front out[WEATHER_FRONTS_MAX])
+{
+    (void)rt, (void)out;
+    return 0;
+}
+
+struct runtime_held runtime_held(const struct runtime *rt)
+{
+    (void)rt;
+    return (struct runtime_held){ 0 };
+}
+
 bool runtime_loop_delay(const struct runtime *rt, struct host_loop_delay *out)
 {
     (void)rt, (void)out;

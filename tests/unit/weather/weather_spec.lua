@@ -1,0 +1,127 @@
+-- What failing connections have in common, from lists of points.
+local weather = require "unit.weather"
+
+local AT = 1795341720000 -- 10:02 UTC
+
+-- `count` points that share `fields`; names are counted on.
+local function add(list, count, fields)
+  for _ = 1, count do
+    local p = { name = "c" .. #list + 1, since = AT }
+    for k, v in pairs(fields) do p[k] = v end
+    list[#list + 1] = p
+  end
+  return list
+end
+
+local function discord(failing, count, more)
+  local fields = { platform = "discord", host = "gateway.discord.gg", account = "a", failing = failing }
+  for k, v in pairs(more or {}) do fields[k] = v end
+  return add({}, count, fields)
+end
+
+local function join(...)
+  local all = {}
+  for _, list in ipairs { ... } do
+    for _, p in ipairs(list) do all[#all + 1] = p end
+  end
+  return all
+end
+
+local function texts(points, before)
+  local list = {}
+  for _, f in ipairs(weather.judge(points, before)) do list[#list + 1] = f.text end
+  return list
+end
+
+describe("the weather", function ()
+  it("is fair while nothing fails, or no more than two do", function ()
+    assert.same({}, texts {})
+    assert.same({}, texts(discord(false, 41)))
+    assert.same({}, texts(join(discord(true, 2), discord(false, 0))))
+  end)
+
+  it("tells a platform that is down, with one cause", function ()
+    assert.same({ "discord: 41 of 41 connections failing at connecting since 10:02 UTC, one cause: refused" }, texts(discord(true, 41)))
+  end)
+
+  it("counts those that still serve, and begins at four fifths", function ()
+    assert.same({}, texts(join(discord(true, 79), discord(false, 21))))
+    assert.same({ "discord: 80 of 100 connections failing at connecting since 10:02 UTC, one cause: refused" },
+      texts(join(discord(true, 80), discord(false, 20))))
+  end)
+
+  it("goes on until fewer than half fail", function ()
+    local before = weather.judge(discord(true, 10))
+    assert.equal(1, #weather.judge(join(discord(true, 5), discord(false, 5)), before))
+    assert.equal(0, #weather.judge(join(discord(true, 4), discord(false, 6)), before))
+    assert.equal(0, #weather.judge(join(discord(true, 5), discord(false, 5))))
+  end)
+
+  it("counts nobody that an operator stopped", function ()
+    assert.equal("discord: 3 of 3 connections failing at connecting since 10:02 UTC, one cause: refused",
+      texts(join(discord(true, 3), discord(false, 30, { unwanted = true })))[1])
+  end)
+
+  it("says since the first failure that goes on, and when causes and stages differ", function ()
+    local points = join(discord(true, 3, { since = AT + 60000 }), discord(true, 1, { since = AT - 60000, kind = "timeout", stage = "upgrading" }))
+    assert.same({ "discord: 4 of 4 connections failing mostly at connecting since 10:01 UTC, several causes" }, texts(points))
+    local codes = join(discord(true, 2, { kind = "closed", close = 4000, stage = "ready" }), discord(true, 2, { kind = "closed", close = 4009, stage = "ready" }))
+    assert.same({ "discord: 4 of 4 connections failing at ready since 10:02 UTC, several causes" }, texts(codes))
+  end)
+
+  it("tells one host of a platform when the others serve", function ()
+    local points = join(discord(true, 10, { host = "sick.discord.gg" }), discord(false, 10))
+    assert.same({ "host sick.discord.gg: 10 of 10 connections failing at connecting since 10:02 UTC, one cause: refused" }, texts(points))
+  end)
+
+  it("tells the platform and not its hosts when all of them fail", function ()
+    local points = join(discord(true, 10, { host = "one" }), discord(true, 10, { host = "two" }))
+    assert.same({ "discord: 20 of 20 connections failing at connecting since 10:02 UTC, one cause: refused" }, texts(points))
+  end)
+
+  it("tells one account of a platform when the others serve", function ()
+    local points = join(discord(false, 20), discord(true, 4, { account = "b", kind = "closed", close = 4004, stage = "greeting" }))
+    assert.same({ "the account of c1: 4 of 4 connections failing at greeting since 10:02 UTC, one cause: closed" }, texts(points))
+  end)
+
+  it("tells this network when several hosts cannot be reached, whatever the platforms", function ()
+    local slack = add({}, 5, { platform = "slack", host = "wss.slack.com", account = "s", failing = true, kind = "resolve", stage = "resolving" })
+    local points = join(discord(true, 10, { kind = "resolve", stage = "resolving" }), slack)
+    assert.same({ "this network: 15 of 15 connections failing at resolving since 10:02 UTC, one cause: resolve" }, texts(points))
+  end)
+
+  it("does not blame the network for what one platform's servers refuse, nor for one host", function ()
+    local slack = add({}, 2, { platform = "slack", host = "wss.slack.com", failing = false })
+    local refused = join(discord(true, 10), slack)
+    assert.equal("discord", weather.judge(refused)[1].name)
+    assert.equal("discord", weather.judge(discord(true, 10, { kind = "unreachable" }))[1].name)
+  end)
+
+  it("tells this machine when it is its own doing", function ()
+    local points = discord(true, 10, { kind = "io", by = "us", stage = "resolving" })
+    assert.same({ "this machine: 10 of 10 connections failing at resolving since 10:02 UTC, one cause: io" }, texts(points))
+    local store = discord(true, 10, { kind = "store", by = "us", stage = "preparing" })
+    assert.equal("machine", weather.judge(store)[1].scope)
+  end)
+
+  it("tells two platforms apart that fail each in its own way, the larger first", function ()
+    local slack = add({}, 5, { platform = "slack", host = "wss.slack.com", failing = true, kind = "upgrade_refused", http = 503, stage = "upgrading" })
+    local generic = add({}, 5, { platform = "generic", host = "h", failing = false })
+    local list = texts(join(slack, discord(true, 10), generic))
+    assert.same({ "discord: 10 of 10 connections failing at connecting since 10:02 UTC, one cause: refused",
+                  "slack: 5 of 5 connections failing at upgrading since 10:02 UTC, one cause: upgrade_refused" }, list)
+  end)
+
+  it("has at most eight fronts, and takes 10,000 connections of as many hosts and accounts", function ()
+    local points = {}
+    for i = 1, 10000 do
+      add(points, 1, { platform = "p" .. i % 30, host = "h" .. i, account = "a" .. i, failing = i % 30 < 12 })
+    end
+    local fronts = weather.judge(points)
+    assert.equal(8, #fronts)
+    for _, f in ipairs(fronts) do
+      assert.equal("platform", f.scope)
+      assert.equal(f.failing, f.total)
+    end
+  end)
+end)
