@@ -18,7 +18,8 @@
 --   parts               so many frames carry each made-up event, 1
 --   faults              see `faults` below; changed while running by control verbs fault and heal
 --
--- Controls: stats, posts, acks, pings, unacked, push, again, frame, raw, bye, abort, deaf, server_ping, pong, fault, heal.
+-- Controls: stats, posts, acks, pings, unacked, push, again, frame, raw, bye, abort, deaf, server_ping, pong, fault, heal,
+-- prove (what the prover may do with it), prove_print (what tells two states of it apart).
 
 local state = {
   open = {},        -- by ws.id: sockets that the server believes open
@@ -418,6 +419,59 @@ function control.fault(_, a)
 end
 
 function control.heal() faults = {} end
+
+-- Stages and words: lua/holdfast/prove/faults.lua.
+function control.prove()
+  local up, hand = { "settled", "ready" }, { "settled", "greeting" }
+  local list, held = {}, { held = true }
+  local function add(at, verb, say, with, more)
+    local row = { at = at, verb = verb, say = say, with = with }
+    for k, v in pairs(more or {}) do row[k] = v end
+    list[#list + 1] = row
+  end
+  add({ "settled", "ready", "greeting" }, "bye", "the server closes with 1000 bye", { code = 1000 })
+  for _, code in ipairs { 1001, 1011, 4321, 0 } do
+    add({ "settled" }, "bye", "the server closes with " .. (code == 0 and "no code" or code), { code = code })
+  end
+  add(hand, "abort", "the server drops the stream")
+  add(up, "deaf", "the server goes deaf")
+  add({ "settled" }, "server_ping", "the server pings")
+  add({ "settled" }, "pong", "a pong says a nonsense interval", { payload = '{"PingInterval":0}' })
+  add({ "settled" }, "raw", "three bytes arrive that are no frame", { hex = "deadbe" })
+  add({ "settled" }, "fault", "pings are not answered any more", { no_pong = true }, held)
+  add({ "down" }, "fault", "one first ping is not answered", { no_pong = 1 })
+  add({ "down" }, "fault", "no socket ever says anything", { silent = true }, held)
+  add({ "down" }, "fault", "every socket is closed after a second", { close_after = 1000 }, held)
+  add({ "down" }, "fault", "no upgrade is answered", { silent_upgrade = true }, held)
+  add({ "down" }, "fault", "the endpoint is never answered", { silent_http = true }, held)
+  add({ "down" }, "fault", "the endpoint is answered with 429 once", { http = { status = 429, times = 1 } })
+  for _, code in ipairs { 1, 1000040343, 1000040345, 1000040350, 1000040351 } do
+    add({ "down" }, "fault", "the endpoint says system busy (" .. code .. ")", { code = { code = code, msg = "system busy", times = 1 } })
+  end
+  add({ "down" }, "fault", "the endpoint says that the credentials are wrong",
+    { code = { code = 1000040345, msg = "app_id or app_secret is invalid", times = 1 } }, { fatal = true })
+  add({ "down" }, "fault", "the endpoint is answered with no JSON", { answer = { text = "<html>", times = 1 } })
+  add({ "down" }, "fault", "the handshake says that the ticket is old",
+    { upgrade = { status = 514, times = 1, headers = { ["Handshake-Status"] = "514" } } })
+  add({ "down" }, "fault", "the handshake says that the app is refused",
+    { upgrade = { status = 403, times = 1, headers = { ["Handshake-Status"] = "403" } } }, { fatal = true })
+  return { faults = list, speak = { verb = "push", with = { count = 1 } },
+           settings = { app_id = "cli_0123456789abcdef", domain = "$url" } }
+end
+
+function control.prove_print()
+  local parts = {}
+  for _, ws in pairs(state.open) do parts[#parts + 1] = ws.mute and "mute" or ws.pinged and "pinged" or "open" end
+  for name, value in pairs(faults) do
+    if type(value) ~= "table" then
+      parts[#parts + 1] = name .. tostring(value)
+    else
+      parts[#parts + 1] = name .. tostring(value.status or value.code) .. tostring(value.times)
+    end
+  end
+  table.sort(parts)
+  return table.concat(parts, ",")
+end
 
 -- ---- the endpoint ---------------------------------------------------------------------------------------------------
 

@@ -618,6 +618,15 @@ describe("200 apps on one host", function ()
   end)
 end)
 
+describe("the policy", function ()
+  it("keeps every promise under each fault of network, machine and platform, one at a time and in twenty random runs", function ()
+    local prove = require "holdfast.prove"
+    local r = prove.run { policy = "policies/feishu.lua", seed = 1, depth = 1, schedules = 20 }
+    assert.is_true(r.ok, r.text)
+    for _, at in ipairs(prove.faults.STAGES) do assert.is_true(r.stages[at], at .. " was not reached") end
+  end)
+end)
+
 describe("what is secret", function ()
   it("S39 is in no log, journal, status, session or wire line: secret, ticket and access key", function ()
     s, p = world.new { sim = { trace = true } }

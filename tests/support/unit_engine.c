@@ -375,6 +375,7 @@ static int l_plan(lua_State *L)
         p->beat.first = (enum beat_first)get_enum(L, s, "first", firsts, BEAT_SPREAD);
         p->beat.answered = get_bool(L, s, "answered", true);
         p->beat.dead = (uint32_t)get_number(L, s, "dead", 1);
+        p->beat.within_ms = get_ms(L, s, "within", 0);
     }
     lua_pop(L, 1);
     lua_getfield(L, t, "backoff");

@@ -94,6 +94,47 @@ describe("beats", function ()
     assert.equal(3, #host:effects "beat")
   end)
 
+  it("with a time for their answer are judged then, not at the next, and drained first", function ()
+    local host = Host.new { plan = with(beats, { beat = { every = 120000, within = 30000 } }), on = { beat = deaf } }
+    local bot = host:up()
+    host:run(400000, function () return host:view(bot).state ~= "up" end)
+    local beat, close = host:effects("beat")[1], host:last "close"
+    assert.equal(1, #host:effects "beat")
+    assert.is_true(close.at - beat.at >= 30000 and close.at - beat.at <= 30010, "after " .. close.at - beat.at)
+    assert.equal("beat", host:view(bot).cause.kind)
+    assert.equal("a beat was not answered in time", host:view(bot).cause.reason)
+    assert.equal(1, #host:effects "drain")
+  end)
+
+  it("with a time for their answer go on at their own pace when it comes just before, or waits in the kernel", function ()
+    local late = function (h, f)
+      h:later(29999, function () h:event("beat answered", f.conn, f.generation) end)
+      return true
+    end
+    local host = Host.new { plan = with(beats, { beat = { every = 120000, within = 30000, first = "after" } }), on = { beat = late } }
+    local bot = host:up()
+    host:run(120000 * 5 + 1000)
+    assert.same({ "up", 5 }, { host:view(bot).state, #host:effects "beat" })
+    host = Host.new { plan = with(beats, { beat = { every = 120000, within = 30000, first = "after" } }), on = { beat = deaf,
+      drain = function (h, f)
+        h:later(1, function () h:event("beat answered", f.conn, f.generation); h:event("drained", f.conn, f.generation) end)
+        return true
+      end } }
+    bot = host:up()
+    host:run(120000 * 5 + 1000)
+    assert.same({ "up", 5 }, { host:view(bot).state, #host:effects "beat" })
+    for i = 2, 5 do assert.equal(120000, host:effects("beat")[i].at - host:effects("beat")[i - 1].at) end
+  end)
+
+  it("with a time for their answer are probed again at once while `dead` allows more", function ()
+    local host = Host.new { plan = with(beats, { beat = { every = 120000, within = 5000, dead = 3 } }), on = { beat = deaf } }
+    local bot = host:up()
+    host:run(400000, function () return host:view(bot).state ~= "up" end)
+    local list = host:effects "beat"
+    assert.equal(3, #list)
+    assert.is_true(host:last("close").at - list[1].at <= 15100)
+  end)
+
   it("asked for by the platform are sent at once, without a check or a new timer", function ()
     local host = Host.new { plan = beats, on = { beat = function (h, f) return not f.asked end } }
     local bot = host:up()
