@@ -220,6 +220,7 @@ struct verdict {
     enum pace pace;
     bool has_delay, from_retry_after, has_otherwise, has_pace_span;
     struct span_ms delay, otherwise, pace_span;
+    uint32_t pace_step; /* of pace_span's ladder; the count of slow verdicts since the link settled if more */
     bool counts, planned;
     char drop_fetch[PLAN_NAME_MAX];
     char note[PLAN_NOTE_MAX];

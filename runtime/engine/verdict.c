@@ -89,6 +89,7 @@ bool verdict_raise(struct verdict *v, const struct verdict *more)
     if (more->has_pace_span && more->pace >= v->pace && more->pace == PACE_SLOW) {
         v->has_pace_span = true;
         v->pace_span = more->pace_span;
+        v->pace_step = more->pace_step;
     }
     if (raised) {
         v->by = more->by;
@@ -256,6 +257,9 @@ static void climbs_note(struct step *s, struct judging *j, const struct cause *c
         up.pace = rule->pace;
         up.has_pace_span = rule->has_pace_span;
         up.pace_span = rule->pace_span;
+        /* A window slides on through settled links, and so does its ladder: whoever is kicked once in a
+         * while must not begin anew each time. */
+        if (rule->within_ms) up.pace_step = c->climbs[i].count - rule->times + 1;
         up.line = rule->line;
         up.by = DECIDED_BY_CLIMB;
         copy_note(up.note, rule->note);
@@ -357,7 +361,8 @@ static uint64_t decide_delay(struct step *s, const struct verdict *v, bool free,
     bool wish_suffices = wished && (j->settled || c->failed == 0);
     uint64_t delay = wish_suffices || d->backoff_ms < wish ? wish : d->backoff_ms;
     if (v->pace == PACE_SLOW) {
-        uint64_t slow = backoff_slow_ms(p, v->has_pace_span ? &v->pace_span : NULL, c->slow_count,
+        uint32_t step = v->pace_step > c->slow_count ? v->pace_step : c->slow_count;
+        uint64_t slow = backoff_slow_ms(p, v->has_pace_span ? &v->pace_span : NULL, step,
                                         conn_draw(s, generation, DRAW_SLOW, count));
         if (slow > delay) delay = slow;
     }

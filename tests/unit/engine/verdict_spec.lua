@@ -262,6 +262,20 @@ describe("a climb", function ()
     assert.equal(2, #host:effects "alarm") -- it had settled before the fourth
   end)
 
+  it("over a window climbs its own ladder by what the window holds, settled or not", function ()
+    local host = Host.new { plan = plan { backoff = { settle = 1000 }, climb = {
+      { on = { close = 1012 }, times = 2, within = 7200000, pace = "slow", pace_span = { 4000, 60000 } } } } }
+    local bot = host:up()
+    local least = { 0, 4000, 4000, 8000, 16000, 30000, 30000 } -- halves of 8, 16, 32 s, then of the longest
+    for generation = 1, 7 do
+      host:run(5000) -- settled, each time
+      host:event("peer closed", bot, generation, closed(1012))
+      local delay = host:last("journal").decision.delay
+      assert.is_true(delay >= least[generation], generation .. ": " .. delay)
+      host:run(62000)
+    end
+  end)
+
   it("forgets a row in a row when the link settled", function ()
     local host = Host.new { plan = plan { climb = { { on = { close = 1012 }, times = 2, to = "fresh" } } } }
     local bot = host:up()
