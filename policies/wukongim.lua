@@ -101,10 +101,13 @@ return holdfast.policy {
     { on = { cause = "silent_rejection" }, times = 2, to = "renew", note = "refused in silence twice: registered again" },
     { on = { cause = "silent_rejection" }, times = 6, within = "1h", pace = { "10m", "10m" }, note = REFUSED },
     { on = { cause = "connack", code = 2 }, times = 4, within = "1h", pace = { "10m", "10m" }, note = REFUSED },
+    -- Somebody who comes back as soon as we do is told to people; the ladder is that of two hours, because each of
+    -- two installations may well settle before the other kicks it again.
     { on = { cause = { "conflict", "token_updated" } }, times = 3, within = "10m", pace = { "30s", "10m" }, note = TAKEN },
+    { on = { cause = { "conflict", "token_updated" } }, times = 3, within = "2h", pace = { "30s", "10m" } },
     -- The rebuilt server closes without a packet. A register would only kick the other side back.
-    { on = { stage = "ready", cause = { "eof", "reset", "closed" }, under = "6s" }, times = 3, within = "30m",
-      pace = { "30s", "10m" }, note = TAKEN },
+    { on = { stage = "ready", cause = { "eof", "closed" }, under = "6s" }, times = 3, within = "30m",
+      pace = { "30s", "10m" }, note = "each session ends within seconds: perhaps " .. TAKEN },
     -- The address is register's: after so many dials that led nowhere it is asked for again.
     { on = { stage = { "resolving", "connecting", "securing", "upgrading" } }, times = 8, to = "renew" },
     { on = { cause = "register", http = 401 }, times = 3, to = "stop", note = "the bot token is not valid (any more)" },
