@@ -433,13 +433,15 @@ function control.stats()
   return s
 end
 
--- The highest number of the made-up messages of each shard.
+-- The highest number of the made-up messages of each shard, also by application.
 function control.sent()
-  local numbers = {}
-  for _, account in pairs(state.accounts) do
-    for key, number in pairs(account.made) do numbers[key] = number end
+  local numbers, by_application = {}, {}
+  for app, account in pairs(state.accounts) do
+    local own = {}
+    for key, number in pairs(account.made) do numbers[key], own[key] = number, number end
+    by_application[app] = own
   end
-  return { numbers = numbers }
+  return { numbers = numbers, by_application = by_application }
 end
 
 function control.log() return state.log end
