@@ -10,7 +10,7 @@
 --   lifetime            ms after which a connection gets op 7 and, 200 ms later, 4009; 1800000, 0: never
 --   token_life          s of a new access token, 7200; the same one is handed out until its last 60 s
 --   token_number        expires_in as a number; it is text as the platform has it
---   gateway_rate        calls of /gateway and /gateway/bot in a minute, 2; more are refused
+--   gateway_rate        calls of /gateway and /gateway/bot in a minute and app, 2; more are refused
 --   max_concurrency     IDENTIFYs per `identify_gap` and lane, 1
 --   identify_gap        ms, 5000
 --   limit               { total = 1000, remaining = 1000, reset_after = ms }
@@ -183,12 +183,14 @@ local function on_gateway(p, request)
     return p:respond(request, status, { json = { code = code, message = message, err_code = 40000000 + code % 1000 },
                                         headers = { ["X-Tps-trace-ID"] = "trace-g" .. state.stats.gateway_calls } })
   end
+  -- Of each app, as far as anybody knows; whoever shows no good token is one, too.
+  local app = app_of(p, request.headers.authorization)
   local now, recent = p:now(), {}
-  for _, at in ipairs(state.calls) do
+  for _, at in ipairs(state.calls[app or ""] or {}) do
     if now - at < 60000 then recent[#recent + 1] = at end
   end
   recent[#recent + 1] = now
-  state.calls = recent
+  state.calls[app or ""] = recent
   if #recent > (p.options.gateway_rate or 2) then
     state.stats.over_rate = state.stats.over_rate + 1
     return refuse(400, 100017, "frequency limit")
@@ -198,7 +200,6 @@ local function on_gateway(p, request)
   if fault then return p:respond(request, fault.status or 500, { body = fault.body or "", headers = fault.headers }) end
   local coded = take "gateway_code"
   if coded then return refuse(coded.status or 401, coded.code, coded.message or "refused") end
-  local app = app_of(p, request.headers.authorization)
   if not app then return refuse(401, 11244, "token missing or expired") end
   local url = (p.options.socket_url or p.base_url:gsub("^http", "ws")) .. "/websocket/"
   if not request.path:find "/bot$" then return p:respond(request, 200, { json = { url = url } }) end
