@@ -78,8 +78,16 @@ function prove.setup(options)
       return ok, answer
     end
     local ok, answer = says "prove"
-    if ok and type(answer) == "table" then about = answer end
-    setup.heals = (says "heal")
+    if ok and type(answer) == "table" then
+      about = answer
+    else
+      local found, with = pcall(require, "holdfast.prove.with." .. setup.peer)
+      if found then about = with end
+    end
+    setup.heals = {}
+    for _, verb in ipairs(about.heal or { "heal" }) do
+      if says(verb) then setup.heals[#setup.heals + 1] = verb end
+    end
     setup.prints = (says "prove_print")
     if not about.faults then
       about.faults = {}
@@ -102,8 +110,13 @@ function prove.setup(options)
     for name, option in pairs(policy.options or {}) do
       if type(option) == "table" then out[name] = value_of(s, name, option, base, mute) end
     end
-    for name, value in pairs(filled(about.settings or {}, base)) do out[name] = value end
-    for name, value in pairs(filled(options.settings or {}, base)) do out[name] = value end
+    for _, more in ipairs { about.settings or {}, options.settings or {} } do
+      for name, value in pairs(filled(more, base)) do
+        local option = (policy.options or {})[name]
+        local secret = type(option) == "table" and option.type == "secret" and type(value) == "string"
+        out[name] = secret and s:secret(value, name) or value
+      end
+    end
     return out
   end
   setup.about = about

@@ -163,7 +163,7 @@ end
 local function heal(s, setup, run)
   check_stop(s, run)
   run.healed, s.prover.healed = s:now(), true
-  if setup.heals then s.prover.peer:control "heal" end
+  for _, verb in ipairs(setup.heals or {}) do s.prover.peer:control(verb) end
   if stage(s) == "stopped" and s:view(NAME).fatal then
     -- The platform said so, and a person has seen to it.
     s:start(NAME)
