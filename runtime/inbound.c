@@ -310,6 +310,35 @@ static void ending(struct runtime *rt, struct rt_link *l, const struct rt_build 
     rt_post(rt, &ev);
 }
 
+/* False: the frame came already, or one before it did not. Then the link ends, and nothing that follows is
+ * taken, so that what is remembered is where the platform must go on. */
+static bool in_order(struct runtime *rt, struct rt_conn *c, struct rt_link *l, const struct rt_build *build,
+                     const struct path_item *item)
+{
+    const struct frame_rules *rules = &build->build->rules;
+    const struct field_value *v = &item->fields[rules->follows.field];
+    if (l->out_of_order) return false;
+    if (item->malformed || v->kind != FIELD_INTEGER || l->session_epoch != c->session_epoch) return true;
+    if (frame_match_any(&rules->follows.anew, item->fields)) return true;
+    const struct value *last = value_get(&c->session, rules->follows.key);
+    if (!last || last->kind != VALUE_NUMBER) return true;
+    if ((double)v->integer == last->number + 1) return true;
+    if ((double)v->integer <= last->number) {
+        MARK("a numbered frame came again");
+        c->frames_duplicate++;
+        return false;
+    }
+    l->out_of_order = true;
+    struct event ev = rt_event(EV_ENDING_ANNOUNCED, l->conn, l->generation);
+    ev.ending.cause = cause_make(l->ready ? STAGE_READY : STAGE_GREETING, CAUSE_ENDED, BY_PEER, NULL);
+    snprintf(ev.ending.cause.reason, sizeof ev.ending.cause.reason, "%s is %lld, and %.0f was the last",
+             rules->fields[rules->follows.field].name, (long long)v->integer, last->number);
+    cause_rename(&ev.ending.cause, rules->follows.cause);
+    ev.ending.cause.line = rules->follows.line;
+    rt_post(rt, &ev);
+    return false;
+}
+
 static void on_message(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
                        struct path_item *item)
 {
@@ -335,10 +364,12 @@ static void on_message(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
     if (item->ends >= 0) ending(rt, l, build, item);
     if (!l->ready) rt_greet_frame(rt, c, l, item);
     if (item->inspect) rt_on_frame(rt, c, l, build, item);
-    /* Remembering follows the hooks: a greeting that is accepted by this frame makes the session that its
-     * sequence belongs to. */
+    /* Remembering, and the order of it, follow the hooks: a greeting that is accepted by this frame makes the
+     * session that its sequence belongs to. */
     rt_pump(rt);
-    if (item->deliver) {
+    if (build->build->rules.follows.on && !in_order(rt, c, l, build, item)) {
+        c->frames_other++;
+    } else if (item->deliver) {
         accept(rt, c, l, build, item);
     } else {
         c->frames_other++;

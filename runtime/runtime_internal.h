@@ -80,6 +80,7 @@ struct rt_link {
     bool finish_wanted;              /* link_finish() when `out` is written */
     bool ready;
     bool close_sent, close_received;
+    bool out_of_order;               /* a frame was missing: what follows is not taken */
     char shown[256];
     struct rt_link *next;            /* of the same connection, older */
 };

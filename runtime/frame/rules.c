@@ -28,6 +28,7 @@ bool frame_rules_prepare(struct frame_rules *r)
 void frame_rules_deinit(struct frame_rules *r)
 {
     matchers_deinit(&r->deliver);
+    matchers_deinit(&r->follows.anew);
     matchers_deinit(&r->inspect);
     matchers_deinit(&r->beat_asked);
     matchers_deinit(&r->beat_answer);

@@ -133,6 +133,14 @@ struct frame_rules {
     uint32_t remember_count;
     struct {
         bool on;
+        uint8_t field;               /* each frame's is one more than that of the frame before */
+        char key[RULE_NAME_MAX];     /* under which it is remembered in conn.session */
+        struct frame_matchers anew;  /* frames with which the numbers begin again */
+        char cause[RULE_NAME_MAX];   /* of the ending when some are missing */
+        uint32_t line;
+    } follows;
+    struct {
+        bool on;
         uint8_t by[FIELDS_MAX];
         uint32_t by_count;
         uint64_t over_ms;

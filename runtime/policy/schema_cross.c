@@ -168,6 +168,16 @@ static void frames(struct schema *s)
         schema__error_at(s, "frames.remember", NULL,
                          "needs the session table: it fills conn.session");
     }
+    for (uint32_t i = 0; r->follows.on && i < r->remember_count; i++) {
+        if (r->remember[i].field != r->follows.field) continue;
+        memcpy(r->follows.key, r->remember[i].key, sizeof r->follows.key);
+    }
+    if (r->follows.on && !r->follows.key[0]) {
+        schema__error_at(s, "frames.follows.by", NULL, "needs frames.remember to keep it: it is compared with what was remembered");
+    }
+    if (r->follows.on && p->overlap) {
+        schema__error_at(s, "frames.follows", "overlap", "excludes overlap = 1: two links would count in one session");
+    }
     acks(s);
 }
 

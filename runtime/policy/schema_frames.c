@@ -23,6 +23,8 @@ static void accept(struct schema *s, const struct value *v, void *base);
 static void ends(struct schema *s, const struct value *v, void *base);
 static void remember(struct schema *s, const struct value *v, void *base);
 static void dedupe_by(struct schema *s, const struct value *v, void *base);
+static void follows_by(struct schema *s, const struct value *v, void *base);
+static void follows_anew(struct schema *s, const struct value *v, void *base);
 static void ack(struct schema *s, const struct value *v, void *base);
 static void ack_on(struct schema *s, const struct value *v, void *base);
 static void ack_frame(struct schema *s, const struct value *v, void *base);
@@ -39,6 +41,16 @@ static const struct key dedupe[] = {
       RULES(dedupe.over_ms), NULL, "how long a key is remembered" },
     { "most", KEY_INTEGER, 0, 1, 1000000, NULL, NULL, NULL, RULES(dedupe.most), "10000",
       "how many keys are remembered" },
+    { .name = NULL },
+};
+
+static const struct key follows[] = {
+    { "by", KEY_CUSTOM, KEY_REQUIRED, .custom = follows_by,
+      .about = "the name of `take` that is one more in each frame; `remember` keeps it. What came already is dropped" },
+    { "anew", KEY_CUSTOM, .custom = follows_anew, .standard = "none",
+      .about = "a matcher, or a list: frames with which the numbers begin again" },
+    { "cause", KEY_NAME, 0, 0, 0, NULL, NULL, NULL, RULES(follows.cause), "sequence",
+      "the name of the ending when some are missing" },
     { .name = NULL },
 };
 
@@ -87,6 +99,7 @@ const struct key schema__frames[] = {
     { "ends", KEY_CUSTOM, .custom = ends, .keys = ends_row, .about = "frames that are endings" },
     { "remember", KEY_CUSTOM, .custom = remember,
       .about = "kept in conn.session: key = name of `take`" },
+    { "follows", KEY_TABLE, .keys = follows, .about = "frames that the platform numbers without a hole" },
     { "dedupe", KEY_TABLE, .keys = dedupe, .about = "frames that are delivered once" },
     { "ack", KEY_CUSTOM, KEY_ROW, .custom = ack, .keys = ack_row,
       .about = "acknowledgements that the platform wants: one row or a list" },
@@ -292,6 +305,24 @@ static void dedupe_by(struct schema *s, const struct value *v, void *base)
         if (!one) schema__leave(s);
     }
     r->dedupe.on = r->dedupe.by_count > 0;
+}
+
+static void follows_by(struct schema *s, const struct value *v, void *base)
+{
+    (void)base;
+    struct frame_rules *r = &s->out->rules;
+    int field = schema__field_of(s, v);
+    if (field < 0) return;
+    r->follows.on = true;
+    r->follows.field = (uint8_t)field;
+    r->follows.line = s->line;
+    if (!r->follows.cause[0]) text_copy(r->follows.cause, sizeof r->follows.cause, "sequence", strlen("sequence"));
+}
+
+static void follows_anew(struct schema *s, const struct value *v, void *base)
+{
+    (void)base;
+    schema__frame_matchers(s, v, NULL, &s->out->rules.follows.anew);
 }
 
 static void ack_read(struct schema *s, const struct value *row)
