@@ -182,6 +182,17 @@ void checkers__check_dead(struct checkers *k, uint64_t index)
         world_check_at(k->world, d->due_ms, CHECK_DEAD, index);
         return;
     }
+    for (int i = 0; i < 2 && strcmp(d->why, "stage limit") == 0; i++) {
+        if (v.link_generation[i] != d->generation) continue;
+        if (v.link_state[i] != LINK_READY && v.link_state[i] != LINK_DRAINING) continue;
+        /* What was under way when it died ended its greeting: from there on it is judged as one that is ready. */
+        uint64_t from = s.last_arrival_ms > d->dead_ms ? s.last_arrival_ms : d->dead_ms;
+        d->due_ms = bound_of(&v, v.link_state[i], &s, from, d->why, sizeof d->why);
+        if (d->due_ms == 0) return;
+        if (d->due_ms <= world_now_ms(k->world)) break;
+        world_check_at(k->world, d->due_ms, CHECK_DEAD, index);
+        return;
+    }
     char text[DURATION_TEXT_MAX];
     checkers__violated(k, "I4", c, "link %u is dead for %s and still open; bound by %s",
                        d->generation,
