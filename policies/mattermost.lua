@@ -23,9 +23,10 @@ return holdfast.policy {
   limits   = { prepare = "20s", call = "10s", resolve = "5s", connect = "10s", secure = "10s", upgrade = "10s",
                greeting = "15s", close = "1s" },
   sizes    = { message = "16MiB", send = "8KiB" },   -- the server reads no more
-  -- The web client's rule: a ping at once and every 30 s, and one that is not answered is the end.
+  -- The web client's rule: a ping at once and every 30 s, and one that is not answered is the end. It waits for the
+  -- answer until the next one is due; ten seconds are enough.
   alive    = { ping = false, silence = false },
-  beat     = { every = "30s", first = "at_once", answer = { reply = 2 }, dead = 1 },
+  beat     = { every = "30s", first = "at_once", answer = { reply = 2 }, within = "10s", dead = 1 },
   -- The web client: 3 s flat, from the seventh failure on 3 s * n^2, at most 5 minutes.
   backoff  = { first = "3s", factor = 1.8, most = "5m", floor = "1s", jitter = "equal", settle = "60s" },
   slow     = { first = "5m", factor = 2, most = "15m" },

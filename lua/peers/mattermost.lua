@@ -22,7 +22,8 @@
 --   no_pong        pings stay unanswered
 --   lose           so many events are numbered and not sent
 --
--- Controls: stats, log, post, raw, kick, abort, deaf, expire, fault, heal.
+-- Controls: stats, log, post, raw, kick, abort, deaf, expire, fault, heal, prove (what the prover may do with it),
+-- prove_print (what tells two states of it apart).
 
 local state = {
   users = {},       -- by token: { made =, connections = {} }
@@ -167,6 +168,49 @@ function control.fault(_, a)
   for k, v in pairs(a or {}) do faults[k] = v end
 end
 function control.heal() faults = {} end
+
+-- Stages and words: lua/holdfast/prove/faults.lua.
+function control.prove()
+  local list, held = {}, { held = true }
+  local function add(at, verb, say, with, more)
+    local row = { at = at, verb = verb, say = say, with = with }
+    for k, v in pairs(more or {}) do row[k] = v end
+    list[#list + 1] = row
+  end
+  local up = { "settled", "ready" }
+  for _, code in ipairs { 1000, 1001, 1011, 4321, 0 } do
+    add({ "settled" }, "kick", "the server closes with " .. (code == 0 and "no code" or code), { code = code })
+  end
+  add({ "settled", "ready", "greeting" }, "abort", "the server drops the stream")
+  add(up, "deaf", "the server goes deaf")
+  add({ "settled", "down" }, "expire", "the server starts anew and knows no connection")
+  add({ "settled" }, "raw", "text that is no JSON arrives", { text = "?" })
+  add({ "settled" }, "post", "three posts arrive", { count = 3 })
+  add({ "settled" }, "fault", "the next two events are lost", { lose = 2 })
+  add({ "settled" }, "fault", "pings are not answered any more", { no_pong = true }, held)
+  add({ "down" }, "fault", "no hello is ever said", { silent_hello = true }, held)
+  add({ "down" }, "fault", "the upgrade's token does not arrive", { strip_header = true }, held)
+  add({ "down" }, "fault", "no upgrade is answered", { silent_upgrade = true }, held)
+  add({ "down" }, "fault", "users/me is never answered", { silent_http = true }, held)
+  add({ "down" }, "fault", "users/me is answered with 429 once", { http = { status = 429, times = 1 } })
+  add({ "down" }, "fault", "users/me is answered with 403 twice", { http = { status = 403, times = 2 } })
+  add({ "down" }, "fault", "the token is refused", { http = { status = 401 } }, { fatal = true })
+  return list
+end
+
+function control.prove_print()
+  local parts = {}
+  for _, ws in pairs(state.open) do parts[#parts + 1] = (ws.user and "known" or "open") .. (ws.connection and " held" or "") end
+  for name, value in pairs(faults) do
+    if type(value) ~= "table" then
+      parts[#parts + 1] = name .. tostring(value)
+    else
+      parts[#parts + 1] = name .. tostring(value.status or value.error) .. tostring(value.times)
+    end
+  end
+  table.sort(parts)
+  return table.concat(parts, ",")
+end
 
 local function answer(p, request, fault)
   p:respond(request, fault.status or 500, { body = fault.body or "", headers = fault.headers })

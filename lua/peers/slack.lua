@@ -4,7 +4,7 @@
 -- runtime/peer/api.c.
 --
 -- Options
---   token          the app token that clients must show; nil or false takes any xapp- token
+--   token          the app token that clients must show; nil or false takes any but those of bots and users (xox...)
 --   opens          { count, ms }: so many opens in such a time, then 429; default { 50, 60000 } (tier 3)
 --   retry_after    seconds that a 429 asks for, 30
 --   ticket_ttl     ms in which a ticket must be dialled, 30000; it is good for one dial
@@ -36,7 +36,7 @@
 -- Each app token is an app of its own, with its own sockets and limits; made-up events are those of the first one.
 --
 -- Controls: stats, log, event, interactive, slash, rate_limited, disconnect, close, abort, deaf, raw, disable,
--- enable, fault, heal. Those about sockets take `which` = "oldest" or "newest"; without it they mean all.
+-- enable, fault, heal, prove (what the prover may do with it), prove_print (what tells two states of it apart). Those about sockets take `which` = "oldest" or "newest"; without it they mean all.
 
 local state = {
   open = {},        -- by ws.id: sockets that the server believes open
@@ -338,6 +338,60 @@ function control.fault(_, a)
 end
 function control.heal() faults = {} end
 
+-- Stages and words: lua/holdfast/prove/faults.lua.
+function control.prove()
+  local list, held = {}, { held = true }
+  local function add(at, verb, say, with, more)
+    local row = { at = at, verb = verb, say = say, with = with }
+    for k, v in pairs(more or {}) do row[k] = v end
+    list[#list + 1] = row
+  end
+  local up = { "settled", "ready" }
+  for _, reason in ipairs { "warning", "refresh_requested", "something_new" } do
+    add(up, "disconnect", "Slack says disconnect: " .. reason, { reason = reason })
+  end
+  add({ "greeting" }, "disconnect", "Slack says disconnect instead of hello", { reason = "refresh_requested" })
+  add({ "settled" }, "disable", "Socket Mode is switched off", nil, { fatal = true })
+  for _, code in ipairs { 1000, 1001, 1011, 4321, 0 } do
+    add({ "settled" }, "close", "Slack closes with " .. (code == 0 and "no code" or code), { code = code })
+  end
+  add({ "settled", "ready", "greeting" }, "abort", "Slack drops the stream")
+  add(up, "deaf", "Slack goes deaf")
+  add({ "settled" }, "raw", "text that is no JSON arrives", { text = "UNAUTHENTICATED: cache_error" })
+  add({ "settled" }, "event", "three events arrive", { count = 3 })
+  add({ "settled" }, "slash", "a slash command arrives")
+  add({ "down" }, "fault", "no hello is ever said", { silent_hello = true }, held)
+  add({ "down" }, "fault", "hello comes after nine seconds", { hello_delay = 9000 }, held)
+  add({ "down" }, "fault", "every socket is one too many", { too_many = true }, held)
+  add({ "down" }, "fault", "every socket is dropped after two seconds", { drop_after = 2000 }, held)
+  add({ "down" }, "fault", "no upgrade is answered", { silent_upgrade = true }, held)
+  add({ "down" }, "fault", "apps.connections.open is never answered", { silent_open = true }, held)
+  add({ "down" }, "fault", "apps.connections.open is answered with 429 once", { open = { status = 429, times = 1 } })
+  add({ "down" }, "fault", "Slack counts six sockets more", { counted = 6 })
+  for _, code in ipairs { "internal_error", "ratelimited", "something_new" } do
+    add({ "down" }, "fault", "apps.connections.open says " .. code .. " twice", { open_error = { error = code, times = 2 } })
+  end
+  for _, code in ipairs { "invalid_auth", "token_revoked", "missing_scope" } do
+    add({ "down" }, "fault", "apps.connections.open says " .. code, { open_error = { error = code } }, { fatal = true })
+  end
+  return list
+end
+
+function control.prove_print()
+  local parts = {}
+  for _, ws in pairs(state.open) do parts[#parts + 1] = (ws.ready and "ready" or "open") .. (ws.gone and " gone" or "") end
+  for name, value in pairs(faults) do
+    if type(value) ~= "table" then
+      parts[#parts + 1] = name .. tostring(value)
+    else
+      parts[#parts + 1] = name .. tostring(value.status or value.error) .. tostring(value.times)
+    end
+  end
+  if not enabled then parts[#parts + 1] = "disabled" end
+  table.sort(parts)
+  return table.concat(parts, ",")
+end
+
 -- ---- HTTP ------------------------------------------------------------------------------------------------
 
 local function refuse(p, request, code)
@@ -371,7 +425,7 @@ local function open(p, request)
   if request.method ~= "POST" then return refuse(p, request, "insecure_request") end
   local token = (request.headers.authorization or ""):match "^Bearer (.+)$"
   if not token then return refuse(p, request, "not_authed") end
-  if not token:find "^xapp%-" then return refuse(p, request, "not_allowed_token_type") end
+  if token:find "^xox[a-z]%-" then return refuse(p, request, "not_allowed_token_type") end
   if p.options.token and token ~= p.options.token then return refuse(p, request, "invalid_auth") end
   if not enabled then return refuse(p, request, "socket_mode_disabled") end   -- not documented
   if over_rate(p, token) then

@@ -318,6 +318,18 @@ describe("a socket that is dead", function ()
     end)
   end
 
+  it("before its hello has arrived is noticed by silence, not by the greeting's limit", function ()
+    s, p = world.new { peer = { lifetime = false, ping = 0 } }
+    s:run_until(function () return p:control("stats").hellos == 1 end, "10s")
+    p:control "deaf"
+    local from = s:now()
+    s:run_until(function () return s:view("a").failed == 1 end, "1m")
+    assert.equal("silence", s:view("a").cause.kind)
+    assert.is_true(s:now() - from >= 15000 and s:now() - from <= 22000, s:now() - from)
+    s:up("a", "10s")
+    s:close()
+  end)
+
   it("S16 is not taken for one while the loop itself was away for half a minute", function ()
     s, p = world.settled { peer = { lifetime = false, ping = 5000 } }
     s:stall "30s"
@@ -456,8 +468,9 @@ describe("Slack's own word", function ()
 end)
 
 describe("many", function ()
-  -- 30 s says the sheet, which its own ladder (16 s by then, a quarter to either side) would not reach.
-  it("S32 apps that lose the network for a minute and a half come back over 20 s, one socket each", function ()
+  -- 30 s says the sheet. What fails together at one host is let go together, at fifty a second, once one came through:
+  -- gentler per second than the sheet's ladder (16 s by then, a quarter to either side), and sooner over.
+  it("S32 apps that lose the network for a minute and a half come back fifty a second, one socket each", function ()
     s, p = world.new { no_connection = true, sim = { memory = true }, peer = { token = false, lifetime = false } }
     for i = 1, 200 do
       world.connect(s, ("c-%03d"):format(i), { app_token = s:secret(("xapp-1-A%03d-1-x"):format(i), "t") })
@@ -469,10 +482,10 @@ describe("many", function ()
     s:advance "3m"
     local opens = world.opens(p, from)
     assert.is_true(#opens >= 200)
-    assert.is_true(opens[#opens] - opens[1] >= 20000, opens[#opens] - opens[1])
+    assert.is_true(opens[#opens] - opens[1] >= 4000, opens[#opens] - opens[1])
     local second = {}
     for _, at in ipairs(opens) do second[math.floor(at / 1000)] = (second[math.floor(at / 1000)] or 0) + 1 end
-    for at, count in pairs(second) do assert.is_true(count <= 40, count .. " in second " .. at) end
+    for at, count in pairs(second) do assert.is_true(count <= 60, count .. " in second " .. at) end
     for i = 1, 200 do
       local name = ("c-%03d"):format(i)
       assert.equal("up", s:state(name))
