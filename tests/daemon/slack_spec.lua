@@ -1,6 +1,6 @@
 -- Slack as an operator and a bot meet it: the real binary, its peer on a real port, replies over the local API.
 local world = require "daemon_world"
-local api = require "api_client"
+local socket = require "unit.ops"
 local json = require "dkjson"
 local control = world.control
 
@@ -65,7 +65,7 @@ connection "helpdesk" {
     w:up()
     local tail = w:start { "tail", "--consumer", "helpdesk-bot" }
     tail:says '"type":"events_api"'
-    tail:says '"text":"message 3"'
+    tail:says '"text":"message %d+"'
     assert.truthy(until_stats(function (s) return s.acks >= 3 end))
   end)
 
@@ -74,20 +74,23 @@ connection "helpdesk" {
     config 'owner = "bot",'
     local daemon = w:daemon(ENV)
     w:up()
-    local tail = w:start { "tail", "--consumer", "bot" }
-    tail:says '"hello"'
+    local fd, got = assert(socket.connect(absolute(w.folder .. "/h.sock"))), ""
+    local function heard(pattern)
+      return assert(daemon:eventually(function ()
+        got = got .. (socket.read(fd) or "")
+        return got:match(pattern)
+      end), got)
+    end
+    socket.write(fd, '{"attach":{"consumer":"bot","connections":["helpdesk"]}}\n')
+    heard '"hello"'
     control(peer, '{"verb":"slash","command":"/deploy"}')
-    tail:says '"command":"/deploy"'
-    local line = tail.out:match '({"event":[^\n]*/deploy[^\n]*})\n'
-    local event = json.decode(line).event
+    local event = json.decode((heard '({"event":[^\n]*/deploy[^\n]*})\n')).event
     assert.equal(0, stats().acks)
-    local status = api.request(daemon, absolute(w.folder .. "/h.sock"), "POST", "/v1/ack?consumer=bot", { body = {
-      ack = { connection = "helpdesk", epoch = event.epoch, offset = event.offset,
-              frame = { envelope_id = event.frame.envelope_id, payload = { text = "on its way" } } },
-    } })
-    assert.equal(200, status)
+    socket.write(fd, json.encode { ack = { connection = "helpdesk", epoch = event.epoch, offset = event.offset,
+      frame = { envelope_id = event.frame.envelope_id, payload = { text = "on its way" } } } } .. "\n")
     assert.truthy(until_stats(function (s) return s.acks == 1 end))
     assert.same({ text = "on its way" }, stats().replies[event.frame.envelope_id])
+    socket.shut(fd)
   end)
 
   it("knows an event again after it was killed: acknowledged, not delivered twice", function ()
