@@ -67,7 +67,7 @@ static int field_of(const struct protobuf_layout *layout, const struct protobuf_
 static bool message_read(const struct protobuf_layout *layout, const uint8_t *data, size_t len,
                          struct protobuf__item *last)
 {
-    struct protobuf__reader r = { data, data + len };
+    struct protobuf__reader r = protobuf__read(data, len);
     struct protobuf__item item, key, value;
     enum protobuf_step step;
     for (uint32_t i = 0; i < layout->count; i++) last[i].wire = WIRE_END;
@@ -87,7 +87,7 @@ static bool message_read(const struct protobuf_layout *layout, const uint8_t *da
 static bool entry_read(const struct protobuf_field *field, const struct protobuf__item *item,
                        struct protobuf__item *key, struct protobuf__item *value)
 {
-    struct protobuf__reader r = { item->bytes, item->bytes + item->len };
+    struct protobuf__reader r = protobuf__read(item->bytes, item->len);
     struct protobuf__item inner;
     enum protobuf_step step;
     key->len = value->len = 0;
@@ -206,7 +206,7 @@ static bool member_write(const struct protobuf_field *field, const struct protob
 static bool map_write(const struct protobuf_field *field, const uint8_t *data, size_t len,
                       struct buffer *out)
 {
-    struct protobuf__reader r = { data, data + len };
+    struct protobuf__reader r = protobuf__read(data, len);
     struct protobuf__item item, key, value;
     bool first = true;
     if (!name_write(field->name, "", out) || !buffer_append_char(out, '{')) return false;

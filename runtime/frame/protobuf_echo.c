@@ -23,14 +23,14 @@ enum protobuf_result protobuf_echo(const uint8_t *data, size_t len,
  * the end. */
 static const uint8_t *place_of(const uint8_t *data, size_t len, uint32_t number)
 {
-    struct protobuf__reader r = { data, data + len };
+    struct protobuf__reader r = protobuf__read(data, len);
     struct protobuf__item item;
     const uint8_t *behind = NULL, *higher = NULL;
     while (protobuf__next(&r, &item) == STEP_FIELD) {
         if (item.number == number) behind = item.end;
         if (item.number > number && !higher) higher = item.start;
     }
-    return behind ? behind : higher ? higher : data + len;
+    return behind ? behind : higher ? higher : r.end;
 }
 
 static const struct protobuf_change *change_of(const struct protobuf_change *changes, uint32_t count,
@@ -63,7 +63,7 @@ static bool copy_changed(const uint8_t *data, size_t len, const struct protobuf_
                          uint32_t count, struct buffer *out)
 {
     const uint8_t *places[PROTOBUF_FIELDS_MAX];
-    struct protobuf__reader r = { data, data + len };
+    struct protobuf__reader r = protobuf__read(data, len);
     struct protobuf__item item;
     ASSERT(count <= PROTOBUF_FIELDS_MAX);
     for (uint32_t i = 0; i < count; i++) places[i] = place_of(data, len, changes[i].number);
@@ -80,7 +80,7 @@ static bool copy_changed(const uint8_t *data, size_t len, const struct protobuf_
 
 static bool is_whole(const uint8_t *data, size_t len)
 {
-    struct protobuf__reader r = { data, data + len };
+    struct protobuf__reader r = protobuf__read(data, len);
     struct protobuf__item item;
     enum protobuf_step step;
     while ((step = protobuf__next(&r, &item)) == STEP_FIELD) continue;

@@ -20,6 +20,12 @@ struct protobuf__item {
     const uint8_t *start, *end; /* the whole field, with its tag */
 };
 
+/* An empty message may be a NULL pointer, to which not even 0 may be added. */
+static inline struct protobuf__reader protobuf__read(const uint8_t *data, size_t len)
+{
+    return (struct protobuf__reader){ data, len ? data + len : data };
+}
+
 /* A group is one field, skipped as a whole. */
 enum protobuf_step protobuf__next(struct protobuf__reader *r, struct protobuf__item *out);
 enum protobuf_wire protobuf__wire_of(enum protobuf_kind kind);

@@ -98,7 +98,7 @@ bool protobuf_put_pair(struct buffer *out, const struct protobuf_field *map, con
 bool protobuf_bytes(const uint8_t *data, size_t len, uint32_t number, const uint8_t **out,
                     size_t *out_len)
 {
-    struct protobuf__reader r = { data, data + len };
+    struct protobuf__reader r = protobuf__read(data, len);
     struct protobuf__item item;
     enum protobuf_step step;
     bool found = false;

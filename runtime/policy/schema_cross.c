@@ -178,6 +178,10 @@ static void frames(struct schema *s)
     if (r->follows.on && p->overlap) {
         schema__error_at(s, "frames.follows", "overlap", "excludes overlap = 1: two links would count in one session");
     }
+    if (has(s, "frames", "join") && r->codec != CODEC_PROTOBUF) {
+        schema__error_at(s, "frames.join", NULL,
+                         "belongs to codec = \"protobuf\": only messages of a layout come in parts");
+    }
     acks(s);
 }
 

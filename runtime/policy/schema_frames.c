@@ -89,7 +89,7 @@ static const struct key ends_row[] = {
 };
 
 const struct key schema__frames[] = {
-    { "codec", KEY_CUSTOM, .custom = codec, .standard = "json", .about = "json, bytes or protobuf" },
+    { "codec", KEY_CUSTOM, .custom = codec, .standard = "json", .about = "json, bytes, protobuf or wkproto" },
     { "layout", KEY_CUSTOM, .custom = schema__layout,
       .about = "the fields of a protobuf message: name = { number, kind }" },
     { "take", KEY_CUSTOM, .custom = nothing,
@@ -103,7 +103,7 @@ const struct key schema__frames[] = {
     { "dedupe", KEY_TABLE, .keys = dedupe, .about = "frames that are delivered once" },
     { "ack", KEY_CUSTOM, KEY_ROW, .custom = ack, .keys = ack_row,
       .about = "acknowledgements that the platform wants: one row or a list" },
-    { "join", KEY_CUSTOM, .custom = schema__join, .keys = schema__join_keys, .about = "messages that come in parts" },
+    { "join", KEY_TABLE, .keys = schema__join_keys, .about = "messages that come in parts" },
     { "accept", KEY_CUSTOM, .custom = accept, .standard = "nothing",
       .about = "what consumers may send" },
     { .name = NULL },
@@ -116,6 +116,9 @@ void schema__take(struct schema *s)
     struct frame_rules *r = &s->out->rules;
     r->deliver_all = true;
     r->dedupe.most = 10000;
+    r->join.within_ms = 10 * (uint64_t)SECOND;
+    r->join.parts = 256;
+    r->join.bytes = (uint64_t)16 << 20;
     const struct value *frames = value_get(&s->tables, "frames");
     const struct value *take = value_get(frames, "take");
     if (!take) return;

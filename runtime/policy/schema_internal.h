@@ -146,7 +146,6 @@ int schema__field_of(struct schema *s, const struct value *v);
 /* schema_layout.c */
 extern const struct key schema__join_keys[];
 void schema__layout(struct schema *s, const struct value *v, void *base);
-void schema__join(struct schema *s, const struct value *v, void *base);
 void schema__ack_echo(struct schema *s, const struct value *v, void *base);
 void schema__ack_reply(struct schema *s, const struct value *v, void *base);
 /* schema_causes.c: the keys of a matcher over causes, in rows of their own and in those of classify

@@ -161,6 +161,7 @@ static void join_of(struct schema *s, const struct value *v, void *base)
         schema__error(s, "is of the kind %s; parts are json or bytes", kind_words[field->kind]);
     }
     *(uint32_t *)base = field->number;
+    s->out->rules.join.on = true;
 }
 
 #define JOIN(member)                                                                              \
@@ -184,19 +185,6 @@ const struct key schema__join_keys[] = {
       "the most bytes held for unfinished messages, for each link" },
     { .name = NULL },
 };
-
-void schema__join(struct schema *s, const struct value *v, void *base)
-{
-    struct frame_rules *r = &s->out->rules;
-    r->join.within_ms = 10000;
-    r->join.parts = 256;
-    r->join.bytes = 16 << 20;
-    schema__keys(s, schema__join_keys, v, base);
-    r->join.on = true;
-    if (r->codec != CODEC_PROTOBUF) {
-        schema__error(s, "belongs to codec = \"protobuf\": only messages of a layout come in parts");
-    }
-}
 
 /* --- acknowledgements that are echoes -------------------------------------------------------------- */
 

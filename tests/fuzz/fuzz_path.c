@@ -1,6 +1,7 @@
 /* Fuzzes the frame path with what a server may send: byte 0 chooses the compression, byte 1 how the
  * bytes are cut, the rest are the bytes. They must yield the same items in one piece and cut. */
 #include "frame/path.h"
+#include "frame/protobuf.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +32,9 @@ static uint64_t check_item(uint64_t sum, const struct frame_rules *rules, const 
     sum = mix(sum, item->data, item->len);
     if (item->kind == PATH_CLOSE) return mix(sum, &item->close_code, sizeof item->close_code);
     if (item->kind != PATH_MESSAGE) return sum;
-    ASSERT(item->len <= MESSAGE_BYTES_MAX);
+    /* JSON of a packet may be longer than the packet. */
+    ASSERT(item->len <= MESSAGE_BYTES_MAX * (rules->layout ? 2u : 1u) + (rules->layout ? 4096u : 0u));
+    sum = mix(sum, item->raw, item->raw_len);
     if (rules->codec == CODEC_JSON && !item->malformed) {
         for (size_t i = 0; i < item->len; i++) ASSERT(item->data[i] >= 0x20);
     }
@@ -80,7 +83,23 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct ends_rule ends = { .match = { &matcher_text, 1 } };
     struct frame_rules rules;
     memset(&rules, 0, sizeof rules);
-    rules.codec = data[0] & 4 ? CODEC_BYTES : CODEC_JSON;
+    rules.codec = data[0] & 8 ? CODEC_PROTOBUF : data[0] & 4 ? CODEC_BYTES : CODEC_JSON;
+    static struct protobuf_layout layout = {
+        .fields = { { 1, PROTOBUF_UINT64, true, 0, 0, "op" }, { 2, PROTOBUF_MAP, false, 1, 2, "d" },
+                    { 3, PROTOBUF_JSON, false, 0, 0, "t" } },
+        .count = 3,
+    };
+    if (rules.codec == CODEC_PROTOBUF) {
+        rules.layout = &layout;
+        rules.join.on = true;
+        rules.join.by = 2;
+        rules.join.index = 0;
+        rules.join.count = 1;
+        rules.join.of = 3;
+        rules.join.within_ms = 1000;
+        rules.join.parts = 8;
+        rules.join.bytes = 4096;
+    }
     rules.message_bytes_max = MESSAGE_BYTES_MAX;
     strcpy(rules.fields[0].path, "op");
     strcpy(rules.fields[1].path, "t");

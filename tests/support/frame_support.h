@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "frame/json.h"
+#include "frame/protobuf.h"
 #include "frame/rules.h"
 
 /* One per unit module: when a Lua state closes, each module's finalizers must be its own. */
@@ -127,6 +128,54 @@ static inline void support_list(lua_State *L, int table, const char *key,
     lua_pop(L, 1);
 }
 
+/* layout = { { number, name, kind }, ... } with kind "uint64", "map", "json" or "string"; the first field is required. */
+static inline void support_layout(lua_State *L, int table, struct frame_rules *r)
+{
+    static const char *const kinds[] = { "uint64", "map", "json", "string", NULL };
+    static const enum protobuf_kind values[] = { PROTOBUF_UINT64, PROTOBUF_MAP, PROTOBUF_JSON, PROTOBUF_STRING };
+    lua_getfield(L, table, "layout");
+    if (lua_istable(L, -1)) {
+        r->layout = support_calloc(1, sizeof *r->layout);
+        r->layout->count = (uint32_t)lua_objlen(L, -1);
+        for (uint32_t i = 0; i < r->layout->count; i++) {
+            struct protobuf_field *f = &r->layout->fields[i];
+            lua_rawgeti(L, -1, (int)i + 1);
+            lua_rawgeti(L, -1, 1);
+            lua_rawgeti(L, -2, 2);
+            lua_rawgeti(L, -3, 3);
+            f->number = (uint32_t)lua_tointeger(L, -3);
+            snprintf(f->name, sizeof f->name, "%s", lua_tostring(L, -2));
+            f->kind = values[luaL_checkoption(L, lua_gettop(L), NULL, kinds)];
+            f->required = i == 0;
+            f->key = 1;
+            f->value = 2;
+            lua_pop(L, 4);
+        }
+    }
+    lua_pop(L, 1);
+}
+
+/* join = { by, index, count, number of the layout's field, within_ms, parts, bytes } */
+static inline void support_join(lua_State *L, int table, struct frame_rules *r)
+{
+    lua_getfield(L, table, "join");
+    if (lua_istable(L, -1)) {
+        uint8_t *const fields[] = { &r->join.by, &r->join.index, &r->join.count };
+        int join = lua_gettop(L);
+        for (int i = 0; i < 3; i++) {
+            lua_rawgeti(L, join, i + 1);
+            *fields[i] = (uint8_t)frame_rules_field(r, lua_tostring(L, -1));
+            lua_pop(L, 1);
+        }
+        r->join.of = (uint32_t)support_integer(L, join, 4);
+        r->join.within_ms = (uint64_t)support_integer(L, join, 5);
+        r->join.parts = (uint32_t)support_integer(L, join, 6);
+        r->join.bytes = (uint64_t)support_integer(L, join, 7);
+        r->join.on = true;
+    }
+    lua_pop(L, 1);
+}
+
 /* rules(table) -> userdata, or nil when a path is not valid. */
 static inline int l_rules(lua_State *L)
 {
@@ -158,6 +207,8 @@ static inline int l_rules(lua_State *L)
         lua_pushnil(L);
         return 1;
     }
+    support_layout(L, 1, r);
+    support_join(L, 1, r);
     r->deliver_all = support_flag(L, 1, "deliver_all");
     support_list(L, 1, "deliver", r, &r->deliver);
     support_list(L, 1, "inspect", r, &r->inspect);

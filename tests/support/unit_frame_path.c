@@ -72,6 +72,10 @@ static void push_item(lua_State *L, const struct frame_path *p, const struct pat
     }
     lua_pushlstring(L, item->len ? (const char *)item->data : "", item->len);
     lua_setfield(L, -2, "data");
+    if (item->kind == PATH_MESSAGE) {
+        lua_pushlstring(L, item->raw_len ? (const char *)item->raw : "", item->raw_len);
+        lua_setfield(L, -2, "raw");
+    }
     if (item->kind == PATH_CLOSE) {
         lua_pushinteger(L, item->close_code);
         lua_setfield(L, -2, "code");
@@ -90,6 +94,20 @@ static void push_item(lua_State *L, const struct frame_path *p, const struct pat
     lua_setfield(L, -2, "ends");
     support_push_fields(L, p->rules, item->fields);
     lua_setfield(L, -2, "fields");
+}
+
+/* p:now(ms): for parts that grow old */
+static int l_path_now(lua_State *L)
+{
+    ((struct frame_path *)luaL_checkudata(L, 1, PATH_MT))->now_ms = (uint64_t)luaL_checknumber(L, 2);
+    return 0;
+}
+
+/* p:refused() -> parts that made no sense */
+static int l_path_refused(lua_State *L)
+{
+    lua_pushnumber(L, (double)((struct frame_path *)luaL_checkudata(L, 1, PATH_MT))->parts_refused);
+    return 1;
 }
 
 /* p:next(bytes) -> item, consumed */
@@ -237,6 +255,7 @@ static void metatable(lua_State *L, const char *name, lua_CFunction gc, const lu
 int luaopen_unit_frame_path(lua_State *L)
 {
     static const luaL_Reg path_methods[] = {
+        { "now", l_path_now },     { "refused", l_path_refused },
         { "next", l_path_next },   { "set_rules", l_path_set_rules }, { "take", l_path_take },
         { "bytes", l_path_bytes }, { NULL, NULL },
     };
