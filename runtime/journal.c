@@ -184,6 +184,10 @@ static void entry_add(struct runtime *rt, struct rt_conn *c, uint32_t generation
     text_copy(told.file, sizeof told.file, c->build->build->plan.file, strlen(c->build->build->plan.file));
     memcpy(told.text, shown, sizeof told.text);
     rt_keep_journal(rt, c, e->wall_ms, &told);
+    if (!rt->options.observer.journal) return;
+    told.wall_ms = e->wall_ms;
+    if (kind == JOURNAL_DECISION) told.decision = fx->journal;
+    rt->options.observer.journal(rt->options.observer.self, c->self, c->name, &told);
 }
 
 static void entry_push(struct runtime *rt, struct rt_conn *c, struct rt_entry *e)

@@ -19,6 +19,7 @@
 struct runtime;   /* opaque */
 struct path_item; /* frame/path.h */
 
+struct journal_entry;
 enum log_level { LOG_ALARM, LOG_WARNING, LOG_INFO, LOG_DEBUG };
 
 /* All borrowed until return; none may call back into the runtime. NULL members are skipped. */
@@ -27,6 +28,8 @@ struct runtime_observer {
     /* After each engine step and before its effects are carried out. */
     void (*step)(void *self, const struct event *ev, const struct effect_list *effects);
     void (*log)(void *self, enum log_level level, const char *connection, const char *text);
+    /* An entry of a journal, as runtime_journal() tells it later. From inside a step: ask nothing of the runtime. */
+    void (*journal)(void *self, struct handle conn, const char *connection, const struct journal_entry *entry);
     /* What passed a link, for traces and checkers; inbound before rules, outbound before masking. */
     void (*message)(void *self, struct handle conn, uint32_t generation, bool inbound, bool text,
                     const void *data, size_t len);

@@ -36,7 +36,6 @@ static int get_attach(struct client *c, const char *name);
 static const struct route *route_find(struct client *c, char *name, size_t name_bytes, int *status);
 static void methods_of(struct client *c, char *out, size_t out_bytes);
 static bool segments_split(const char *target, char out[SEGMENTS_MAX + 1][256], int *count);
-static bool query_next(struct client *c, int *index, char *out, size_t out_bytes, char **value);
 static bool query_get(struct client *c, const char *key, char *out, size_t out_bytes);
 static bool attach_read(struct client *c, const char **why);
 static void send_answered(void *to, const char *why, bool retry);
@@ -44,6 +43,8 @@ static void send_answered(void *to, const char *why, bool retry);
 static const struct route routes[] = {
     { "GET", { "healthz" }, 0, 0, get_health },
     { "GET", { "readyz" }, 0, 0, get_ready },
+    { "GET", { "v1", "watch" }, OPS_READ, 0, watch__get },
+    { "GET", { "v1", "summary" }, OPS_READ, 0, summary__get },
     { "GET", { "metrics" }, OPS_READ, 0, metrics__get },
     { "GET", { "v1", "store" }, OPS_READ, 0, store_view__get },
     { "GET", { "v1", "connections" }, OPS_READ, 0, get_connections },
@@ -178,7 +179,7 @@ static int get_connections(struct client *c, const char *name)
         if (!runtime_view(c->ops->rt, h, &view)) continue;
         bool wanted = true;
         int index = 0;
-        for (bool any = false; query_next(c, &index, item, sizeof item, &value);) {
+        for (bool any = false; api__query_next(c, &index, item, sizeof item, &value);) {
             if (strcmp(item, "connection") != 0) continue;
             any = any || text_glob(value, view.name);
             wanted = any;
@@ -354,7 +355,7 @@ static int get_events(struct client *c, const char *name)
         c->kind = CLIENT_HTTP;
         return http__refuse(c, 409, why, "another query");
     }
-    return http__stream(c);
+    return http__stream(c, "application/x-ndjson");
 }
 
 static int get_attach(struct client *c, const char *name)
@@ -420,7 +421,7 @@ static bool segments_split(const char *target, char out[SEGMENTS_MAX + 1][256], 
 }
 
 /* Items of the query, decoded by libwebsockets: "key=value" becomes key in `out` and its value. */
-static bool query_next(struct client *c, int *index, char *out, size_t out_bytes, char **value)
+bool api__query_next(struct client *c, int *index, char *out, size_t out_bytes, char **value)
 {
     int len = lws_hdr_copy_fragment(c->wsi, out, (int)out_bytes, WSI_TOKEN_HTTP_URI_ARGS, *index);
     if (len < 0) return false;
@@ -434,7 +435,7 @@ static bool query_next(struct client *c, int *index, char *out, size_t out_bytes
 static bool query_get(struct client *c, const char *key, char *out, size_t out_bytes)
 {
     char item[256], *value;
-    for (int index = 0; query_next(c, &index, item, sizeof item, &value);) {
+    for (int index = 0; api__query_next(c, &index, item, sizeof item, &value);) {
         if (strcmp(item, key) != 0) continue;
         text_copy(out, out_bytes, value, strlen(value));
         return true;
@@ -451,7 +452,7 @@ static bool attach_read(struct client *c, const char **why)
     /* All at once: what is borrowed must not move. */
     *why = "the query is too long";
     if (!buffer_reserve(&c->query, HEAD_BYTES_MAX)) return false;
-    for (int index = 0; query_next(c, &index, item, sizeof item, &value);) {
+    for (int index = 0; api__query_next(c, &index, item, sizeof item, &value);) {
         size_t len = strlen(value) + 1;
         *why = "the query is too long";
         if (c->query.len + len > HEAD_BYTES_MAX) return false;

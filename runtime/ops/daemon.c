@@ -37,6 +37,8 @@ static void on_again(uv_idle_t *handle);
 static void on_signal(uv_signal_t *handle, int number);
 static void on_telling(uv_timer_t *handle);
 static void on_runtime_log(void *self, enum log_level level, const char *connection, const char *text);
+static void on_runtime_journal(void *self, struct handle conn, const char *connection,
+                               const struct journal_entry *entry);
 
 struct daemon *daemon_create(struct roster *roster, const struct daemon_options *options, char *why,
                              size_t why_bytes)
@@ -93,7 +95,7 @@ struct daemon *daemon_create(struct roster *roster, const struct daemon_options 
                                   .dedupe_seed = daemon__store_seed(d),
                                   .deliver = d->deliver,
                                   .proxies = &d->proxies,
-                                  .observer = { .self = d, .log = on_runtime_log },
+                                  .observer = { .self = d, .log = on_runtime_log, .journal = on_runtime_journal },
                                   .connections_max = d->roster.config.connection_count * 2 + 1024 };
     d->rt = runtime_create(&ro);
     if (!d->rt) {
@@ -294,6 +296,13 @@ static void on_runtime_log(void *self, enum log_level level, const char *connect
 {
     struct daemon *d = self;
     log_line(d->options.log, level, connection, text);
+}
+
+static void on_runtime_journal(void *self, struct handle conn, const char *connection,
+                               const struct journal_entry *entry)
+{
+    struct daemon *d = self;
+    if (d->ops) ops_journaled(d->ops, conn, connection, entry);
 }
 
 static void on_ops_log(void *self, enum log_level level, const char *text)

@@ -84,10 +84,10 @@ int http__refuse(struct client *c, int status, const char *what, const char *exp
     return result;
 }
 
-int http__stream(struct client *c)
+int http__stream(struct client *c, const char *type)
 {
     c->last = true;
-    if (head_write(c, 200, "application/x-ndjson", LWS_ILLEGAL_HTTP_CONTENT_LEN)) return -1;
+    if (head_write(c, 200, type, LWS_ILLEGAL_HTTP_CONTENT_LEN)) return -1;
     lws_set_timeout(c->wsi, NO_PENDING_TIMEOUT, 0); /* or it ends a quiet stream after seconds */
     lws_callback_on_writable(c->wsi);
     return 0;
@@ -184,6 +184,7 @@ static int on_request(struct client *c)
 static int on_writeable(struct client *c)
 {
     if (c->kind == CLIENT_EVENTS) return on_lines_writeable(c);
+    if (c->kind == CLIENT_WATCH) return watch__writeable(c);
     if (!c->answering) return 0;
     size_t left = c->out.len - LWS_PRE - c->sent;
     size_t part = left < WRITE_BYTES_MAX ? left : WRITE_BYTES_MAX;

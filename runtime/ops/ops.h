@@ -8,7 +8,8 @@
  * PUT  /v1/connections/NAME       DELETE /v1/connections/NAME
  * POST /v1/connections/NAME/{stop,start,restart,send}              POST /v1/reload
  * GET  /v1/attach (WebSocket)     GET  /v1/events (NDJSON)         POST /v1/ack?consumer=NAME
- * GET  /v1/store                  GET  /metrics
+ * GET  /v1/store                  GET  /metrics                  GET /v1/summary
+ * GET  /v1/watch (server-sent events; watch.c documents them)
  * GET  /healthz                   GET  /readyz                     POST /v1/upgrade (UNIX socket) */
 #ifndef HOLDFAST_OPS_OPS_H
 #define HOLDFAST_OPS_OPS_H
@@ -80,6 +81,7 @@ struct ops_options {
     uint64_t idle_ms; /* of a client that asks for nothing; attachments are never idle; 0: 60 s */
     size_t
         queue_bytes_max; /* lines queued for one attachment before it counts as slow; 0: 256 KiB */
+    uint32_t watch_events_max; /* kept for watchers, at most 4096; 0: that many */
     const char *version;     /* of holdfast; static; or NULL */
     void *self;              /* of the functions below; all but log may be NULL */
     void (*log)(void *self, enum log_level level, const char *text);
@@ -130,6 +132,9 @@ void ops_leave_listeners(struct ops *ops);
 void ops_reload_answer(struct ops *ops, bool done, const struct buffer *problems);
 /* To who asked for the upgrade, if still there. `why` NULL: `pid` with `version` took over. */
 void ops_upgrade_answer(struct ops *ops, const char *why, long pid, const char *version);
+
+/* A connection's journal has a new entry (runtime_observer.journal): for /v1/watch. */
+void ops_journaled(struct ops *ops, struct handle conn, const char *name, const struct journal_entry *entry);
 
 /* As listened on: "127.0.0.1:43211"; "" without TCP. */
 const char *ops_http_address(const struct ops *ops);

@@ -14,6 +14,7 @@
 #define WRITE_BYTES_MAX ((size_t)64 << 10) /* of a plain answer, per turn */
 #define CLOSE_WAIT_MS 2000                 /* for a peer's close frame */
 #define ANSWER_BYTES_MAX ((size_t)256 << 20)
+#define WATCH_EVENTS_MAX 4096u
 #define LEAVE_WAIT_MS 1000                 /* for a reader's last lines */
 
 enum client_kind {
@@ -21,6 +22,7 @@ enum client_kind {
     CLIENT_NDJSON, /* ours on uv_poll */
     CLIENT_HTTP,   /* libwebsockets has the descriptor */
     CLIENT_EVENTS, /* the same, streaming lines */
+    CLIENT_WATCH,  /* the same, streaming server-sent events */
     CLIENT_WEBSOCKET,
 };
 
@@ -77,6 +79,7 @@ struct client {
     bool mid_line;        /* WebSocket: the message so far does not end in \n */
     bool blocked;         /* the sink refused: deliver_resume() is due */
     bool leaving;         /* detached: what is queued goes out, then it ends */
+    struct watcher *watch; /* owned; WATCH */
     char why[96];         /* why deliver let go, for the close frame */
 };
 
@@ -114,6 +117,7 @@ struct ops {
     bool listeners_paused; /* out of descriptors; the tick tries again */
     char suspended[96];    /* why nobody attaches or orders; "": all is well */
     bool accepts;          /* false: who connects waits in the queue */
+    struct watch *watch;   /* owned; NULL until somebody watches */
     uint64_t began_ms;     /* of the loop's clock */
     bool closing;
     uint32_t close_turns;
@@ -182,7 +186,7 @@ void http__end(struct client *c);
 int http__answer(struct client *c, int status, const char *type, const void *body, size_t len);
 int http__refuse(struct client *c, int status, const char *what, const char *expected);
 /* Lines until the client goes: a head without a length. */
-int http__stream(struct client *c);
+int http__stream(struct client *c, const char *type);
 
 /* --- api.c ------------------------------------------------------------------------------------ */
 
@@ -212,6 +216,23 @@ int manage__delete(struct client *c, const char *name);
 int consumers__list(struct client *c, const char *name);
 int consumers__one(struct client *c, const char *name);
 int consumers__forget(struct client *c, const char *name);
+
+/* The next item of the query, decoded: key in `out`, *value behind it. */
+bool api__query_next(struct client *c, int *index, char *out, size_t out_bytes, char **value);
+
+/* --- watch.c, summary.c ------------------------------------------------------------------------- */
+
+int watch__get(struct client *c, const char *name);
+/* The client is on its way out. */
+void watch__gone(struct client *c);
+int watch__writeable(struct client *c);
+/* True: to be ended. */
+bool watch__judge(struct client *c, uint64_t now_ms);
+void watch__close(struct ops *ops);
+void watch__free(struct ops *ops);
+int summary__get(struct client *c, const char *name);
+bool summary__json(const struct ops *ops, struct buffer *out);
+uint64_t ops__wall_ms(void);
 
 /* --- metrics.c ---------------------------------------------------------------------------------- */
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/text.h"
@@ -54,6 +55,9 @@ struct ops *ops_create(uv_loop_t *loop, struct runtime *rt, struct deliver *d,
     if (!ops->options.clients_max) ops->options.clients_max = CLIENTS_DEFAULT;
     if (!ops->options.head_ms) ops->options.head_ms = HEAD_DEFAULT_MS;
     if (!ops->options.idle_ms) ops->options.idle_ms = IDLE_DEFAULT_MS;
+    if (!ops->options.watch_events_max || ops->options.watch_events_max > WATCH_EVENTS_MAX) {
+        ops->options.watch_events_max = WATCH_EVENTS_MAX;
+    }
     if (!ops->options.queue_bytes_max) ops->options.queue_bytes_max = QUEUE_DEFAULT;
 
     uv_prepare_init(loop, &ops->prepare);
@@ -90,6 +94,7 @@ void ops_close(struct ops *ops, void (*closed)(void *to), void *to)
     }
     uv_close((uv_handle_t *)&ops->prepare, on_own_closed);
     uv_close((uv_handle_t *)&ops->tick, on_own_closed);
+    watch__close(ops);
     ops->handles += 2;
     if (ops->lws) lws_context_destroy(ops->lws);
     /* On a loop of ours the first call only begins; the second may come when its handles are gone,
@@ -105,6 +110,13 @@ const char *ops_http_address(const struct ops *ops)
 uint32_t ops_clients(const struct ops *ops)
 {
     return ops->client_count;
+}
+
+uint64_t ops__wall_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 void ops__log(struct ops *ops, enum log_level level, const char *format, ...)
@@ -148,6 +160,7 @@ void client__destroy(struct client *c)
     struct ops *ops = c->ops;
     ASSERT(c->poller == NULL);
     lines__detach(c);
+    watch__gone(c);
     if (c->send_id) deliver_send_drop(ops->deliver, c->send_id);
     if (c->listed) {
         struct client **at = &ops->dirty;
@@ -299,8 +312,12 @@ static void client_judge(struct client *c, uint64_t now_ms)
     }
     /* While an answer is under way libwebsockets does not look at what comes in, its end included.
      */
-    if (c->wsi && (c->kind == CLIENT_EVENTS || c->send_id || c->waits_upgrade || c->waits_reload) && peer_is_gone(c)) {
+    if (c->wsi && (c->kind == CLIENT_EVENTS || c->kind == CLIENT_WATCH || c->send_id || c->waits_upgrade || c->waits_reload) && peer_is_gone(c)) {
         client_end(c);
+        return;
+    }
+    if (c->kind == CLIENT_WATCH) {
+        if (watch__judge(c, now_ms)) client_end(c);
         return;
     }
     if (!handle_is_none(c->consumer) || c->send_id || c->waits_upgrade || c->waits_reload) return;
@@ -348,6 +365,7 @@ static void on_all_closed(uv_handle_t *handle)
     ASSERT(ops->lws || ops->clients == NULL);
     for (uint32_t i = 0; i < ops->token_count; i++) secret_unref(ops->tokens[i].secret);
     if (emits_to == ops) emits_to = NULL;
+    watch__free(ops);
     free(ops);
     if (closed) closed(to);
 }

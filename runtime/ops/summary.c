@@ -1,0 +1,106 @@
+/* Summary: GET /v1/summary, what a host application polls instead of running a watchdog of its own. It answers the
+ * three questions of one: is it well, what is the worst, and whose doing is it. holdfast restarts and dials by
+ * itself: an application never has to, whatever this says.
+ *
+ *   well         true: whatever is wanted is up, no peer in doubt, the store writes
+ *   needs_person true: something was given up, or the store is ill: time mends neither
+ *   connections  how many there are, and by state; `wanted` of them are not stopped by an operator
+ *   peers        those that are up, by verdict
+ *   worst        the connection in most trouble, absent when all is well: name, state, since, life, attempt, cause, next
+ *   weather      what failing ones have in common
+ *   held         attempts put off because their host answers nobody
+ *   store        degraded or not
+ *
+ * 200 always: whoever can read it reads `well`. It is cheap, but once in five seconds is often enough. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/duration.h"
+#include "base/text.h"
+#include "ops/ops_internal.h"
+
+struct tally {
+    uint32_t all, wanted, fatal;
+    uint32_t states[CONN_STATE_COUNT], lives[LIFE_COUNT];
+    struct connection_view worst;
+    int worst_rank; /* 0: none */
+    uint64_t worst_ms;
+};
+
+/* Higher is worse; 0: nothing is wrong. */
+static int rank(const struct connection_view *v)
+{
+    const struct engine_view *e = &v->engine;
+    if (e->state == CONN_STOPPED) return e->stop_is_fatal ? 5 : 0;
+    if (e->state != CONN_UP) return e->failed > 0 || v->down_for_ms > 60000 ? 4 : 1;
+    if (v->life.verdict == LIFE_DEAD) return 3;
+    return v->life.verdict == LIFE_SUSPECT ? 2 : 0;
+}
+
+static void count(const struct ops *ops, struct tally *t)
+{
+    struct connection_view view;
+    struct handle h;
+    memset(t, 0, sizeof *t);
+    for (uint32_t i = 0; runtime_next(ops->rt, &i, &h); i++) {
+        if (!runtime_view(ops->rt, h, &view)) continue;
+        const struct engine_view *e = &view.engine;
+        const int r = rank(&view);
+        t->all++;
+        t->wanted += e->state != CONN_STOPPED || e->stop_is_fatal;
+        t->fatal += e->state == CONN_STOPPED && e->stop_is_fatal;
+        t->states[e->state]++;
+        if (e->state == CONN_UP) t->lives[view.life.verdict]++;
+        if (!r || r < t->worst_rank || (r == t->worst_rank && view.down_for_ms <= t->worst_ms)) continue;
+        t->worst_rank = r;
+        t->worst_ms = view.down_for_ms;
+        t->worst = view;
+    }
+}
+
+static bool worst_json(struct buffer *out, const struct connection_view *v)
+{
+    const struct engine_view *e = &v->engine;
+    char since[TIMESTAMP_TEXT_MAX];
+    bool ok = buffer_append_text(out, ",\"worst\":{\"name\":") && text_json_string(out, v->name, strlen(v->name)) &&
+              buffer_printf(out, ",\"state\":\"%s\",\"since\":\"%s\",\"life\":\"%s\",\"attempt\":%" PRIu32,
+                            conn_state_name(e->state), timestamp_format(e->since_wall_ms, since), life_name(v->life.verdict), e->failed);
+    if (ok && e->cause.kind != CAUSE_NONE) {
+        ok = buffer_printf(out, ",\"cause\":{\"kind\":\"%s\",\"stage\":\"%s\",\"by\":\"%s\",\"name\":", cause_kind_name(e->cause.kind),
+                           stage_name(e->cause.stage), cause_by_name(e->cause.by)) &&
+             text_json_string(out, e->cause.name, strlen(e->cause.name)) && buffer_append_text(out, ",\"reason\":") &&
+             text_json_string(out, e->cause.reason, strlen(e->cause.reason)) && buffer_append_char(out, '}');
+    }
+    if (ok && e->next) ok = buffer_printf(out, ",\"next\":\"%s\"", e->next);
+    return ok && buffer_append_char(out, '}');
+}
+
+bool summary__json(const struct ops *ops, struct buffer *out)
+{
+    struct tally t;
+    struct runtime_held held = runtime_held(ops->rt);
+    const bool ill = store_view__is_ill(ops);
+    count(ops, &t);
+    const bool well = t.worst_rank == 0 && !ill;
+    bool ok = buffer_printf(out, "{\"well\":%s,\"needs_person\":%s,\"connections\":{\"all\":%" PRIu32 ",\"wanted\":%" PRIu32 ",\"given_up\":%" PRIu32,
+                            well ? "true" : "false", t.fatal || ill ? "true" : "false", t.all, t.wanted, t.fatal);
+    for (int s = 0; ok && s < CONN_STATE_COUNT; s++)
+        ok = buffer_printf(out, ",\"%s\":%" PRIu32, conn_state_name((enum conn_state)s), t.states[s]);
+    ok = ok && buffer_append_text(out, "},\"peers\":{");
+    for (int l = 0; ok && l < LIFE_COUNT; l++)
+        ok = buffer_printf(out, "%s\"%s\":%" PRIu32, l ? "," : "", life_name((enum life_verdict)l), t.lives[l]);
+    ok = ok && buffer_append_char(out, '}') && (!t.worst_rank || worst_json(out, &t.worst));
+    return ok && buffer_append_text(out, ",\"weather\":") && runtime_weather_json(ops->rt, out) &&
+           buffer_printf(out, ",\"held\":%" PRIu32 ",\"store\":{\"degraded\":%s}}", held.now, ill ? "true" : "false");
+}
+
+int summary__get(struct client *c, const char *name)
+{
+    (void)name;
+    struct buffer out;
+    buffer_init(&out, 1 << 20);
+    bool ok = summary__json(c->ops, &out) && buffer_append_char(&out, '\n');
+    int result = ok ? http__answer(c, 200, "application/json", out.data, out.len) : -1;
+    buffer_deinit(&out);
+    return result;
+}
