@@ -23,10 +23,21 @@ const char *runtime_verdict_name(uint32_t index)
     return names[index];
 }
 
+static uint32_t verdict_index(const struct decision *d)
+{
+    const uint32_t index = d->pace == PACE_STOP ? 4 : d->pace == PACE_SLOW ? 3 : (uint32_t)d->drop;
+    ASSERT(index < RUNTIME_VERDICTS_MAX);
+    return index;
+}
+
+const char *rt_verdict_of(const struct decision *d)
+{
+    return runtime_verdict_name(verdict_index(d));
+}
+
 void rt_count_ended(struct runtime *rt, const struct decision *d)
 {
-    uint32_t verdict = d->pace == PACE_STOP ? 4 : d->pace == PACE_SLOW ? 3 : (uint32_t)d->drop;
-    ASSERT(verdict < RUNTIME_VERDICTS_MAX);
+    const uint32_t verdict = verdict_index(d);
     ASSERT(d->cause.kind < CAUSE_KIND_COUNT);
     rt->counts.endings[d->cause.kind][verdict]++;
 }

@@ -62,6 +62,22 @@ const char *cause_text(const struct cause *cause, char *out, size_t out_bytes)
     return out;
 }
 
+/* raw: changed. */
+static void emit(struct runtime *rt, enum log_level level, const struct rt_conn *c, char *raw, size_t raw_bytes,
+                 const struct log_facts *facts)
+{
+    const struct runtime_observer *o = &rt->options.observer;
+    if (c) rt_hide(rt, c, raw, raw_bytes);
+    struct buffer text;
+    buffer_init(&text, 4096);
+    if (text_printable(&text, raw, strlen(raw)) && buffer_append_char(&text, 0)) {
+        const char *name = c ? c->name : NULL;
+        if (facts && o->log_about) o->log_about(o->self, level, name, (const char *)text.data, facts);
+        else if (o->log) o->log(o->self, level, name, (const char *)text.data);
+    }
+    buffer_deinit(&text);
+}
+
 void rt_log(struct runtime *rt, enum log_level level, const struct rt_conn *c, const char *format,
             ...)
 {
@@ -71,14 +87,16 @@ void rt_log(struct runtime *rt, enum log_level level, const struct rt_conn *c, c
     va_start(args, format);
     vsnprintf(raw, sizeof raw, format, args);
     va_end(args);
-    if (c) rt_hide(rt, c, raw, sizeof raw);
-    struct buffer text;
-    buffer_init(&text, 4096);
-    if (text_printable(&text, raw, strlen(raw)) && buffer_append_char(&text, 0)) {
-        rt->options.observer.log(rt->options.observer.self, level, c ? c->name : NULL,
-                                 (const char *)text.data);
-    }
-    buffer_deinit(&text);
+    emit(rt, level, c, raw, sizeof raw, NULL);
+}
+
+/* As rt_log(), of "link=G TEXT". */
+static void log_about(struct runtime *rt, enum log_level level, const struct rt_conn *c, const char *text,
+                      const struct log_facts *facts)
+{
+    char raw[WHOLE_MAX + 24];
+    snprintf(raw, sizeof raw, "link=%u %s", facts->generation, text);
+    emit(rt, level, c, raw, sizeof raw, facts);
 }
 
 static bool put_text(struct buffer *b, const char *text)
@@ -266,7 +284,15 @@ void rt_journal_state(struct runtime *rt, struct rt_conn *c, const struct effect
     entry_add(rt, c, fx->generation, JOURNAL_STATE, fx, whole);
     /* The decision before it said why and for how long; the log keeps to what an operator acts on. */
     bool told = fx->state.to == CONN_UP || fx->state.to == CONN_STOPPED || fx->state.to == CONN_QUEUED;
-    rt_log(rt, told ? LOG_INFO : LOG_DEBUG, c, "link=%u %s", fx->generation, whole);
+    struct log_facts facts = { .kind = "state", .generation = fx->generation, .cause = &fx->state.cause,
+                               .from = conn_state_name(fx->state.from), .to = conn_state_name(fx->state.to) };
+    struct engine_view view;
+    if (engine_get(rt->engine, c->self, &view)) {
+        facts.next = fx->state.next_ms != ENGINE_NEVER && view.next ? view.next : NULL;
+        facts.next_in_ms = fx->state.next_ms > now.mono_ms ? fx->state.next_ms - now.mono_ms : 0;
+        if (fx->state.to == CONN_WAITING || fx->state.to == CONN_STOPPED) facts.verdict = rt_verdict_of(&view.decision);
+    }
+    log_about(rt, told ? LOG_INFO : LOG_DEBUG, c, whole, &facts);
 }
 
 void rt_journal_decision(struct runtime *rt, struct rt_conn *c, const struct effect *fx)
@@ -290,7 +316,11 @@ void rt_journal_decision(struct runtime *rt, struct rt_conn *c, const struct eff
     entry_add(rt, c, fx->generation, JOURNAL_DECISION, fx, whole);
     /* What a person asked for alarms nobody. */
     bool alarm = d->pace == PACE_STOP && d->by != DECIDED_BY_OPERATOR;
-    rt_log(rt, alarm ? LOG_ALARM : LOG_INFO, c, "link=%u %s", fx->generation, whole);
+    struct log_facts facts = { .kind = "decision", .generation = fx->generation, .cause = &d->cause,
+                               .verdict = rt_verdict_of(d),
+                               .next = d->pace == PACE_STOP ? NULL : "dial",
+                               .next_in_ms = d->delay_ms };
+    log_about(rt, alarm ? LOG_ALARM : LOG_INFO, c, whole, &facts);
 }
 
 void rt_journal_free(struct rt_conn *c)

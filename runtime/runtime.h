@@ -22,12 +22,26 @@ struct path_item; /* frame/path.h */
 struct journal_entry;
 enum log_level { LOG_ALARM, LOG_WARNING, LOG_INFO, LOG_DEBUG };
 
+/* What a line of the log is about, for machines. Borrowed until return. */
+struct log_facts {
+    const char *kind;          /* "state" or "decision" */
+    uint32_t generation;
+    const char *from, *to;     /* of a state; NULL */
+    const struct cause *cause; /* NULL or kind NONE: none */
+    const char *verdict;       /* runtime_verdict_name(), or NULL */
+    const char *next;          /* or NULL */
+    uint64_t next_in_ms;       /* while there is a next */
+};
+
 /* All borrowed until return; none may call back into the runtime. NULL members are skipped. */
 struct runtime_observer {
     void *self;
     /* After each engine step and before its effects are carried out. */
     void (*step)(void *self, const struct event *ev, const struct effect_list *effects);
     void (*log)(void *self, enum log_level level, const char *connection, const char *text);
+    /* The same with what it is about: state changes and decisions. NULL: they go to log(). */
+    void (*log_about)(void *self, enum log_level level, const char *connection, const char *text,
+                      const struct log_facts *facts);
     /* An entry of a journal, as runtime_journal() tells it later. From inside a step: ask nothing of the runtime. */
     void (*journal)(void *self, struct handle conn, const char *connection, const struct journal_entry *entry);
     /* What passed a link, for traces and checkers; inbound before rules, outbound before masking. */

@@ -334,6 +334,7 @@ const struct weather_front *rt_weather_front(const struct runtime *rt, const str
 
 /* counts.c: what is counted on the way. */
 void rt_counts_init(struct runtime *rt);
+const char *rt_verdict_of(const struct decision *d);
 void rt_count_ended(struct runtime *rt, const struct decision *d);
 void rt_count_state(struct runtime *rt, struct rt_conn *c, const struct effect *fx);
 void rt_count_ready(struct runtime *rt, const struct rt_conn *c);

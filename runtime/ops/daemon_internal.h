@@ -8,6 +8,7 @@
 #include "ops/daemon.h"
 #include "deliver/deliver.h"
 #include "net/net.h"
+#include "ops/log_limit.h"
 #include "ops/notify.h"
 #include "ops/gate.h"
 #include "ops/ops.h"
@@ -58,6 +59,8 @@ struct daemon {
     uv_timer_t grace;       /* until links are dropped */
     uv_timer_t leave;       /* while readers get their last lines */
     uv_timer_t telling;     /* the service manager, while there is one */
+    struct log_limit limit;
+    uv_timer_t limit_timer; /* while lines are left out */
     struct notify notify;
     uv_signal_t signals[3];
     struct net *net;

@@ -37,7 +37,9 @@ static void write_all(int fd, const uint8_t *bytes, size_t len);
 static void format_human(struct log *log, enum log_level level, const char *connection,
                          const char *text);
 static void format_logfmt(struct log *log, enum log_level level, const char *connection,
-                          const char *text);
+                          const char *text, const struct log_field *fields, uint32_t count);
+static void format_json(struct log *log, enum log_level level, const char *connection, const char *text,
+                        const struct log_field *fields, uint32_t count);
 static void log_queue(struct log *log);
 static struct timespec in_ms(uint64_t ms);
 
@@ -63,7 +65,7 @@ bool log_level_parse(const char *text, enum log_level *level_out)
 
 bool log_options_find(struct log_options *options, int fd, char *why, size_t why_bytes)
 {
-    const char *level = getenv("HOLDFAST_LOG");
+    const char *level = getenv("HOLDFAST_LOG"), *form = getenv("HOLDFAST_LOG_FORM");
     const char *no_colour = getenv("NO_COLOR");
     const char *term = getenv("TERM");
     bool terminal = isatty(fd);
@@ -72,6 +74,10 @@ bool log_options_find(struct log_options *options, int fd, char *why, size_t why
     options->level = LOG_INFO;
     options->form = terminal ? LOG_FORM_HUMAN : LOG_FORM_LOGFMT;
     options->colours = terminal && !(no_colour && *no_colour) && !(term && strcmp(term, "dumb") == 0);
+    if (form && *form && !log_form_parse(form, &options->form)) {
+        snprintf(why, why_bytes, "HOLDFAST_LOG_FORM is %.40s, and must be human, logfmt or json", form);
+        return false;
+    }
     if (!level || !*level || log_level_parse(level, &options->level)) return true;
     snprintf(why, why_bytes, "HOLDFAST_LOG is %.40s, and must be debug, info, warning or alarm",
              level);
@@ -132,14 +138,33 @@ static void log_free(struct log *log)
     free(log);
 }
 
+bool log_form_parse(const char *text, enum log_form *form_out)
+{
+    static const char *const names[] = { [LOG_FORM_HUMAN] = "human", [LOG_FORM_LOGFMT] = "logfmt", [LOG_FORM_JSON] = "json" };
+    for (int i = LOG_FORM_HUMAN; i <= LOG_FORM_JSON; i++) {
+        if (strcmp(text, names[i]) != 0) continue;
+        *form_out = (enum log_form)i;
+        return true;
+    }
+    return false;
+}
+
 void log_line(struct log *log, enum log_level level, const char *connection, const char *text)
+{
+    log_fields(log, level, connection, text, NULL, 0);
+}
+
+void log_fields(struct log *log, enum log_level level, const char *connection, const char *text,
+                const struct log_field *fields, uint32_t count)
 {
     if (!log || level > log->options.level) return;
     buffer_clear(&log->line);
     if (log->options.form == LOG_FORM_HUMAN) {
         format_human(log, level, connection, text);
+    } else if (log->options.form == LOG_FORM_LOGFMT) {
+        format_logfmt(log, level, connection, text, fields, count);
     } else {
-        format_logfmt(log, level, connection, text);
+        format_json(log, level, connection, text, fields, count);
     }
     log_queue(log);
 }
@@ -221,7 +246,7 @@ static void append_value(struct buffer *out, const char *text, size_t len)
 }
 
 static void format_logfmt(struct log *log, enum log_level level, const char *connection,
-                          const char *text)
+                          const char *text, const struct log_field *fields, uint32_t count)
 {
     struct buffer *out = &log->line;
     char time_text[TIMESTAMP_TEXT_MAX];
@@ -233,7 +258,39 @@ static void format_logfmt(struct log *log, enum log_level level, const char *con
     }
     buffer_append_text(out, " msg=");
     append_value(out, text, cut(text));
+    for (uint32_t i = 0; i < count; i++) {
+        buffer_printf(out, " %s=", fields[i].key);
+        if (fields[i].text) append_value(out, fields[i].text, strlen(fields[i].text));
+        else buffer_printf(out, "%llu", (unsigned long long)fields[i].number);
+    }
     buffer_append_char(out, '\n');
+}
+
+/* One object a line. Text is made printable before it is quoted: a terminal may be at the other end. */
+static void json_text(struct buffer *out, const char *key, const char *text)
+{
+    struct buffer clean;
+    buffer_init(&clean, LINE_BYTES_MAX * 5);
+    if (text_printable(&clean, text, cut(text))) {
+        buffer_printf(out, ",\"%s\":", key);
+        text_json_string(out, clean.len ? (const char *)clean.data : "", clean.len);
+    }
+    buffer_deinit(&clean);
+}
+
+static void format_json(struct log *log, enum log_level level, const char *connection, const char *text,
+                        const struct log_field *fields, uint32_t count)
+{
+    struct buffer *out = &log->line;
+    char time_text[TIMESTAMP_TEXT_MAX];
+    buffer_printf(out, "{\"time\":\"%s\",\"level\":\"%s\"", timestamp_format(wall_now_ms(), time_text), level_names[level]);
+    if (connection) json_text(out, "connection", connection);
+    json_text(out, "msg", text);
+    for (uint32_t i = 0; i < count; i++) {
+        if (fields[i].text) json_text(out, fields[i].key, fields[i].text);
+        else buffer_printf(out, ",\"%s\":%llu", fields[i].key, (unsigned long long)fields[i].number);
+    }
+    buffer_append_text(out, "}\n");
 }
 
 /* --- the queue and its thread ------------------------------------------------------------------------- */
@@ -278,10 +335,12 @@ static void *log_thread(void *arg)
         buffer_trim(&log->writing, 1 << 16);
         if (dropped) {
             char text[96];
-            int n = snprintf(text, sizeof text, log->options.form == LOG_FORM_HUMAN
-                                 ? "(%llu log lines were dropped: nobody read fast enough)\n"
-                                 : "level=warning msg=\"log lines dropped\" count=%llu\n",
-                             (unsigned long long)dropped);
+            static const char *const forms[] = {
+                [LOG_FORM_HUMAN] = "(%llu log lines were dropped: nobody read fast enough)\n",
+                [LOG_FORM_LOGFMT] = "level=warning msg=\"log lines dropped\" count=%llu\n",
+                [LOG_FORM_JSON] = "{\"level\":\"warning\",\"msg\":\"log lines dropped\",\"count\":%llu}\n",
+            };
+            int n = snprintf(text, sizeof text, forms[log->options.form], (unsigned long long)dropped);
             write_all(log->options.fd, (const uint8_t *)text, (size_t)n);
         }
         pthread_mutex_lock(&log->lock);

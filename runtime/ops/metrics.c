@@ -322,7 +322,9 @@ static bool write_daemon(struct buffer *out, const struct ops *ops, const struct
               family(out, "cpu_seconds_total", COUNTER, "Processor time of all threads.") &&
               seconds(out, "cpu_seconds_total", "", cpu_us) &&
               one(out, "resident_bytes_most", GAUGE, "Most memory that was ever resident.", (uint64_t)usage.ru_maxrss * 1024) &&
-              one(out, "api_clients", GAUGE, "Connected to the local API now.", ops->client_count);
+              one(out, "api_clients", GAUGE, "Connected to the local API now.", ops->client_count) &&
+              one(out, "log_lines_left_out_total", COUNTER, "Lines of the log that a storm of one cause was spared.",
+                  ops->options.log_left_out ? ops->options.log_left_out(ops->options.self) : 0);
     if (ok && s->loop_known) {
         ok = family(out, "loop_delay_seconds", GAUGE, "How long the loop kept its sockets waiting, at most, in the last second.") &&
              seconds(out, "loop_delay_seconds", "", s->loop.last_us) &&

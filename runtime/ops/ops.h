@@ -97,6 +97,8 @@ struct ops_options {
     int (*upgrade)(void *self, const struct ops_upgrade *wish, struct ops_problems *problems);
     /* How the store is doing; false: it is in memory, where nothing can go wrong. Never waits. */
     bool (*store)(void *self, struct store_health *out);
+    /* Lines of the log that were left out so far. */
+    uint64_t (*log_left_out)(void *self);
     /* NULL: ready as soon as it listens. */
     bool (*ready)(void *self);
 };

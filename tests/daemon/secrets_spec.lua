@@ -3,6 +3,7 @@
 -- of its processes ever said the marked secret, and no file holds it but the spec's own.)
 local json = require "dkjson"
 local api = require "api_client"
+local ops = require "unit.ops"
 local daemon_world = require "daemon_world"
 local wire_world = require "wire_world"
 
@@ -125,14 +126,23 @@ describe("a server that repeats the token", function ()
   end
 
   it("is not in what the daemon logs and streams either", function ()
+    local here = io.popen("pwd"):read "*l"
+    local socket = (w.folder:match "^/" and "" or here .. "/") .. w.folder .. "/h.sock"
     local tail = w:start { "tail", "--json" }
     tail:says "hello"
+    local watch, watched = assert(ops.connect(socket)), ""
+    ops.write(watch, "GET /v1/watch HTTP/1.1\r\nHost: localhost\r\n\r\n")
     w:run { "restart", "bot10", "--wait", "500ms" } -- it never comes up
     tail:says "bad token <DISCORD_TOKEN>"
     tail:stop()
-    local all, here = {}, io.popen("pwd"):read "*l"
-    local socket = (w.folder:match "^/" and "" or here .. "/") .. w.folder .. "/h.sock"
-    for _, path in ipairs { "/v1/connections", "/v1/connections/bot10", "/v1/connections/bot10/journal" } do
+    assert(run:eventually(function ()
+      watched = watched .. (ops.read(watch) or "")
+      return watched:find '"entry"' and watched:find("bad token <DISCORD_TOKEN>", 1, true)
+    end), "nothing of it was watched: " .. watched)
+    ops.shut(watch)
+    shows_none(watched)
+    local all = {}
+    for _, path in ipairs { "/v1/connections", "/v1/connections/bot10", "/v1/connections/bot10/journal", "/v1/summary", "/metrics" } do
       local status, body = api.request(run, socket, "GET", path)
       assert.are.equal(200, status)
       all[#all + 1] = type(body) == "table" and json.encode(body) or body

@@ -25,8 +25,8 @@ static struct box *check(lua_State *L)
 /* open(form, level, colours) */
 static int l_open(lua_State *L)
 {
-    struct log_options o = { .form = strcmp(luaL_checkstring(L, 1), "human") == 0 ? LOG_FORM_HUMAN
-                                                                              : LOG_FORM_LOGFMT };
+    struct log_options o = { 0 };
+    luaL_argcheck(L, log_form_parse(luaL_checkstring(L, 1), &o.form), 1, "no form");
     int fds[2];
     luaL_argcheck(L, log_level_parse(luaL_checkstring(L, 2), &o.level), 2, "no level");
     o.colours = lua_toboolean(L, 3);
@@ -50,6 +50,27 @@ static int l_line(lua_State *L)
     enum log_level level;
     luaL_argcheck(L, log_level_parse(luaL_checkstring(L, 2), &level), 2, "no level");
     log_line(b->log, level, lua_isnil(L, 3) ? NULL : lua_tostring(L, 3), luaL_checkstring(L, 4));
+    return 0;
+}
+
+/* box:fields(level, connection or nil, text, { { key, text or number }, ... }) */
+static int l_fields(lua_State *L)
+{
+    struct box *b = check(L);
+    enum log_level level;
+    struct log_field fields[8];
+    uint32_t n = 0;
+    luaL_argcheck(L, log_level_parse(luaL_checkstring(L, 2), &level), 2, "no level");
+    for (; n < lua_objlen(L, 5) && n < 8; n++) {
+        lua_rawgeti(L, 5, (int)n + 1);
+        lua_rawgeti(L, -1, 1);
+        lua_rawgeti(L, -2, 2);
+        fields[n] = (struct log_field){ .key = lua_tostring(L, -2) };
+        if (lua_type(L, -1) == LUA_TNUMBER) fields[n].number = (uint64_t)lua_tonumber(L, -1);
+        else fields[n].text = lua_tostring(L, -1);
+        lua_pop(L, 3); /* the table keeps them */
+    }
+    log_fields(b->log, level, lua_isnil(L, 3) ? NULL : lua_tostring(L, 3), luaL_checkstring(L, 4), fields, n);
     return 0;
 }
 
@@ -90,7 +111,7 @@ static int l_gc(lua_State *L)
 }
 
 static const luaL_Reg methods[] = {
-    { "line", l_line }, { "read", l_read }, { "close", l_close }, { NULL, NULL },
+    { "line", l_line }, { "fields", l_fields }, { "read", l_read }, { "close", l_close }, { NULL, NULL },
 };
 
 int luaopen_unit_ops_log(lua_State *L);

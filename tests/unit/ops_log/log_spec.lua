@@ -30,15 +30,42 @@ describe("the log", function ()
     assert.is_truthy(text:find('msg="back\\\\slash"\n', 1, true), text)
   end)
 
+  it("puts fields behind the text for machines, in logfmt and JSON, and leaves them out for people", function ()
+    local function write(l)
+      l:fields("info", "bot", 'up "now"', { { "kind", "state" }, { "generation", 7 }, { "next", "a b" } })
+    end
+    assert.is_truthy(written("logfmt", "info", false, write):find('connection=bot msg="up \\"now\\"" kind=state generation=7 next="a b"\n', 1, true))
+    assert.is_nil(written("human", "info", false, write):find("generation", 1, true))
+    local text = written("json", "info", false, write)
+    local decoded = assert(require("dkjson").decode(text))
+    assert.equal('up "now"', decoded.msg)
+    assert.same({ "bot", "info", "state", 7, "a b" }, { decoded.connection, decoded.level, decoded.kind, decoded.generation, decoded.next })
+    assert.is_truthy(decoded.time:match "^%d%d%d%d%-%d%d%-%d%dT")
+  end)
+
+  it("writes JSON that stays JSON, one object a line, whatever the text", function ()
+    local text = written("json", "info", false, function (l)
+      l:line("info", 'b"ot\n', 'first\nsecond"}{\27[2J\255\\')
+      l:line("warning", nil, "")
+    end)
+    local count = 0
+    for line in text:gmatch "[^\n]+" do
+      assert.is_table((require("dkjson").decode(line)))
+      count = count + 1
+    end
+    assert.equal(2, count)
+    assert.is_nil(text:find("\27", 1, true))
+  end)
+
   it("writes one line per message, whatever bytes are in it", function ()
-    for _, form in ipairs { "logfmt", "human" } do
+    for _, form in ipairs { "logfmt", "human", "json" } do
       local text = written(form, "info", false, function (l)
         l:line("info", "bot\n\27[2J", "first\nsecond\r\27[31mred\27[0m \155 \194\155 \255")
       end)
       assert.equal(1, select(2, text:gsub("\n", "")))
       assert.is_nil(text:sub(1, -2):find "[%c\127]")
       assert.is_nil(text:find("\194\155", 1, true))
-      assert.is_truthy(text:find("first\\x0asecond\\x0d", 1, true) or text:find("first\\\\x0asecond\\\\x0d", 1, true), text)
+      assert.is_truthy(text:find("first\\x0asecond\\x0d", 1, true) or text:find("first\\\\x0asecond", 1, true) or text:find("first\\\\x0asecond\\\\x0d", 1, true), text)
     end
   end)
 
