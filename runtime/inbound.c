@@ -34,7 +34,7 @@ size_t rt_inbound(struct runtime *rt, struct rt_link *l, uint8_t *bytes, size_t 
     ASSERT(c != NULL);
     size_t consumed = 0;
     uint64_t parts_refused = l->path.parts_refused;
-    l->path.now_ms = rt_clock(rt).mono_ms;
+    l->path.now_ms = rt->read_at.mono_ms;
     while (may_decode(l)) {
         struct path_item item;
         size_t n = 0;
@@ -152,12 +152,14 @@ static void remember(struct rt_conn *c, const struct rt_link *l, const struct rt
         char text[REMEMBERED_BYTES_MAX];
         struct value stored;
         if (!remembered(&item->fields[rules->remember[i].field], text, sizeof text, &stored)) continue;
-        const struct value *now = value_get(&c->session, rules->remember[i].key);
+        struct value *now = value_get(&c->session, rules->remember[i].key);
         if (now && value_equal(now, &stored)) {
             value_clear(&stored);
             continue;
         }
-        value_set(&c->session, rules->remember[i].key, stored);
+        /* A sequence, frame after frame: in its place, without a second search. */
+        if (now && now->kind == VALUE_NUMBER && stored.kind == VALUE_NUMBER) now->number = stored.number;
+        else value_set(&c->session, rules->remember[i].key, stored);
         c->session_dirty = true;
     }
 }
@@ -227,6 +229,7 @@ static void held_try(struct runtime *rt, struct rt_link *l)
     struct rt_conn *c = rt_conn_get(rt, l->conn);
     ASSERT(c != NULL);
     if (!deliver_has_room(rt->options.deliver, c->stream, l->held->len)) return;
+    rt->read_at = rt_clock(rt);
     struct path_item item;
     memset(&item, 0, sizeof item);
     item.data = l->held->bytes;
@@ -260,7 +263,7 @@ static bool accept(struct runtime *rt, struct rt_conn *c, struct rt_link *l, str
                    const struct path_item *item)
 {
     const struct frame_rules *rules = &build->build->rules;
-    struct clock now = rt_clock(rt);
+    struct clock now = rt->read_at;
     struct dedupe_key key;
     bool keyed = c->dedupe && dedupe_key_of(c->dedupe, rules, item->fields, &key);
     uint64_t offset = 0;

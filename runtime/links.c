@@ -457,8 +457,8 @@ static size_t sink_link_bytes(struct runtime *rt, uint64_t id, uint8_t *bytes, s
 {
     struct rt_link *l = link_of(rt, id);
     if (!l) return len;
-    uint64_t now_ms = rt_clock(rt).mono_ms;
-    l->pulse.last_byte_ms = now_ms;
+    rt->read_at = rt_clock(rt);
+    l->pulse.last_byte_ms = rt->read_at.mono_ms;
     l->pulse.bytes_in += len;
     size_t consumed = 0;
     if (l->phase == RT_LINK_UPGRADING) consumed = upgrade_bytes(rt, l, bytes, len);
@@ -467,6 +467,10 @@ static size_t sink_link_bytes(struct runtime *rt, uint64_t id, uint8_t *bytes, s
     /* The rest comes again: it must not count twice. */
     if (consumed < len) l->pulse.bytes_in -= len - consumed;
     rt_pump(rt);
+    if (rt->options.deliver && deliver_pump_is_due(rt->options.deliver)) {
+        deliver_pump(rt->options.deliver);
+        rt_pump(rt);
+    }
     return consumed;
 }
 

@@ -253,6 +253,7 @@ struct runtime {
     struct effect_list effects;
     bool pumping;
     struct timers timers;
+    struct clock read_at;            /* when the bytes under way were read: one look at the clocks for all their frames */
     struct policy_port port;
     struct deliver_port deliver_port;
     struct buffer scratch;           /* encoding of one outbound message */

@@ -72,6 +72,17 @@ bool buffer_printf(struct buffer *b, const char *format, ...)
     return ok;
 }
 
+bool buffer_append_decimal(struct buffer *b, int64_t number)
+{
+    char digits[20];
+    size_t n = sizeof digits;
+    uint64_t rest = number < 0 ? 0 - (uint64_t)number : (uint64_t)number;
+    do digits[--n] = (char)('0' + rest % 10);
+    while (rest /= 10);
+    if (number < 0) digits[--n] = '-';
+    return buffer_append(b, digits + n, sizeof digits - n);
+}
+
 void buffer_consume(struct buffer *b, size_t len)
 {
     ASSERT(len <= b->len);

@@ -26,6 +26,7 @@ bool buffer_append_text(struct buffer *b, const char *text);
 bool buffer_append_char(struct buffer *b, char c);
 /* printf into the buffer; false (and nothing appended) over the limit. */
 bool buffer_printf(struct buffer *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
+bool buffer_append_decimal(struct buffer *b, int64_t number);
 /* Drops the first `len` bytes; the rest moves to the front. */
 void buffer_consume(struct buffer *b, size_t len);
 void buffer_clear(struct buffer *b);

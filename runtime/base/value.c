@@ -299,7 +299,7 @@ size_t value_weight(const struct value *v)
 static bool number_write(double n, struct buffer *out)
 {
     if (!isfinite(n)) return buffer_append_text(out, "null");
-    if (n == floor(n) && fabs(n) < 0x1p53) return buffer_printf(out, "%lld", (long long)n);
+    if (n == floor(n) && fabs(n) < 0x1p53) return buffer_append_decimal(out, (int64_t)n);
     return buffer_printf(out, "%.17g", n);
 }
 

@@ -7,7 +7,9 @@
 #include <string.h>
 
 #define CONSUMERS_DEFAULT 1024u
-#define CONSUMER_BYTES_DEFAULT ((size_t)4 << 20)
+/* The lines lie in the backlog anyway, whose own bound this is. Less would detach a consumer that is not
+ * slow at all: some thousand links can bring megabytes in one turn of the loop. */
+#define CONSUMER_BYTES_DEFAULT ((size_t)64 << 20)
 #define NAMED_AGE_DEFAULT_MS ((uint64_t)7 * 24 * 3600 * 1000)
 /* How old the keeper's word of an attached consumer may become: after a crash its age counts
  * from there. */

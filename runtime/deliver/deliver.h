@@ -23,7 +23,7 @@ struct deliver; /* opaque */
 
 struct deliver_options {
     uint64_t epoch;
-    size_t consumer_bytes_max;  /* queued for one consumer before it is detached; 0: 4 MiB */
+    size_t consumer_bytes_max;  /* queued for one consumer before it is detached; 0: 64 MiB */
     uint32_t consumers_max;     /* 0: 1024 */
     uint64_t named_age_ms; /* a named consumer not attached for so long is forgotten; 0: 7 days */
     uint64_t wall_ms;      /* now; 0: not known before the first event */
@@ -211,6 +211,8 @@ void deliver_clock(struct deliver *d, uint64_t wall_ms);
 /* From acceptance to the writing to a consumer, per frame and consumer. Borrowed. */
 const struct histogram *deliver_delay(const struct deliver *d);
 /* True when deliver_pump() has something to do. */
+/* So much waits for readers that it is better written now, while it is in the processor's cache. */
+bool deliver_pump_is_due(const struct deliver *d);
 bool deliver_wants_pump(const struct deliver *d);
 /* Drops what is over its age; consumers over theirs. Also gives back idle memory: once a second or
  * so. */

@@ -294,6 +294,7 @@ struct deliver {
     struct buffer decoded;          /* base64 of a send */
     struct json_paths input_paths;
     struct attachment *ready_first, *ready_last;
+    uint64_t woken_bytes;           /* stored for readers since the last pump */
     struct stream *trim_first;
     bool pumping;
 };

@@ -14,12 +14,21 @@ static bool append_text(struct buffer *out, const char *key, const char *text);
 static bool append_time(struct buffer *out, uint64_t wall_ms);
 static bool append_clock(struct buffer *out, struct envelope_clock *clock, uint64_t wall_ms);
 static bool append_take(struct buffer *out, const struct deliver_frame *frame);
+static bool append_name(struct buffer *out, const char *name);
 static bool append_field(struct buffer *out, const struct field_value *v, bool is_json);
 static bool field_is_shown(const struct field_value *v, bool is_json);
 static bool string_body_is_json(const uint8_t *text, size_t len);
 static bool append_base64(struct buffer *out, const void *data, size_t len);
 
-#define LITERAL(out, text) buffer_append(out, text, sizeof(text) - 1)
+/* Inlined, with a length that the compiler knows: a line is made of some twenty of these. */
+#define LITERAL(out, text) put(out, text, sizeof(text) - 1)
+static inline bool put(struct buffer *out, const void *data, size_t len)
+{
+    if (len > out->capacity - out->len) return buffer_append(out, data, len);
+    memcpy(out->data + out->len, data, len);
+    out->len += len;
+    return true;
+}
 
 bool envelope_event_head(struct buffer *out, const char *connection, uint64_t epoch)
 {
@@ -31,21 +40,14 @@ bool envelope_event_head(struct buffer *out, const char *connection, uint64_t ep
 bool envelope_event(struct buffer *out, struct envelope_clock *clock, const char *head,
                     size_t head_len, uint64_t offset, const struct deliver_frame *frame)
 {
-    char digits[20];
-    size_t n = sizeof digits;
-    uint64_t rest = offset;
-    do digits[--n] = (char)('0' + rest % 10);
-    while (rest /= 10);
-
     /* One growth at most: the frame and its fields may both be long. */
     if (!buffer_reserve(out, head_len + frame->len + 256)) return false;
-    bool ok = buffer_append(out, head, head_len) &&
-              buffer_append(out, digits + n, sizeof digits - n) && LITERAL(out, ",\"at\":") &&
-              append_clock(out, clock, frame->wall_ms);
+    bool ok = put(out, head, head_len) && buffer_append_decimal(out, (int64_t)offset) &&
+              LITERAL(out, ",\"at\":") && append_clock(out, clock, frame->wall_ms);
     if (ok && frame->fields && frame->rules) ok = append_take(out, frame);
     if (!ok) return false;
     if (frame->json && !frame->malformed) {
-        return LITERAL(out, ",\"frame\":") && buffer_append(out, frame->data, frame->len) &&
+        return LITERAL(out, ",\"frame\":") && put(out, frame->data, frame->len) &&
                LITERAL(out, "}}\n");
     }
     ok = LITERAL(out, ",\"frame_base64\":") && append_base64(out, frame->data, frame->len);
@@ -154,13 +156,12 @@ static bool append_clock(struct buffer *out, struct envelope_clock *clock, uint6
         ASSERT(dot != NULL);
         size_t len = (size_t)(dot - text) + 1;
         memcpy(clock->text, text, len);
-        clock->text[len] = 0;
+        clock->len = len;
         clock->second = wall_ms / 1000;
     }
     char rest[] = { (char)('0' + ms / 100), (char)('0' + ms / 10 % 10), (char)('0' + ms % 10), 'Z',
                     '"' };
-    return buffer_append_char(out, '"') && buffer_append_text(out, clock->text) &&
-           buffer_append(out, rest, sizeof rest);
+    return LITERAL(out, "\"") && put(out, clock->text, clock->len) && put(out, rest, sizeof rest);
 }
 
 static bool append_take(struct buffer *out, const struct deliver_frame *frame)
@@ -172,11 +173,30 @@ static bool append_take(struct buffer *out, const struct deliver_frame *frame)
         const struct field_value *v = &frame->fields[i];
         if (!field_is_shown(v, is_json)) continue;
         const char *name = frame->rules->fields[i].name;
-        ok = (first || LITERAL(out, ",")) && text_json_string(out, name, strlen(name)) &&
-             LITERAL(out, ":") && append_field(out, v, is_json);
+        ok = (first || LITERAL(out, ",")) && append_name(out, name) && append_field(out, v, is_json);
         first = false;
     }
     return ok && LITERAL(out, "}");
+}
+
+/* A field's name, with quotes and colon. */
+static bool append_name(struct buffer *out, const char *name)
+{
+    char text[RULE_NAME_MAX + 3] = { '"' };
+    size_t n = 1;
+    for (; *name && n <= RULE_NAME_MAX; n++) {
+        uint8_t c = (uint8_t)*name;
+        /* What a policy's author writes; anything else takes the long way. */
+        if (c < ' ' || c > '~' || c == '"' || c == '\\') break;
+        text[n] = *name++;
+    }
+    if (*name) {
+        name -= n - 1;
+        return text_json_string(out, name, strlen(name)) && LITERAL(out, ":");
+    }
+    text[n++] = '"';
+    text[n++] = ':';
+    return put(out, text, n);
 }
 
 /* Objects and lists stand in the frame itself: here they would double every line of a policy that takes
@@ -195,13 +215,12 @@ static bool append_field(struct buffer *out, const struct field_value *v, bool i
     case FIELD_OTHER: break;
     case FIELD_NULL: return LITERAL(out, "null");
     case FIELD_BOOL: return buffer_append_text(out, v->boolean ? "true" : "false");
-    case FIELD_INTEGER: return buffer_printf(out, "%" PRId64, v->integer);
+    case FIELD_INTEGER: return buffer_append_decimal(out, v->integer);
     case FIELD_NUMBER: return buffer_append(out, v->text, v->len);
     case FIELD_STRING:
         if (!is_json && !string_body_is_json(v->text, v->len))
             return text_json_string(out, v->text, v->len);
-        return buffer_append_char(out, '"') && buffer_append(out, v->text, v->len) &&
-               buffer_append_char(out, '"');
+        return LITERAL(out, "\"") && put(out, v->text, v->len) && LITERAL(out, "\"");
     }
     ASSERT(!"a field that is not shown");
     return false;

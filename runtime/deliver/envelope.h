@@ -12,7 +12,8 @@ bool envelope_event_head(struct buffer *out, const char *connection, uint64_t ep
  * of a line. Zeroed at first. */
 struct envelope_clock {
     uint64_t second; /* of Unix time */
-    char text[32];   /* "2026-11-22T10:00:00." */
+    char text[32];   /* "2026-11-22T10:00:00.", without NUL */
+    size_t len;
 };
 /* The whole line, from a head made before. */
 bool envelope_event(struct buffer *out, struct envelope_clock *clock, const char *head,

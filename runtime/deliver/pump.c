@@ -21,6 +21,7 @@ void deliver_pump(struct deliver *d)
 {
     ASSERT(!d->pumping);
     d->pumping = true;
+    d->woken_bytes = 0;
     while (d->ready_first) {
         struct attachment *a = d->ready_first;
         attachment__unlist(d, a);
@@ -44,6 +45,11 @@ void deliver_pump(struct deliver *d)
     d->pumping = false;
 }
 
+bool deliver_pump_is_due(const struct deliver *d)
+{
+    return d->woken_bytes >= BATCH_BYTES_MAX && d->ready_first;
+}
+
 bool deliver_wants_pump(const struct deliver *d)
 {
     return d->ready_first || keep__wants_flush(d);
@@ -59,6 +65,7 @@ void deliver_resume(struct deliver *d, struct handle consumer)
 
 void stream__wake(struct deliver *d, struct stream *s, uint64_t bytes)
 {
+    d->woken_bytes += bytes;
     for (struct sub *sub = s->subs; sub; sub = sub->stream_next) {
         if (!sub->reading) continue;
         struct attachment *a = sub->consumer->attachment;

@@ -17,6 +17,10 @@ static int bio_read(BIO *bio, char *out, int len)
 {
     struct net_link *link = BIO_get_data(bio);
     BIO_clear_retry_flags(bio);
+    if (link->dry) {
+        BIO_set_retry_read(bio);
+        return -1;
+    }
     ssize_t got = recv(link->fd, out, (size_t)len, 0);
     if (got < 0) {
         if (would_block(errno)) BIO_set_retry_read(bio);
@@ -27,6 +31,8 @@ static int bio_read(BIO *bio, char *out, int len)
         link->sys_eof = true;
         return 0;
     }
+    /* A short read emptied the socket, unless its end is next: the poll tells. */
+    link->dry = link->at == AT_OPEN && got < len && !link->write_errno && !link->poll_failed;
     if (link->first_len < sizeof link->first) {
         size_t room = sizeof link->first - link->first_len;
         size_t take = (size_t)got < room ? (size_t)got : room;

@@ -414,6 +414,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 {
     struct watch *watch = poll->data;
     struct net_link *link = watch->link;
+    if (!watch->net->awake_ns) watch->net->awake_ns = uv_hrtime();
     if (!link || watch->net->closing) return;
     if (status < 0) {
         /* POLLERR: libuv has stopped watching. The calls below find out why. */

@@ -19,6 +19,7 @@
 #define LAG_WINDOW_MS 10000
 
 static void on_prepare(uv_prepare_t *prepare);
+static void on_check(uv_check_t *check);
 static void on_idle(uv_idle_t *idle);
 static void on_timer(uv_timer_t *timer);
 static void on_attempt_timer(uv_timer_t *timer);
@@ -72,14 +73,16 @@ struct net *net_create(uv_loop_t *loop, const struct host_sink *sink,
         return NULL;
     }
 
-    uv_loop_configure(loop, UV_METRICS_IDLE_TIME);
     uv_prepare_init(loop, &net->prepare);
     uv_prepare_start(&net->prepare, on_prepare);
     uv_unref((uv_handle_t *)&net->prepare);
+    uv_check_init(loop, &net->check);
+    uv_check_start(&net->check, on_check);
+    uv_unref((uv_handle_t *)&net->check);
     uv_idle_init(loop, &net->idle);
     uv_timer_init(loop, &net->timer);
     uv_timer_init(loop, &net->attempt_timer);
-    net->prepare.data = net->idle.data = net->timer.data = net->attempt_timer.data = net;
+    net->check.data = net->prepare.data = net->idle.data = net->timer.data = net->attempt_timer.data = net;
     return net;
 }
 
@@ -102,7 +105,7 @@ void net_close(struct net *net, void (*done)(void *data), void *data)
     net->closing = true;
     net->closed = done;
     net->closed_data = data;
-    uv_handle_t *handles[] = { (uv_handle_t *)&net->prepare, (uv_handle_t *)&net->idle,
+    uv_handle_t *handles[] = { (uv_handle_t *)&net->prepare, (uv_handle_t *)&net->check, (uv_handle_t *)&net->idle,
                                (uv_handle_t *)&net->timer, (uv_handle_t *)&net->attempt_timer };
     for (size_t i = 0; i < sizeof handles / sizeof *handles; i++) {
         net__hold(net);
@@ -286,13 +289,20 @@ static void on_prepare(uv_prepare_t *prepare)
     if (!net->wake && list_is_empty(&net->turns)) uv_idle_stop(&net->idle);
 
     uint64_t now_ns = uv_hrtime();
-    uint64_t idle_ns = uv_metrics_idle_time(net->loop);
-    if (net->turn_at_ns) {
-        uint64_t spent_ns = now_ns - net->turn_at_ns, slept_ns = idle_ns - net->idle_at_ns;
-        note_lag(net, spent_ns > slept_ns ? (spent_ns - slept_ns) / 1000 : 0);
-    }
     net->turn_at_ns = now_ns;
-    net->idle_at_ns = idle_ns;
+    if (net->awake_ns) note_lag(net, (now_ns - net->awake_ns) / 1000);
+    net->awake_ns = 0;
+}
+
+/* After the poll and its callbacks. libuv would measure its sleep itself, for another epoll_wait() per turn.
+ * The clock was read by the first link's callback; where others had the turn, libuv's own milliseconds tell
+ * whether it was long. */
+static void on_check(uv_check_t *check)
+{
+    struct net *net = check->data;
+    if (net->awake_ns) return;
+    uint64_t now_ns = uv_hrtime(), polled_ms = uv_now(net->loop);
+    net->awake_ns = now_ns / 1000000 > polled_ms + 1 ? polled_ms * 1000000 : now_ns;
 }
 
 /* What is queued while these run waits for the next turn, so that sockets get theirs in between. */

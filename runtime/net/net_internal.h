@@ -66,6 +66,7 @@ struct net {
     uint8_t *read_buffer;      /* owned, NET_READ_BYTES; in use only while one link is read */
 
     uv_prepare_t prepare;
+    uv_check_t check;
     uv_idle_t idle;
     uv_timer_t timer;          /* the runtime's deadline */
     uv_timer_t attempt_timer;  /* the oldest attempt's bound */
@@ -75,7 +76,8 @@ struct net {
 
     uint64_t lag_ms[2];        /* largest of this and of the last window */
     uint64_t lag_window_ms;    /* when this one began */
-    uint64_t turn_at_ns, idle_at_ns;
+    uint64_t turn_at_ns;       /* when the loop went to poll */
+    uint64_t awake_ns;         /* when it came back, as the first callback saw it; 0: it has not */
     struct delay delay;
 
     bool closing;
@@ -223,6 +225,7 @@ struct net_link {
     uint8_t first_len;
 
     bool reading;
+    bool dry;             /* the socket was emptied by this turn's reads */
     bool want_write_to_read, want_read_to_write;
     bool write_blocked;
     bool above_low;

@@ -158,10 +158,12 @@ static enum filled fill_tls(struct net_link *link, size_t *len_out)
 {
     uint8_t *buffer = link->net->read_buffer;
     link->want_write_to_read = false;
+    /* Once for all records: one that was read leaves no error behind. */
+    ERR_clear_error();
+    link->sys_errno = 0;
+    link->dry = false;
     while (*len_out < NET_READ_BYTES) {
         size_t got = 0;
-        ERR_clear_error();
-        link->sys_errno = 0;
         if (SSL_read_ex(link->ssl, buffer + *len_out, NET_READ_BYTES - *len_out, &got) == 1) {
             *len_out += got;
             continue;

@@ -62,6 +62,10 @@ static bool sink_write(void *self, const void *lines, size_t len)
     static const uint8_t room[LWS_PRE];
     struct client *c = self;
     size_t queued = lines__queued(c);
+    if (queued > 0 && queued + len > c->ops->options.queue_bytes_max && !c->blocked && c->kind == CLIENT_NDJSON) {
+        ndjson__push(c);
+        queued = lines__queued(c);
+    }
     /* A line of any length passes when nothing is before it. */
     bool full = queued > 0 && queued + len > c->ops->options.queue_bytes_max;
     bool ok = !full && !c->closing;

@@ -40,7 +40,7 @@ void ndjson__flush(struct client *c)
         ssize_t n = send(c->fd, c->out.data + c->sent, c->out.len - c->sent, MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-            uv_poll_start(&c->poller->handle, UV_READABLE | UV_WRITABLE, on_ready);
+            poller__events(c->poller, UV_READABLE | UV_WRITABLE, on_ready);
             if (c->closing && !c->kill_ms) c->kill_ms = uv_now(c->ops->loop) + CLOSE_WAIT_MS;
             return;
         }
@@ -54,8 +54,20 @@ void ndjson__flush(struct client *c)
         ndjson__end(c);
         return;
     }
-    uv_poll_start(&c->poller->handle, UV_READABLE, on_ready);
+    poller__events(c->poller, UV_READABLE, on_ready);
     lines__drained(c);
+}
+
+void ndjson__push(struct client *c)
+{
+    while (c->sent < c->out.len) {
+        ssize_t n = send(c->fd, c->out.data + c->sent, c->out.len - c->sent, MSG_NOSIGNAL);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) break;
+        c->sent += (size_t)n;
+    }
+    buffer_consume(&c->out, c->sent);
+    c->sent = 0;
 }
 
 static void on_first_byte(uv_poll_t *handle, int status, int events)
@@ -80,7 +92,7 @@ static void on_first_byte(uv_poll_t *handle, int status, int events)
     }
     c->kind = CLIENT_NDJSON;
     c->scope = OPS_OPERATE; /* who may open the socket may do all */
-    uv_poll_start(&c->poller->handle, UV_READABLE, on_ready);
+    poller__events(c->poller, UV_READABLE, on_ready);
 }
 
 static void on_ready(uv_poll_t *handle, int status, int events)
@@ -88,6 +100,7 @@ static void on_ready(uv_poll_t *handle, int status, int events)
     struct poller *p = handle->data;
     struct client *c = p->owner;
     char bytes[READ_BYTES];
+    if (status < 0) p->events = 0; /* libuv has stopped watching */
     if (!c) return;
     if (status == 0 && (events & UV_WRITABLE)) {
         ndjson__flush(c);

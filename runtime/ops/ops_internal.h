@@ -36,6 +36,8 @@ struct token {
 struct poller {
     uv_poll_t handle;
     void *owner; /* NULL once its owner is gone */
+    int events;
+    uv_poll_cb on_ready;
 };
 
 struct client {
@@ -138,6 +140,8 @@ void client__destroy(struct client *c);
 /* Looks after it before the loop polls. */
 void client__touch(struct client *c);
 struct poller *poller__open(struct ops *ops, int fd, void *owner, int events, uv_poll_cb on_ready);
+/* libuv forgets and adds the descriptor anew with each start, the same events or not. */
+void poller__events(struct poller *p, int events, uv_poll_cb on_ready);
 void poller__close(struct poller *p);
 
 /* --- listen.c --------------------------------------------------------------------------------- */
@@ -163,6 +167,8 @@ int leave__post_upgrade(struct client *c, const char *name);
 /* Waits for the first byte of a client of the UNIX socket. */
 void ndjson__peek(struct client *c);
 void ndjson__flush(struct client *c);
+/* As much as the socket takes now. Ends nothing: a fault is found by the next flush. */
+void ndjson__push(struct client *c);
 void ndjson__end(struct client *c);
 
 /* --- lines.c: what the three kinds of attachment have in common ------------------------------- */

@@ -196,8 +196,16 @@ struct poller *poller__open(struct ops *ops, int fd, void *owner, int events, uv
     }
     p->owner = owner;
     p->handle.data = p;
-    uv_poll_start(&p->handle, events, on_ready);
+    poller__events(p, events, on_ready);
     return p;
+}
+
+void poller__events(struct poller *p, int events, uv_poll_cb on_ready)
+{
+    if (p->events == events && p->on_ready == on_ready) return;
+    p->events = events;
+    p->on_ready = on_ready;
+    uv_poll_start(&p->handle, events, on_ready);
 }
 
 void poller__close(struct poller *p)

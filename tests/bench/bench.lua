@@ -1,6 +1,6 @@
 -- `make bench`: holdfast and what people would use instead, doing the same work side by side. BENCH names the
 -- parts (frames latency connects memory herd; all), BENCH_REPEATS (7) and BENCH_SECONDS (2) how often and how
--- long, BENCH_LINKS (10000) how many idle links, BENCH_RIVALS a pattern of names. Writes BENCH_DIR/report.md and
+-- long, BENCH_LINKS (10000) how many idle links, BENCH_FRAME_LINKS ("1 64 1000") how many busy ones, BENCH_RIVALS a pattern of names. Writes BENCH_DIR/report.md and
 -- bench.svg. Measures, and fails only where something does not work; nothing here is a gate.
 package.path = "tests/bench/?.lua;" .. package.path
 local world = require "world"
@@ -73,7 +73,8 @@ local function frames(far, rivals, names)
   local columns, rows = { "CPU per frame, us" }, {}
   for _, name in ipairs(names) do rows[#rows + 1] = { name } end
   local last = { "holdfast" }
-  for _, links in ipairs { 1, 64, 1000 } do
+  for links in (os.getenv "BENCH_FRAME_LINKS" or "1 64 1000"):gmatch "%d+" do
+    links = tonumber(links)
     local results = rounds(far, rivals, links, REPEATS, nil, function (s, add)
       for _, size in ipairs { 200, 2000 } do
         local burst = links >= 1000 and 8 or 32

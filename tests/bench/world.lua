@@ -116,7 +116,7 @@ for i = 1, %d do
   connection("c" .. i) { policy = "bench", url = "wss://127.0.0.1:%s/", token = "t" .. i, ca_file = "%s"%s }
 end
 ]]):format(options.store and 'path = "h.db"' or "memory = true", here, links, far.port, far.ca, options.extra or ""))
-  return { args = { M.build .. "/holdfast", "run", "-c", folder .. "/holdfast.lua" }, socket = folder .. "/h.sock" }
+  return { args = { os.getenv "BENCH_HOLDFAST" or M.build .. "/holdfast", "run", "-c", folder .. "/holdfast.lua" }, socket = folder .. "/h.sock" }
 end
 
 -- What it says goes to a file: a pipe that nobody empties would stop it.
