@@ -111,8 +111,14 @@ $(O)/disk_shim.so: tests/support/disk_shim.c
 	@echo "  link $@"
 	@$(CC) -D_GNU_SOURCE -std=gnu11 -O1 -g -fPIC $(WARNINGS) -shared -o $@ $< -ldl
 
+# Counts allocations, likewise.
+$(O)/malloc_shim.so: tests/support/malloc_shim.c
+	@mkdir -p $(@D)
+	@echo "  link $@"
+	@$(CC) -D_GNU_SOURCE -std=gnu11 -O1 -g -fPIC $(WARNINGS) -shared -o $@ $<
+
 .PHONY: test-build unit-% suite
-test-build: $(O)/runner $(O)/holdfast $(O)/ws_echo_client $(O)/disk_shim.so $(UNITS:%=$(O)/unit/%.so)
+test-build: $(O)/runner $(O)/holdfast $(O)/ws_echo_client $(O)/disk_shim.so $(O)/malloc_shim.so $(UNITS:%=$(O)/unit/%.so)
 
 # One module's unit specs alone: make FLAVOUR=test unit-frame_ws
 unit-%: $(O)/runner $(O)/unit/%.so

@@ -65,6 +65,7 @@ sim.wall_time = wall_time
 ---@field plant? string  a bug in the engine, "I1" to "I8", or in the "store": its checker must catch it
 ---@field memory? boolean  no SQLite and no disk below the store: for long runs that are about something else
 ---@field policy_instructions? number  budget of one call, default 1.5 million
+---@field consumer_bytes? number       that wait for one consumer before it is let go, default 64 MiB
 ---@field lua? string  folder of lua/
 ---@field policies? string  folder of the policies
 ---@field trace? boolean  keep every line, not only the newest
@@ -98,6 +99,7 @@ function sim.new(options)
     reach = options.reach,
     plant = options.plant,
     policy_instructions = options.policy_instructions or 0,
+    consumer_bytes = options.consumer_bytes or 0,
     lua = options.lua,
     policies = options.policies,
     scratch = os.getenv "HOLDFAST_BUILD" or "build",

@@ -11,6 +11,8 @@
 #include "base/rng.h"
 #include "base/text.h"
 
+#define PAIRS_FEW 16 /* of a table that is written without allocating */
+
 struct secret {
     uint32_t references;
     char *name;  /* owned */
@@ -325,7 +327,9 @@ static bool table_write(const struct value *v, struct buffer *out, int indent)
     const struct value_table *t = v->table;
     bool array = t->count > 0 && value_length(v) == t->count;
     if (t->count == 0) return buffer_append_text(out, "{}");
-    struct value_pair **order = must(malloc(t->count * sizeof(void *)));
+    /* A session is written with every read that brought frames: that must not allocate. */
+    struct value_pair *few[PAIRS_FEW], **order = few;
+    if (t->count > PAIRS_FEW) order = must(malloc(t->count * sizeof(void *)));
     for (uint32_t i = 0; i < t->count; i++) order[i] = &t->pairs[i];
     qsort(order, t->count, sizeof(void *), pair_compare);
 
@@ -344,7 +348,7 @@ static bool table_write(const struct value *v, struct buffer *out, int indent)
         if (!array) ok = ok && buffer_append_text(out, indent < 0 ? ":" : ": ");
         ok = ok && json_write(&order[i]->value, out, inner);
     }
-    free(order);
+    if (order != few) free(order);
     return ok && break_line(out, indent) && buffer_append_char(out, array ? ']' : '}');
 }
 

@@ -98,6 +98,7 @@ static bool boot(struct sim *s, char *why, size_t why_bytes)
     struct store store = world_store(s->world);
     struct deliver_options delivery = { .epoch = world_store_epoch(s->world),
                                         .wall_ms = world_clock(s->world).wall_ms,
+                                        .consumer_bytes_max = s->consumer_bytes,
                                         .store = store.ops->kind(store.self) };
     s->deliver = deliver_create(&delivery);
     ASSERT(s->deliver != NULL);
@@ -188,7 +189,7 @@ static double field_number(lua_State *L, int index, const char *key, double othe
     return n;
 }
 
-/* core.new{ seed=, wall_ms=, latency_ms=, trace=, plant=, lua=, policies=, scratch=, memory= } */
+/* core.new{ seed=, wall_ms=, latency_ms=, trace=, plant=, lua=, policies=, scratch=, memory=, consumer_bytes= } */
 static int l_new(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
@@ -229,6 +230,7 @@ static int l_new(lua_State *L)
     s->seed = options.seed;
     s->reach = reach;
     s->policy_instructions = (uint64_t)field_number(L, 1, "policy_instructions", 0);
+    s->consumer_bytes = (uint64_t)field_number(L, 1, "consumer_bytes", 0);
     s->plant = planted;
     s->lua_path = sim__copy(lua, strlen(lua));
     s->policies_path = sim__copy(policies, strlen(policies));

@@ -89,7 +89,7 @@ end)
 
 describe("a slow consumer", function ()
   it("that reads nothing for an hour is let go, costs its neighbour nothing, and catches up", function ()
-    s = world.new()
+    s = world.new { consumer_bytes = 4194304 }
     world.connect(s, "a", {}, tables("drop_oldest", { backlog = "{ most = '64MiB' }" }))
     local slow = s:consumer { name = "slow", connections = { "a" } }
     local quick = s:consumer { name = "quick", connections = { "a" } }
