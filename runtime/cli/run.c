@@ -9,6 +9,7 @@
 
 #include "cli/cli.h"
 #include "cli/files.h"
+#include "net/net.h"
 #include "ops/daemon.h"
 
 #define MALLOC_ARENAS_MAX 2 /* the loop's, and one for all other threads */
@@ -76,6 +77,7 @@ static enum cli_exit run(struct cli *cli)
     struct problems problems;
     struct roster roster;
     memory_prepare();
+    net_memory_begin();
     if (!log_options_find(&lo, STDERR_FILENO, why, sizeof why)) {
         handover_fail(handover, why);
         cli_complain("%s", why);

@@ -41,6 +41,9 @@ struct net_options {
 #define NET_ATTEMPT_MS 3000
 #define NET_DEADLINE_NEVER UINT64_MAX
 
+/* Before anything else of OpenSSL in the process, once: buffers of TLS records from a pool (blocks.c). False:
+ * they come from malloc(), as without this call. */
+bool net_memory_begin(void);
 /* `sink`: borrowed until net_close() is done. `options`: borrowed until return, may be NULL. NULL
  * when memory is out. Call it before the loop first runs. */
 struct net *net_create(uv_loop_t *loop, const struct host_sink *sink,

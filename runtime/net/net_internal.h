@@ -216,6 +216,7 @@ struct net_link {
     int events;           /* asked of the poll */
     SSL *ssl;             /* owned */
     uint64_t trust_id;
+    bool got_session;     /* a ticket came, whose buffers OpenSSL would keep until the next write */
     uint8_t alert;        /* last one received */
     bool got_alert;
     char *peer_name;      /* owned, or NULL: what a certificate for somebody else is for */

@@ -156,6 +156,7 @@ static int on_session(SSL *ssl, SSL_SESSION *session)
 {
     struct net_link *link = SSL_get_app_data(ssl);
     sessions__put(trusts__sessions(link->net->trusts), link->host, link->port, link->trust_id, session);
+    link->got_session = true;
     return 1;
 }
 

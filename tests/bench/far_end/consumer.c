@@ -1,5 +1,5 @@
 /* The consumer: counts lines, takes the time stamp of each when asked. Of holdfast's lines only events
- * count, and the last of every ACK_EVERY of a connection is acknowledged, as a bot would. */
+ * count; each ACK_EVERY of a connection are acknowledged, and all when nothing comes. */
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -14,6 +14,7 @@
 
 #define READ_BYTES ((size_t)1 << 20)
 #define ACK_EVERY 256
+#define CONNECTIONS_MAX 20001u
 
 struct consumer {
     struct tally *tally;
@@ -21,6 +22,9 @@ struct consumer {
     int fd;
     char *bytes;  /* READ_BYTES and the line that is not whole yet */
     size_t len;
+    struct {
+        unsigned long long epoch, offset, acked;
+    } *last;      /* of holdfast's connections c1, c2, ... */
 };
 
 static struct sockaddr_un address_of(const char *path)
@@ -31,24 +35,36 @@ static struct sockaddr_un address_of(const char *path)
     return address;
 }
 
+static void say_ack(struct consumer *c, unsigned index)
+{
+    char ack[160];
+    int len = snprintf(ack, sizeof ack, "{\"ack\":{\"connection\":\"c%u\",\"epoch\":%llu,\"offset\":%llu}}\n", index,
+                       c->last[index].epoch, c->last[index].offset);
+    if (send(c->fd, ack, (size_t)len, MSG_NOSIGNAL) < 0) die("ack");
+    c->last[index].acked = c->last[index].offset;
+}
+
 /* {"event":{"connection":"c12","epoch":E,"offset":N,... */
 static void acknowledge(struct consumer *c, const char *line, size_t len)
 {
-    char text[512], ack[600];
+    char text[200];
     unsigned long long epoch, offset;
-    int name_end = 0;
+    unsigned index;
     size_t n = len < sizeof text ? len : sizeof text - 1;
     memcpy(text, line, n);
     text[n] = 0;
-    char *at = strstr(text, "\"offset\":");
-    if (!at) return;
-    offset = strtoull(at + 9, NULL, 10);
-    if (offset % ACK_EVERY != 0) return;
-    char name[64];
-    if (sscanf(text, "{\"event\":{\"connection\":\"%63[^\"]\",\"epoch\":%llu%n", name, &epoch, &name_end) < 2) return;
-    int ack_len = snprintf(ack, sizeof ack, "{\"ack\":{\"connection\":\"%s\",\"epoch\":%llu,\"offset\":%llu}}\n", name, epoch,
-                           offset);
-    if (send(c->fd, ack, (size_t)ack_len, MSG_NOSIGNAL) < 0) die("ack");
+    if (sscanf(text, "{\"event\":{\"connection\":\"c%u\",\"epoch\":%llu,\"offset\":%llu", &index, &epoch, &offset) != 3 ||
+        index >= CONNECTIONS_MAX) return;
+    c->last[index].epoch = epoch;
+    c->last[index].offset = offset;
+    if (offset >= c->last[index].acked + ACK_EVERY) say_ack(c, index);
+}
+
+static void acknowledge_rest(struct consumer *c)
+{
+    for (unsigned i = 0; i < CONNECTIONS_MAX; i++) {
+        if (c->last[i].acked != c->last[i].offset) say_ack(c, i);
+    }
 }
 
 static void take_lines(struct consumer *c)
@@ -86,7 +102,10 @@ static void *consume(void *arg)
     struct consumer *c = arg;
     while (!atomic_load(&c->tally->over)) {
         struct pollfd ready = { .fd = c->fd < 0 ? c->listener : c->fd, .events = POLLIN };
-        if (poll(&ready, 1, 100) <= 0) continue;
+        if (poll(&ready, 1, 100) <= 0) {
+            if (c->listener < 0) acknowledge_rest(c);
+            continue;
+        }
         if (c->fd < 0) {
             c->fd = accept(c->listener, NULL, NULL);
             c->len = 0;
@@ -106,6 +125,7 @@ static void *consume(void *arg)
     }
     if (c->fd >= 0) close(c->fd);
     free(c->bytes);
+    free(c->last);
     free(c);
     return NULL;
 }
@@ -115,7 +135,8 @@ static void start(struct tally *tally, int listener, int fd)
     pthread_t thread;
     struct consumer *c = calloc(1, sizeof *c);
     if (c) c->bytes = malloc(2 * READ_BYTES);
-    if (!c || !c->bytes) die("memory");
+    if (c) c->last = calloc(CONNECTIONS_MAX, sizeof *c->last);
+    if (!c || !c->bytes || !c->last) die("memory");
     c->tally = tally;
     c->listener = listener;
     c->fd = fd;
