@@ -114,6 +114,10 @@ bool protobuf_bytes(const uint8_t *data, size_t len, uint32_t number, const uint
 /* At most ten bytes, of which the tenth has one bit of the 64. */
 static bool varint(struct protobuf__reader *r, uint64_t *out)
 {
+    if (r->at < r->end && *r->at < 0x80) { /* nearly all of them */
+        *out = *r->at++;
+        return true;
+    }
     uint64_t n = 0;
     for (uint32_t i = 0; i < VARINT_BYTES_MAX && r->at < r->end; i++) {
         uint8_t byte = *r->at++;
