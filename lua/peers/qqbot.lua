@@ -97,7 +97,7 @@ end
 local function account_of(app)
   local account = state.accounts[app]
   if not account then
-    account = { app = app, identifies = {}, lanes = {}, made = {} }
+    account = { app = app, identifies = {}, lanes = {}, made = {}, newest = {} }
     state.accounts[app] = account
   end
   return account
@@ -239,17 +239,28 @@ local function made_up(p, session)
   made[session.key] = number
   session.made = session.made + 1
   local id = ("ROBOT1.0_%016d"):format(number)
-  return dispatch(p, session, "GROUP_AT_MESSAGE_CREATE", {
+  local data = {
     id = id, group_openid = "G", author = { member_openid = "M" }, content = " message " .. number, number = number,
     timestamp = ("%.0f"):format(p:wall()),
-  }, "GROUP_AT_MESSAGE_CREATE:" .. id)
+  }
+  -- Every session of the shard that is still held gets it, one that its client has forgotten too.
+  for _, other in pairs(state.sessions) do
+    if other ~= session and other.account == session.account and other.key == session.key and other.started then
+      dispatch(p, other, "GROUP_AT_MESSAGE_CREATE", data, "GROUP_AT_MESSAGE_CREATE:" .. id)
+    end
+  end
+  return dispatch(p, session, "GROUP_AT_MESSAGE_CREATE", data, "GROUP_AT_MESSAGE_CREATE:" .. id)
 end
+
+-- The newest of its shard: messages are made once for all of them.
+local function is_newest(session) return session.account.newest[session.key] == session end
 
 local function events_start(p, session)
   local every = p.options.events_every or 0
+  session.account.newest[session.key], session.started = session, true
   if every <= 0 then return end
   local function tick()
-    if session.dead then return end
+    if session.dead or not is_newest(session) then return end
     made_up(p, session)
     session.timer = p:after(every, tick)
   end
@@ -450,7 +461,8 @@ function control.log() return state.log end
 function control.dispatch(p, a)
   local count = 0
   for _, session in pairs(state.sessions) do
-    if not (a and a.shard) or session.key == a.shard then
+    local wanted = not (a and a.shard) or session.key == a.shard
+    if wanted and ((a and a.kind) or is_newest(session)) then
       for _ = 1, a and a.count or 1 do
         if a and a.kind then dispatch(p, session, a.kind, a.d or "", a.id) else made_up(p, session) end
         count = count + 1

@@ -35,8 +35,8 @@ M[#M + 1] = {
 M[#M + 1] = {
   name = "slack",
   each = true, disorder = true,
-  -- Retries in minutes would outlast the test: as quick as the first one is.
-  options = { "events_every=400", 'retries=[500,5000,10000,20000,40000]' },
+  -- As long as Slack's own (5 min), in smaller steps: a hole is filled soon after its connection is up again.
+  options = { "events_every=400", "retries=[500,5000,10000,20000,30000,40000,50000,70000,80000]" },
   token = function (i, secret) return ("xapp-1-A%d-%s"):format(i, secret) end,
   connection = function (_, port, name)
     return ('app_token = secret { credential = "%s" }, api = "https://127.0.0.1:%s/api"'):format(name, port)
@@ -66,7 +66,7 @@ M[#M + 1] = {
 M[#M + 1] = {
   name = "feishu",
   each = true, disorder = true,
-  options = { "events_every=400", "push_again=[3000,10000,20000,40000]" },
+  options = { "events_every=400", "push_again=[3000,10000,20000,40000,80000,120000,160000,200000,240000,280000,320000]" },
   connection = function (i, port, name)
     return ('app_id = "cli_%016x", app_secret = secret { credential = "%s" }, domain = "https://127.0.0.1:%s"'):format(i, name, port)
   end,

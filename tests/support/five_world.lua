@@ -11,6 +11,7 @@ local M = {}
 
 local EACH = 10           -- connections of each platform
 local SETTLED_S = 90      -- for all of them to come up at the start
+local CATCH_UP_S = 180    -- platforms say what nobody acknowledged again after their own time
 local RECOVER_MOST_S = 600 -- whatever bound is printed, so long is waited at the end
 
 local Five = {}
@@ -297,12 +298,12 @@ end
 local function judge_numbers(s)
   local told, open = 0, 0
   for _, c in ipairs(s.connections) do
+    local own, first = 0, nil
     for n, how in pairs((s.streams[c.name] or {}).holes or {}) do
-      if how == "told" then told = told + 1 else
-        open = open + 1
-        s:finding("%s: %d is missing, and no gap tells of it", c.name, n)
-      end
+      if how == "told" then told = told + 1 else own, first = own + 1, math.min(first or n, n) end
     end
+    open = open + own
+    if own > 0 then s:finding("%s: %d are missing, from %d on, and no gap tells of it", c.name, own, first) end
   end
   return told, open
 end
@@ -376,7 +377,7 @@ function M.run(options)
       end
     end
   end
-  turns_until(s, 60, function () return not behind() end)
+  turns_until(s, CATCH_UP_S, function () return not behind() end)
   local who, number, have = behind()
   if who then s:finding("%s has %s of %s numbers", who, tostring(have), tostring(number)) end
   local told, open = judge_numbers(s)
