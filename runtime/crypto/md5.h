@@ -10,7 +10,7 @@
 
 struct md5; /* opaque */
 
-/* NULL when memory is out or the library has no MD5 (FIPS builds). */
+/* NULL when memory is out. */
 struct md5 *md5_create(void);
 void md5_destroy(struct md5 *m);
 bool md5_start(struct md5 *m);

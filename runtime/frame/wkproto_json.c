@@ -10,7 +10,7 @@
 #include "crypto/digest.h"
 #include "frame/json_internal.h"
 
-#define EXACT_MAX ((uint64_t)1 << 53) /* beyond it many readers of JSON round */
+#define EXACT_MAX ((int64_t)1 << 53) /* beyond it many readers of JSON round */
 #define NAMES_BYTES 64                /* room for the names around a payload */
 
 static const struct {
@@ -32,6 +32,7 @@ struct members {
 
 static bool put_flags(const struct wk_packet *p, struct buffer *out);
 static bool put_number(struct buffer *out, const char *name, uint64_t number, bool id);
+static bool put_name(struct buffer *out, const char *name);
 static bool put_payload(const struct wk_packet *p, unsigned field, struct wk_keys *keys, struct buffer *out,
                         bool *fault_out);
 static const char *open_payload(const struct wk_packet *p, unsigned field, struct wk_keys *keys, uint8_t *out,
@@ -69,7 +70,7 @@ bool wk_json_write(const struct wk_packet *p, struct wk_keys *keys, struct buffe
             if (!put_number(out, name, p->number[field], wk_field_form(field) == WK_ID)) return false;
             break;
         case WK_TEXT:
-            if (!buffer_printf(out, ",\"%s\":", name) ||
+            if (!put_name(out, name) ||
                 !text_json_string(out, p->text[field].len ? (const void *)p->text[field].at : "", p->text[field].len)) {
                 return false;
             }
@@ -158,10 +159,16 @@ static bool put_flags(const struct wk_packet *p, struct buffer *out)
 
 static bool put_number(struct buffer *out, const char *name, uint64_t number, bool id)
 {
-    long long n = (long long)(int64_t)number;
-    bool exact = n <= (long long)EXACT_MAX && n >= -(long long)EXACT_MAX;
-    const char *quote = id || !exact ? "\"" : "";
-    return buffer_printf(out, ",\"%s\":%s%lld%s", name, quote, n, quote);
+    char digits[WK_DECIMAL_BYTES];
+    int64_t n = (int64_t)number;
+    bool quoted = id || n > EXACT_MAX || n < -EXACT_MAX;
+    return put_name(out, name) && (!quoted || buffer_append_char(out, '"')) &&
+           buffer_append(out, digits, wk_decimal(number, digits)) && (!quoted || buffer_append_char(out, '"'));
+}
+
+static bool put_name(struct buffer *out, const char *name)
+{
+    return buffer_append(out, ",\"", 2) && buffer_append_text(out, name) && buffer_append(out, "\":", 2);
 }
 
 /* Decrypted right behind the place where it will stand, so that it is moved once and copied never. */
@@ -180,7 +187,7 @@ static bool put_payload(const struct wk_packet *p, unsigned field, struct wk_key
     size_t capacity = out->capacity;
     bool ok = !fault || buffer_printf(out, ",\"fault\":\"%s\"", fault);
     if (inlined) {
-        ok = ok && buffer_printf(out, ",\"%s\":", name);
+        ok = ok && put_name(out, name);
         if (ok) memmove(out->data + out->len, plain, len);
         out->len += len;
     } else {

@@ -1,7 +1,6 @@
 /* WKProto keys on crypto/. The signature runs in small pieces, so that a message of any size costs no memory. */
 #include "frame/wkproto_keys.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,7 +56,7 @@ struct wk_keys *wk_keys_create(const uint8_t seed[WK_SEED_BYTES], struct wk_text
     }
     if (ok) {
         base64_encode(secret, sizeof secret, text);
-        *why = "the library has no MD5";
+        *why = "out of memory";
         k->md5 = md5_create();
         ok = k->md5 && md5_start(k->md5) && md5_feed(k->md5, text, strlen(text)) && md5_hex(k->md5, hex);
     }
@@ -154,9 +153,8 @@ static bool sign_bytes(struct signing *s, const void *bytes, size_t len)
 
 static bool sign_number(struct signing *s, uint64_t number)
 {
-    char text[24];
-    int n = snprintf(text, sizeof text, "%lld", (long long)(int64_t)number);
-    return sign_bytes(s, text, (size_t)n);
+    char text[WK_DECIMAL_BYTES];
+    return sign_bytes(s, text, wk_decimal(number, text));
 }
 
 static bool sign_piece(struct signing *s, size_t len)

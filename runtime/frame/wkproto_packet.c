@@ -223,6 +223,19 @@ enum wk_form wk_field_form(unsigned field)
     return forms[field];
 }
 
+size_t wk_decimal(uint64_t number, char out[WK_DECIMAL_BYTES])
+{
+    char digits[WK_DECIMAL_BYTES];
+    bool negative = number >> 63;
+    uint64_t rest = negative ? (uint64_t)0 - number : number;
+    size_t n = 0, at = 0;
+    do digits[n++] = (char)('0' + rest % 10);
+    while (rest /= 10);
+    if (negative) out[at++] = '-';
+    while (n > 0) out[at++] = digits[--n];
+    return at;
+}
+
 /* --- reading ------------------------------------------------------------------------------------------ */
 
 static bool take_number(struct cursor *c, size_t bytes, uint64_t *out)

@@ -112,6 +112,10 @@ const char *wk_type_name(unsigned type);   /* "recv"; NULL when there is none */
 const char *wk_field_name(unsigned field); /* "message_id" */
 enum wk_form wk_field_form(unsigned field);
 
+/* Decimal digits of a number whose 64 bits are a signed one; returns their count. */
+#define WK_DECIMAL_BYTES 20
+size_t wk_decimal(uint64_t number, char out[WK_DECIMAL_BYTES]);
+
 static inline bool wk_has(const struct wk_packet *p, unsigned field)
 {
     return p->have >> field & 1;
