@@ -28,6 +28,7 @@ struct codec_item {
     uint8_t *raw;  /* the packet as it came */
     size_t raw_len;
     const char *why; /* BAD, or a packet without `json` */
+    bool fault;    /* its JSON says what is wrong with it: counted as malformed, handled as any other */
 };
 
 struct codec_ops {

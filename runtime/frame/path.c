@@ -60,6 +60,7 @@ enum path_kind path_next(struct frame_path *p, uint8_t *bytes, size_t len, size_
     item->error = PATH_ERROR_NONE;
     item->ws_error = WS_ERROR_NONE;
     item->why = NULL;
+    item->fault = false;
     while (!p->over) {
         if (p->packets) {
             /* The last byte of their message was given back: it is at hand whenever this is. */
@@ -163,6 +164,7 @@ static enum path_kind packet_message(struct frame_path *p, const struct codec_it
 {
     item->raw = from->raw;
     item->raw_len = from->raw_len;
+    item->fault = from->fault;
     item->text = from->json != NULL;
     item->data = from->json ? from->json : from->raw;
     item->len = from->json ? from->json_len : from->raw_len;

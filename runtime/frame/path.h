@@ -47,6 +47,7 @@ struct path_item {
     /* MESSAGE only */
     bool malformed;          /* not what the codec says: always `deliver` (as
                                 base64), never `inspect`; scalars before the fault are in `fields` */
+    bool fault;              /* valid, but the codec found something wrong with it */
     struct field_value fields[FIELDS_MAX];
     bool json;               /* `data` is valid JSON, as it came or by the codec */
     bool deliver;

@@ -91,6 +91,7 @@ enum codec_result wkproto_next(struct wkproto *w, struct codec_item *item)
         if (why) return broken(w, item, why);
     }
     if (fault) w->faults++;
+    item->fault = fault;
     item->json = w->json.data;
     item->json_len = w->json.len;
     return CODEC_PACKET;
