@@ -206,6 +206,7 @@ static void defaults(struct config *c)
     c->policy_paths[0] = config__join(c->folder, "policies");
     c->policy_path_count = 1;
     c->prove_ms = CONFIG_PROVE_MS;
+    c->watch = true;
 }
 
 /* "holdfast.lua:12: text" into its parts. */

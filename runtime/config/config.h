@@ -56,6 +56,7 @@ struct config {
     uint64_t store_journal_age_ms; /* 0: the store's own default */
     char **policy_paths; /* owned: folders, in order */
     uint32_t policy_path_count;
+    bool watch;          /* files that changed are read again by themselves */
     uint64_t prove_ms;   /* how long a reload may prove what changed; 0: it does not */
     struct config_connection *connections; /* owned; in the order of the file, names unique */
     uint32_t connection_count;

@@ -81,10 +81,13 @@ void config__store(const struct config_place *p, const struct value *v, struct c
 
 void config__policies(const struct config_place *p, const struct value *v, struct config *out)
 {
-    static const char *const names[] = { "path", "prove" };
-    if (!config__keys(p, v, names, 2) && v->kind != VALUE_TABLE) return;
+    static const char *const names[] = { "path", "prove", "watch" };
+    if (!config__keys(p, v, names, 3) && v->kind != VALUE_TABLE) return;
     const struct value *path = value_get(v, "path"), *prove = value_get(v, "prove");
+    const struct value *watch = value_get(v, "watch");
     const char *cap = value_text(prove);
+    if (watch && watch->kind == VALUE_BOOL) out->watch = watch->boolean;
+    else if (watch) config__error(p, watch, "watch", "expected true or false, got %s", config__kind(watch));
     if (prove && prove->kind == VALUE_BOOL && !prove->boolean) {
         out->prove_ms = 0;
     } else if (prove && (!cap || !duration_parse(cap, prove->string.len, &out->prove_ms) ||

@@ -137,6 +137,7 @@ struct daemon *daemon_create(struct roster *roster, const struct daemon_options 
         goto fail_started;
     }
     daemon__added_start(d);
+    daemon__watch(d);
     const struct config *c = &d->roster.config;
     log_printf(options->log, LOG_INFO, NULL,
                "holdfast %s runs %u connection%s by %u polic%s; socket %s%s%s; backlog and sessions are "

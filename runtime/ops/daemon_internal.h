@@ -11,6 +11,7 @@
 #include "ops/log_limit.h"
 #include "ops/notify.h"
 #include "ops/gate.h"
+#include "ops/file_watch.h"
 #include "ops/ops.h"
 #include "runtime.h"
 #include "store/lock.h"
@@ -89,6 +90,7 @@ struct daemon {
     char binary[PATH_MAX];  /* where this program is, for an upgrade */
     struct handover_message started_with; /* listeners and store: a reload does not move them */
     struct reloading reloading;
+    struct file_watch *watch;    /* owned; NULL: files are read again only when that is asked for */
     struct upgrade *upgrade; /* owned; NULL: none is under way */
     bool stopping;          /* links close, for an end or an upgrade */
     bool links_down, left;  /* while stopping: no link is open; readers had their time */
@@ -112,6 +114,8 @@ enum ops_reloaded daemon__reload(void *self, const struct ops_reload *wish, stru
 void daemon__reload_all(struct daemon *d, const char *why);
 /* A version that was let past the gate is told in the journal of a connection that goes on with it. */
 void daemon__proof_note(struct daemon *d, struct handle h, const struct policy_version *v);
+/* Watches what is in use now, as the configuration wishes. */
+void daemon__watch(struct daemon *d);
 /* Nothing is proven any more, and nobody is answered. */
 void daemon__reload_deinit(struct daemon *d);
 /* Adds those whose namesakes are gone by now. */

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/assert.h"
 #include "base/text.h"
@@ -273,6 +274,8 @@ static void on_proven(void *self, const struct gate_run *run)
 
 void daemon__reload_deinit(struct daemon *d)
 {
+    file_watch_destroy(d->watch);
+    d->watch = NULL;
     gate_destroy(d->reloading.gate);
     d->reloading.gate = NULL;
 }
@@ -284,7 +287,13 @@ enum ops_reloaded daemon__reload(void *self, const struct ops_reload *wish, stru
 {
     struct daemon *d = self;
     struct reloading *r = &d->reloading;
-    if (r->gate) {
+    const struct buffer nothing = { 0 };
+    if (r->gate && wish->unproven) {
+        gate_destroy(r->gate); /* who waited for it is answered by what comes of this one */
+        r->gate = NULL;
+    } else if (r->gate && (!r->policy[0] || (wish->policy && strcmp(wish->policy, r->policy) == 0))) {
+        return OPS_RELOAD_LATER; /* all is read again at its end: that is an answer to this one too */
+    } else if (r->gate) {
         say(d, LOG_WARNING, out, "another reload is being proven: wait for its end");
         return OPS_RELOAD_REFUSED;
     }
@@ -293,7 +302,9 @@ enum ops_reloaded daemon__reload(void *self, const struct ops_reload *wish, stru
     r->tries = 0;
     notify_reloading(&d->notify);
     enum ops_reloaded result = reload(d, wish->policy, wish->unproven, out);
-    if (result != OPS_RELOAD_LATER) notify_ready(&d->notify);
+    if (result == OPS_RELOAD_LATER) return result;
+    ops_reload_answer(d->ops, result == OPS_RELOAD_DONE, out ? out : &nothing);
+    notify_ready(&d->notify);
     return result;
 }
 
@@ -306,6 +317,55 @@ void daemon__reload_all(struct daemon *d, const char *why)
     struct ops_reload wish = { 0 };
     log_printf(d->options.log, LOG_DEBUG, NULL, "reload: %s", why);
     daemon__reload(d, &wish, NULL);
+}
+
+/* ---- files ------------------------------------------------------------------------------------------------ */
+
+static void on_files_changed(void *self)
+{
+    struct daemon *d = self;
+    if (d->stopping) return;
+    log_line(d->options.log, LOG_INFO, NULL, "files changed: reading configuration and policies again");
+    daemon__reload_all(d, "files changed");
+}
+
+/* A relative path is one from where the process stands. */
+static void path_add(struct file_watch_path *paths, uint32_t *count, char *text, size_t *at, size_t bytes,
+                     const char *path, bool beside)
+{
+    char cwd[PATH_MAX];
+    if (*count == FILE_WATCH_PATHS_MAX) return;
+    if (path[0] != '/' && !getcwd(cwd, sizeof cwd)) return;
+    int n = snprintf(text + *at, bytes - *at, "%s%s%s", path[0] == '/' ? "" : cwd, path[0] == '/' ? "" : "/", path);
+    if (n < 0 || (size_t)n >= bytes - *at) return;
+    paths[(*count)++] = (struct file_watch_path){ text + *at, beside };
+    *at += (size_t)n + 1;
+}
+
+void daemon__watch(struct daemon *d)
+{
+    const size_t bytes = (size_t)FILE_WATCH_PATHS_MAX * 512;
+    struct file_watch_path paths[FILE_WATCH_PATHS_MAX];
+    uint32_t count = 0;
+    size_t at = 0;
+    if (!d->roster.config.watch) {
+        file_watch_destroy(d->watch);
+        d->watch = NULL;
+        return;
+    }
+    char *text = malloc(bytes);
+    ASSERT(text != NULL);
+    path_add(paths, &count, text, &at, bytes, d->roster.config.path, false);
+    for (uint32_t i = 0; i < d->roster.version_count; i++) {
+        path_add(paths, &count, text, &at, bytes, policy_path(d->roster.versions[i]), true);
+    }
+    for (uint32_t i = 0; i < d->added_count; i++) {
+        if (roster_policy(&d->roster, policy_name(d->added[i].version))) continue;
+        path_add(paths, &count, text, &at, bytes, policy_path(d->added[i].version), true);
+    }
+    if (!d->watch) d->watch = file_watch_create(&d->loop, on_files_changed, d);
+    file_watch_set(d->watch, paths, count);
+    free(text);
 }
 
 /* What an operator or the clock let past the gate is in the journal of each that runs it. */
@@ -371,6 +431,7 @@ static enum ops_reloaded reload(struct daemon *d, const char *policy, bool unpro
     roster_deinit(&d->roster);
     d->roster = next;
     daemon__add_pending(d);
+    daemon__watch(d);
     log_printf(d->options.log, LOG_INFO, NULL, "reloaded: %u connection%s changed, %u removed, %u as before",
                changed, changed == 1 ? "" : "s", removed, d->roster.config.connection_count - changed);
     return OPS_RELOAD_DONE;

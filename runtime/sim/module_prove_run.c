@@ -53,6 +53,7 @@ static void push_options(lua_State *L, const struct prove_options *o)
     set_text(L, "settings", o->settings);
     set_number(L, "seed", (double)o->seed);
     set_number(L, "depth", o->depth);
+    set_number(L, "within_ms", (double)o->within_ms);
     lua_pushnumber(L, (double)o->for_ms);
     lua_setfield(L, -2, "for_ms");
     set_number(L, "schedules", o->schedules);

@@ -111,7 +111,11 @@ function explore.run(setup, options)
       phase = ("depth %d of %d"):format(d, depth)
       report.depths[d] = 0
       local next_prefixes = {}
-      for _, prefix in ipairs(prefixes) do
+      for n, prefix in ipairs(prefixes) do
+        if d > 2 and options.within_ms and sim.core.stopwatch() - started > options.within_ms then
+          report.unfinished = { depth = d, done = n - 1, of = #prefixes }
+          return entered
+        end
         local probe = play.schedule(setup, { seed = options.seed, moves = prefix, probe = true }, {})
         note(report, probe)
         if not probe.ok then error({ schedule = { seed = options.seed, moves = prefix }, result = probe }, 0) end
@@ -141,8 +145,7 @@ function explore.run(setup, options)
       end
       prefixes = next_prefixes
     end
-    report.states = 0
-    for _ in pairs(entered) do report.states = report.states + 1 end
+    return entered
   end
 
   local function random(moves)
@@ -173,7 +176,8 @@ function explore.run(setup, options)
     report.calls = calls
     local moves = setup.moves(calls)
     report.faults = #moves
-    exhaustive(moves, options.depth or 3)
+    report.states = 0
+    for _ in pairs(exhaustive(moves, options.depth or 3)) do report.states = report.states + 1 end
     if not options.gate then random(moves) end
   end)
   if not ok then

@@ -180,6 +180,10 @@ function story.covered(report)
       #lines.code.missing > 0 and ", not line " .. table.concat(lines.code.missing, " ") or ""),
   }
   if #not_proven > 0 then out[#out + 1] = ("  not proven %s: %s"):format(table.concat(not_proven, " "), why) end
+  if report.unfinished then
+    out[#out + 1] = ("  unfinished depth %d: %d of %d schedules of %d faults were gone on from; --within gives it more time"):format(
+      report.unfinished.depth, report.unfinished.done, report.unfinished.of, report.unfinished.depth - 1)
+  end
   if report.capped then out[#out + 1] = "  the time was over before the list of schedules was" end
   return table.concat(out, "\n")
 end
@@ -193,7 +197,7 @@ function story.json(setup_policy, report, spec)
     ok = report.ok, capped = report.capped, schedules = report.schedules, folded = report.folded, states = report.states,
     depths = report.depths, random = report.random, simulated_ms = report.time, quiet_days = report.quiet,
     recovery_bound_ms = report.bound, attempts_per_hour_most = report.attempts, rules = lines.rows, hooks = lines.code,
-    moves = {}, stages = {},
+    moves = {}, stages = {}, unfinished = report.unfinished,
   }
   for move in pairs(report.moves) do out.moves[#out.moves + 1] = move end
   for at in pairs(report.stages) do out.stages[#out.stages + 1] = at end

@@ -1,0 +1,147 @@
+-- Files that change are read again by themselves, however they change; links stay open.
+local world = require "daemon_world"
+local control = world.control
+
+local function shipped(settle)
+  local f = assert(io.open "policies/discord.lua")
+  local text = f:read "*a"
+  f:close()
+  return (text:gsub('settle = "60s"', 'settle = "' .. settle .. '"', 1))
+end
+
+describe("a file that changes", function ()
+  local w, peer, daemon
+  local function config(more, folder)
+    w:write("holdfast.lua", ([[
+listen { unix = "h.sock" }
+policies { path = "%s", prove = false }
+connection "bot" {
+  policy = "mine", token = secret { env = "DISCORD_TOKEN" }, intents = 513,
+  api = "https://127.0.0.1:%s/api/v10", ca_file = "ca.pem",
+  tune = { budgets = { start = { gap = "300ms" } } },
+}
+%s]]):format(folder or "policies", peer.port, more or ""))
+  end
+  local function sh(command)
+    assert.equal(0, os.execute(("cd '%s' && %s"):format(w.folder, command)))
+  end
+  local function start(folder)
+    config(nil, folder)
+    daemon = w:daemon()
+    w:up()
+  end
+  before_each(function ()
+    w = world.new()
+    peer = w:peer { "identify_gap=0" }
+    w:write("policies/mine.lua", shipped "60s")
+  end)
+  after_each(function () w:close() end)
+
+  local function runs_version(n)
+    w:status(function (text) return text:match('"version":' .. n .. "[^0-9]") and text:match '"state":"up"' end)
+    assert.truthy(control(peer, '{"verb":"stats"}'):find('"hellos":1,', 1, true))
+  end
+  local function count(pattern)
+    local n = 0
+    for _ in daemon.err:gmatch(pattern) do n = n + 1 end
+    for _ in daemon.out:gmatch(pattern) do n = n + 1 end
+    return n
+  end
+
+  it("by an editor's atomic replace is taken", function ()
+    start()
+    w:write("policies/mine.lua.new", shipped "30s")
+    sh "mv policies/mine.lua.new policies/mine.lua"
+    daemon:says "files changed: reading configuration and policies again"
+    runs_version(2)
+    -- And the next one: the file is another one by now.
+    w:write("policies/mine.lua.new", shipped "31s")
+    sh "mv policies/mine.lua.new policies/mine.lua"
+    runs_version(3)
+  end)
+
+  it("in place is taken", function ()
+    start()
+    w:write("policies/mine.lua", shipped "30s")
+    runs_version(2)
+  end)
+
+  it("by a symlink that is swapped is taken, of the file and of its folder", function ()
+    sh "mkdir v1 v2 && mv policies/mine.lua v1/ && rmdir policies && ln -s v1 policies"
+    w:write("v2/mine.lua", shipped "30s")
+    start()
+    sh "ln -s v2 next && mv -T next policies"
+    runs_version(2)
+    w:write("elsewhere.lua", shipped "31s")
+    sh "ln -s ../elsewhere.lua v2/next && mv -T v2/next v2/mine.lua"
+    runs_version(3)
+    w:write("elsewhere.lua", shipped "32s")
+    runs_version(4)
+  end)
+
+  it("to something half-written keeps the old version, and the whole one is taken", function ()
+    start()
+    local text = shipped "30s"
+    w:write("policies/mine.lua", text:sub(1, #text / 2))
+    daemon:says "reload refused: everything goes on as it was"
+    runs_version(1)
+    w:write("policies/mine.lua", text)
+    runs_version(2)
+  end)
+
+  it("to nothing keeps the old version, and is taken when it is there again", function ()
+    start()
+    sh "rm policies/mine.lua"
+    daemon:says "reload refused: everything goes on as it was"
+    runs_version(1)
+    w:write("policies/mine.lua", shipped "30s")
+    runs_version(2)
+    -- The whole folder, as a checkout does.
+    sh "rm -r policies"
+    assert.truthy(daemon:eventually(function () return count "reload refused" == 2 end))
+    w:write("policies/mine.lua", shipped "31s")
+    runs_version(3)
+  end)
+
+  it("with many others at once is one reload", function ()
+    start()
+    sh "for i in $(seq 200); do echo '-- x' > policies/other$i.lua; done"
+    w:write("policies/mine.lua", shipped "30s")
+    runs_version(2)
+    assert.truthy(count "files changed" <= 2, "it was read again for each of them")
+  end)
+
+  it("of a module beside the policy is noticed", function ()
+    w:write("policies/numbers.lua", "return { settle = '60s' }\n")
+    w:write("policies/mine.lua", (shipped "60s":gsub('settle = "60s"', 'settle = require "numbers".settle')))
+    start()
+    w:write("policies/numbers.lua", "return { settle = '30s' }\n")
+    runs_version(2)
+  end)
+
+  it("and is the configuration touches the connections alone whose own settings changed", function ()
+    start()
+    config(([[
+connection "other" {
+  policy = "mine", token = secret { env = "DISCORD_TOKEN" }, intents = 513, shard_id = 1, shard_count = 2,
+  api = "https://127.0.0.1:%s/api/v10", ca_file = "ca.pem",
+  tune = { budgets = { start = { gap = "300ms" } } },
+}
+]]):format(peer.port))
+    daemon:says "reloaded: 1 connection changed, 0 removed, 1 as before"
+    w:status(function (text) return text:match '"state":"up"' end, { "other" })
+    assert.equal(0, count "connection=bot msg=\"goes on with")
+  end)
+
+  it("is not read again by itself where the configuration says so", function ()
+    config(nil)
+    w:write("holdfast.lua", (w:read("holdfast.lua"):gsub("prove = false", "prove = false, watch = false")))
+    daemon = w:daemon()
+    w:up()
+    w:write("policies/mine.lua", shipped "30s")
+    local run = w:start { "reload", "--socket", "h.sock" }
+    assert.equal(0, run:wait())
+    runs_version(2)
+    assert.equal(0, count "files changed")
+  end)
+end)
