@@ -90,6 +90,7 @@ static void on_soon(uv_timer_t *handle);
 static void push(struct watch *w, const char *kind, bool joined, uint32_t pieces);
 static void ring_drop(struct watch *w);
 static bool told_state(struct watch *w, struct handle conn);
+static void prime(struct watch *w);
 static bool snapshot_piece(struct client *c);
 static bool event_write(struct client *c, const struct event_kept *e);
 static bool wants(const struct watcher *x, const char *name);
@@ -122,6 +123,7 @@ int watch__get(struct client *c, const char *name)
     x->wrote_ms = uv_now(c->ops->loop);
     c->watch = x;
     c->kind = CLIENT_WATCH;
+    if (!w->watchers && !w->idle_since_ms) prime(w);
     w->watchers++;
     w->idle_since_ms = 0;
     if (!uv_is_active((uv_handle_t *)&w->sweep)) uv_timer_start(&w->sweep, on_sweep, 0, 0);
@@ -313,6 +315,38 @@ static bool seen_grow(struct watch *w, uint32_t index)
     return true;
 }
 
+static void look(struct seen *s, const struct connection_view *v)
+{
+    s->life = (uint8_t)v->life.verdict;
+    s->in = v->total.frames_in;
+    s->out = v->total.frames_out;
+    s->delivered = v->frames_delivered;
+    s->backlog = v->backlog.frames;
+    s->round_trip_ms = v->round_trip_ms;
+}
+
+static bool same(const struct seen *a, const struct seen *b)
+{
+    return a->life == b->life && a->in == b->in && a->out == b->out && a->delivered == b->delivered &&
+           a->backlog == b->backlog && a->round_trip_ms == b->round_trip_ms;
+}
+
+static void meet(struct seen *s, struct handle h, const struct connection_view *v)
+{
+    *s = (struct seen){ .conn = h };
+    memcpy(s->name, v->name, sizeof s->name);
+    look(s, v);
+}
+
+/* The first watcher's snapshot tells of those that are there: they are no news. */
+static void prime(struct watch *w)
+{
+    struct connection_view view;
+    struct handle h;
+    for (uint32_t i = 0; runtime_next(w->ops->rt, &i, &h); i++)
+        if (runtime_view(w->ops->rt, h, &view) && seen_grow(w, h.index)) meet(&w->seen[h.index], h, &view);
+}
+
 static void told_gone(struct watch *w, const struct seen *s)
 {
     buffer_clear(&w->scratch);
@@ -334,22 +368,15 @@ static void sweep_slice(struct watch *w)
         struct seen *s = &w->seen[h.index];
         if (!handle_equal(s->conn, h)) {
             if (!handle_is_none(s->conn)) told_gone(w, s);
-            *s = (struct seen){ .conn = h, .changed = true };
-            memcpy(s->name, view.name, sizeof s->name);
+            meet(s, h, &view);
+            s->changed = true;
         }
         s->round = w->round;
         if (s->changed) told_state(w, h);
-        struct seen now = { .life = (uint8_t)view.life.verdict, .in = view.total.frames_in, .out = view.total.frames_out,
-                            .delivered = view.frames_delivered, .backlog = view.backlog.frames, .round_trip_ms = view.round_trip_ms };
-        if (s->life == now.life && s->in == now.in && s->out == now.out && s->delivered == now.delivered &&
-            s->backlog == now.backlog && s->round_trip_ms == now.round_trip_ms)
-            continue;
-        s->life = now.life;
-        s->in = now.in;
-        s->out = now.out;
-        s->delivered = now.delivered;
-        s->backlog = now.backlog;
-        s->round_trip_ms = now.round_trip_ms;
+        struct seen now = *s;
+        look(&now, &view);
+        if (same(&now, s)) continue;
+        *s = now;
         if (!buffer_append(&pulse, view.name, strlen(view.name) + 1) ||
             !buffer_printf(&pulse, "{\"life\":\"%s\",\"in\":%" PRIu64 ",\"out\":%" PRIu64 ",\"delivered\":%" PRIu64 ",\"backlog\":%" PRIu64,
                            life_name(view.life.verdict), now.in, now.out, now.delivered, now.backlog))

@@ -105,7 +105,6 @@ describe("/v1/watch", function ()
   it("tells each state change as it comes, and the journal's lines", function ()
     local s = watch()
     snapshot(s)
-    s:next("state", function (c) return c.name == "bot" end) -- the first sweep knows nobody yet
     control(peer, '{"verb":"kick","code":4000,"reason":"again"}')
     local decision = s:next("journal", function (j) return j.connection == "bot" and j.entry.kind == "decision" end)
     assert.equal(4000, decision.data.entry.cause.close_code)
@@ -119,10 +118,10 @@ describe("/v1/watch", function ()
   it("pulses those whose numbers changed, and nobody else", function ()
     local s = watch()
     snapshot(s)
-    local before = s:next("pulse", function (p) return p.connections.bot end).data.connections.bot
+    assert.equal(0, (w:run { "status" })) -- meanwhile nothing changes
     control(peer, '{"verb":"dispatch","count":1}')
     local p = s:next("pulse", function (data) return data.connections.bot end).data
-    assert.is_true(p.connections.bot.delivered > before.delivered)
+    assert.is_true(p.connections.bot.delivered >= 2)
     assert.equal("alive", p.connections.bot.life)
     assert.is_nil(p.connections.deaf)
     assert.is_truthy(p.at:match "^%d%d%d%d%-%d%d%-%d%dT")
@@ -143,7 +142,7 @@ describe("/v1/watch", function ()
   it("goes on after Last-Event-ID without a snapshot, and with one where it cannot", function ()
     local first = watch()
     snapshot(first)
-    local last = first:next("state", function (c) return c.name == "bot" end).id
+    local last = first:next("summary").id
     first:close()
     streams = {}
     control(peer, '{"verb":"kick","code":4000,"reason":"again"}')
