@@ -67,7 +67,11 @@ bool tls__start(struct net_link *link, const struct trust *trust)
     link->trust_id = trust__id(trust);
     SSL_SESSION *session = sessions__find(trusts__sessions(link->net->trusts), link->host,
                                           link->port, link->trust_id);
-    if (session) SSL_set_session(ssl, session);
+    /* A copy: OpenSSL takes a ticket of TLS 1.3 for spent once a handshake has used it, and in a herd all who
+     * dial before the next ticket came would shake hands in full. */
+    SSL_SESSION *copy = session ? SSL_SESSION_dup(session) : NULL;
+    if (copy) SSL_set_session(ssl, copy);
+    SSL_SESSION_free(copy);
     link->ssl = ssl;
     link->first_len = 0;
     return true;
@@ -151,13 +155,15 @@ void tls__free(struct net_link *link, bool session_is_bad)
     link->ssl = NULL;
 }
 
-/* Keeps the session for the next dial to the same place with the same trust; 1: it is ours now. */
+/* Keeps a copy of the session for the next dial to the same place with the same trust: what becomes of this
+ * link must not spoil it. 0: this one stays OpenSSL's. */
 static int on_session(SSL *ssl, SSL_SESSION *session)
 {
     struct net_link *link = SSL_get_app_data(ssl);
-    sessions__put(trusts__sessions(link->net->trusts), link->host, link->port, link->trust_id, session);
+    SSL_SESSION *copy = SSL_SESSION_dup(session);
+    if (copy) sessions__put(trusts__sessions(link->net->trusts), link->host, link->port, link->trust_id, copy);
     link->got_session = true;
-    return 1;
+    return 0;
 }
 
 static void on_info(const SSL *ssl, int where, int result)

@@ -47,8 +47,8 @@ static int on_session(SSL *ssl, SSL_SESSION *s)
 {
     (void)ssl;
     SSL_SESSION_free(session);
-    session = s;
-    return 1;
+    session = SSL_SESSION_dup(s);
+    return 0;
 }
 
 static void dial(struct conn *c)
@@ -62,7 +62,10 @@ static void dial(struct conn *c)
     c->ssl = SSL_new(ctx);
     SSL_set_fd(c->ssl, c->fd);
     X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(c->ssl), "127.0.0.1");
-    if (session) SSL_set_session(c->ssl, session);
+    /* A copy: OpenSSL takes one that was used for spent. */
+    SSL_SESSION *copy = session ? SSL_SESSION_dup(session) : NULL;
+    if (copy) SSL_set_session(c->ssl, copy);
+    SSL_SESSION_free(copy);
     SSL_set_connect_state(c->ssl);
     struct epoll_event ev = { .events = EPOLLOUT, .data.ptr = c };
     epoll_ctl(epoll_fd, EPOLL_CTL_ADD, c->fd, &ev);

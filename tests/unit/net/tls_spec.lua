@@ -196,6 +196,24 @@ describe("link with TLS", function ()
     end)
   end
 
+  it("resumes with one ticket as often as links are dialled before the next ticket came", function ()
+    local s = world.server { authority = ca, { "tls" }, { "write", "x" }, { "end" } }
+    local w = world.open()
+    local target = { host = "localhost", port = s:port(), tls = true, ca_file = ca_file }
+    assert(w:link(1, target))
+    world.await_what(w, "bytes", 1)
+    for id = 2, 4 do
+      assert(w:link(id, target))
+      world.await_what(w, "opened", id)
+      w:read(id, false) -- its own ticket stays unread
+    end
+    assert.equal(3, w:counts().handshakes_resumed)
+    for id = 1, 4 do
+      w:abort(id)
+      world.await_what(w, "closed", id)
+    end
+  end)
+
   it("does not resume a session with another trust or another host name", function ()
     local s = world.server { authority = ca, { "tls" }, { "write", "x" }, { "end" } }
     local w = world.open { system_ca_file = ca_file }
