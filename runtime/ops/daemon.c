@@ -37,10 +37,6 @@ static void on_again(uv_idle_t *handle);
 static void on_signal(uv_signal_t *handle, int number);
 static void on_telling(uv_timer_t *handle);
 static void on_runtime_log(void *self, enum log_level level, const char *connection, const char *text);
-static void on_runtime_log_about(void *self, enum log_level level, const char *connection, const char *text,
-                                 const struct log_facts *facts);
-static void on_limit(uv_timer_t *handle);
-static void say_left_out(void *to, const char *text);
 static uint64_t on_ops_log_left_out(void *self);
 static void on_runtime_journal(void *self, struct handle conn, const char *connection,
                                const struct journal_entry *entry);
@@ -101,7 +97,7 @@ struct daemon *daemon_create(struct roster *roster, const struct daemon_options 
                                   .deliver = d->deliver,
                                   .proxies = &d->proxies,
                                   .observer = { .self = d, .log = on_runtime_log, .journal = on_runtime_journal,
-                                                .log_about = on_runtime_log_about },
+                                                .log_about = daemon__log_about },
                                   .connections_max = d->roster.config.connection_count * 2 + 1024 };
     d->rt = runtime_create(&ro);
     if (!d->rt) {
@@ -114,9 +110,7 @@ struct daemon *daemon_create(struct roster *roster, const struct daemon_options 
     uv_timer_init(&d->loop, &d->grace);
     uv_timer_init(&d->loop, &d->leave);
     uv_timer_init(&d->loop, &d->telling);
-    uv_timer_init(&d->loop, &d->limit_timer);
-    uv_unref((uv_handle_t *)&d->limit_timer);
-    d->limit_timer.data = d;
+    daemon__log_init(d);
     d->prepare.data = d->again.data = d->grace.data = d->leave.data = d->telling.data = d;
     daemon__upgrade_init(d);
     bool told = notify_open(&d->notify, options->log);
@@ -215,8 +209,7 @@ void daemon_destroy(struct daemon *d)
     uv_close((uv_handle_t *)&d->grace, NULL);
     uv_close((uv_handle_t *)&d->leave, NULL);
     uv_close((uv_handle_t *)&d->telling, NULL);
-    uv_close((uv_handle_t *)&d->limit_timer, NULL);
-    log_limit_turn(&d->limit, uv_now(&d->loop), say_left_out, d);
+    daemon__log_deinit(d);
     daemon__upgrade_deinit(d);
     daemon__reload_deinit(d);
     notify_close(&d->notify);
@@ -308,52 +301,6 @@ static void on_runtime_log(void *self, enum log_level level, const char *connect
 {
     struct daemon *d = self;
     log_line(d->options.log, level, connection, text);
-}
-
-static void say_left_out(void *to, const char *text)
-{
-    struct daemon *d = to;
-    log_line(d->options.log, LOG_WARNING, NULL, text);
-}
-
-static void on_limit(uv_timer_t *handle)
-{
-    struct daemon *d = handle->data;
-    log_limit_turn(&d->limit, uv_now(&d->loop), say_left_out, d);
-}
-
-/* State changes and decisions: with fields for machines, and not more of one cause than people can read. */
-static void on_runtime_log_about(void *self, enum log_level level, const char *connection, const char *text,
-                                 const struct log_facts *facts)
-{
-    struct daemon *d = self;
-    const struct cause *cause = facts->cause && facts->cause->kind != CAUSE_NONE ? facts->cause : NULL;
-    struct log_field fields[13];
-    uint32_t n = 0;
-    const uint64_t now_ms = uv_now(&d->loop);
-    if (log_limit_is_due(&d->limit, now_ms)) log_limit_turn(&d->limit, now_ms, say_left_out, d);
-    if (level != LOG_DEBUG &&
-        !log_limit_allows(&d->limit, cause ? cause->kind : CAUSE_NONE, cause ? cause->stage : STAGE_NONE, level == LOG_ALARM)) {
-        if (!uv_is_active((uv_handle_t *)&d->limit_timer)) uv_timer_start(&d->limit_timer, on_limit, LOG_LIMIT_WINDOW_MS, 0);
-        return;
-    }
-    fields[n++] = (struct log_field){ .key = "kind", .text = facts->kind };
-    fields[n++] = (struct log_field){ .key = "generation", .number = facts->generation };
-    if (facts->from) fields[n++] = (struct log_field){ .key = "from", .text = facts->from };
-    if (facts->to) fields[n++] = (struct log_field){ .key = "to", .text = facts->to };
-    if (cause) {
-        fields[n++] = (struct log_field){ .key = "cause", .text = cause_kind_name(cause->kind) };
-        fields[n++] = (struct log_field){ .key = "stage", .text = stage_name(cause->stage) };
-        fields[n++] = (struct log_field){ .key = "by", .text = cause_by_name(cause->by) };
-        if (cause->close_code > 0) fields[n++] = (struct log_field){ .key = "close_code", .number = (uint64_t)cause->close_code };
-        if (cause->http_status > 0) fields[n++] = (struct log_field){ .key = "http_status", .number = (uint64_t)cause->http_status };
-    }
-    if (facts->verdict) fields[n++] = (struct log_field){ .key = "verdict", .text = facts->verdict };
-    if (facts->next) {
-        fields[n++] = (struct log_field){ .key = "next", .text = facts->next };
-        fields[n++] = (struct log_field){ .key = "next_in_ms", .number = facts->next_in_ms };
-    }
-    log_fields(d->options.log, level, connection, text, fields, n);
 }
 
 static void on_runtime_journal(void *self, struct handle conn, const char *connection,

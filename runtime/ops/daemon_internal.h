@@ -121,6 +121,14 @@ void daemon__reload_deinit(struct daemon *d);
 /* Adds those whose namesakes are gone by now. */
 void daemon__add_pending(struct daemon *d);
 
+/* --- daemon_log.c: state changes and decisions in the log -------------------------------------------------- */
+
+void daemon__log_init(struct daemon *d);
+void daemon__log_deinit(struct daemon *d);
+/* runtime_observer.log_about */
+void daemon__log_about(void *self, enum log_level level, const char *connection, const char *text,
+                       const struct log_facts *facts);
+
 /* --- daemon_end.c: how it comes to an end, or to an upgrade ------------------------------------------------ */
 
 /* SIGTERM or SIGINT. The second one hastens. */
