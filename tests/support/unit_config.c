@@ -54,6 +54,15 @@ static void push_config(lua_State *L, const struct config *c)
 {
     lua_newtable(L);
     set_text(L, "path", c->path), set_text(L, "store", c->store_path);
+    /* What differs from the default. */
+    if (c->prove_ms != CONFIG_PROVE_MS) {
+        lua_pushnumber(L, (lua_Number)c->prove_ms);
+        lua_setfield(L, -2, "prove_ms");
+    }
+    if (!c->watch) {
+        lua_pushboolean(L, false);
+        lua_setfield(L, -2, "watch");
+    }
     if (c->store_journal_age_ms) {
         lua_pushnumber(L, (lua_Number)c->store_journal_age_ms);
         lua_setfield(L, -2, "journal_age_ms");

@@ -81,6 +81,20 @@ require "sub.more"
     assert.equal("deep", c.connections[1].settings.x.bytes)
   end)
 
+  it("says how long a reload may prove, and whether files are watched", function()
+    local c = load "policies {}"
+    assert.is_nil(c.prove_ms)
+    assert.is_nil(c.watch)
+    c = load 'policies { prove = "90s", watch = false }'
+    assert.same({ 90000, false }, { c.prove_ms, c.watch })
+    assert.equal(0, load("policies { prove = false }").prove_ms)
+    for _, wrong in ipairs { "true", '"0s"', '"11m"', '"soon"', "10" } do
+      local problems = refused("policies { prove = " .. wrong .. " }")
+      assert.truthy(problems[1]:find("holdfast.lua:1: policies.prove: expected a duration from ", 1, true), problems[1])
+    end
+    assert.truthy(refused("policies { watch = 1 }")[1]:find("policies.watch: expected true or false", 1, true))
+  end)
+
   it("says how long the journal is kept", function()
     assert.is_nil(load('store { path = "x.db" }').journal_age_ms)
     assert.equal(14 * 24 * 3600 * 1000, load('store { journal_age = "14d" }').journal_age_ms)
