@@ -13,7 +13,8 @@
 #define JUDGE_EVERY_MS 1000
 #define HOLD_FAILING_MIN 8  /* connections that failed at a host, and none that came up since: it answers nobody */
 #define HOLD_SCOUTS 3       /* of them go on as they would */
-#define RETURN_EACH_MS 20   /* so much for each that is let go: fifty a second */
+#define RETURN_EACH_MS 60   /* so much for each that is let go: 16 a second, which one address may ask of a platform */
+#define RETURN_MS_MAX 60000 /* thousands are no reason to be away for longer */
 #define RETURN_MS_MIN 1000
 #define RELEASE_SLICE 256
 
@@ -219,6 +220,7 @@ static void host_succeeded(struct runtime *rt, struct rt_host *h)
     h->release_at = 0;
     h->release_within_ms = (uint64_t)h->held * RETURN_EACH_MS;
     if (h->release_within_ms < RETURN_MS_MIN) h->release_within_ms = RETURN_MS_MIN;
+    if (h->release_within_ms > RETURN_MS_MAX) h->release_within_ms = RETURN_MS_MAX;
     rt->weather.releasing++;
 }
 

@@ -610,7 +610,7 @@ describe("200 apps on one host", function ()
       end
       busiest = math.max(busiest, n)
     end
-    assert.is_true(busiest <= 60, busiest .. " posts in one second")   -- a host that is back gets fifty a second
+    assert.is_true(busiest <= 32, busiest .. " posts in one second")   -- a host that is back gets 16, and who is due by itself
     s:advance "1m"
     assert.equal(200, p:control("stats").open)
     s:abandon()

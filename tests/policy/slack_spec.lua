@@ -468,9 +468,9 @@ describe("Slack's own word", function ()
 end)
 
 describe("many", function ()
-  -- 30 s says the sheet. What fails together at one host is let go together, at fifty a second, once one came through:
+  -- 30 s says the sheet. What fails together at one host is let go together, at 16 a second, once one came through:
   -- gentler per second than the sheet's ladder (16 s by then, a quarter to either side), and sooner over.
-  it("S32 apps that lose the network for a minute and a half come back fifty a second, one socket each", function ()
+  it("S32 apps that lose the network for a minute and a half come back some twenty a second, one socket each", function ()
     s, p = world.new { no_connection = true, sim = { memory = true }, peer = { token = false, lifetime = false } }
     for i = 1, 200 do
       world.connect(s, ("c-%03d"):format(i), { app_token = s:secret(("xapp-1-A%03d-1-x"):format(i), "t") })
@@ -482,10 +482,10 @@ describe("many", function ()
     s:advance "3m"
     local opens = world.opens(p, from)
     assert.is_true(#opens >= 200)
-    assert.is_true(opens[#opens] - opens[1] >= 4000, opens[#opens] - opens[1])
+    assert.is_true(opens[#opens] - opens[1] >= 10000, opens[#opens] - opens[1])
     local second = {}
     for _, at in ipairs(opens) do second[math.floor(at / 1000)] = (second[math.floor(at / 1000)] or 0) + 1 end
-    for at, count in pairs(second) do assert.is_true(count <= 60, count .. " in second " .. at) end
+    for at, count in pairs(second) do assert.is_true(count <= 32, count .. " in second " .. at) end
     for i = 1, 200 do
       local name = ("c-%03d"):format(i)
       assert.equal("up", s:state(name))
