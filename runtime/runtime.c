@@ -18,6 +18,8 @@
 #define JOURNAL_DEFAULT 64
 /* A tick does at most so many steps, so that a herd cannot keep the loop from its sockets. */
 #define STEPS_PER_TICK_MAX 4096
+/* Nor for so long: a step may call a policy. What is due and was not done is done in the next tick. */
+#define TICK_MS_MAX 10
 /* A growth of boot minus mono above it was a suspend, not a clock read in two instants. */
 #define SUSPEND_MS_MIN 1000
 #define WALL_STEP_MS_MIN 2000
@@ -335,7 +337,8 @@ void runtime_tick(struct runtime *rt)
     clocks_look(rt);
     if (rt->jump.on) jump_tell(rt, JUMP_SLICE);
     rt_pump(rt);
-    for (uint32_t n = 0; n < STEPS_PER_TICK_MAX && step_due(rt); n++) {}
+    uint64_t until_ms = rt_clock(rt).mono_ms + TICK_MS_MAX;
+    for (uint32_t n = 0; n < STEPS_PER_TICK_MAX && step_due(rt) && rt_clock(rt).mono_ms < until_ms; n++) {}
     timers_run(rt);
     rt_weather_tick(rt);
     if (rt->held) rt_backlog_check(rt);
