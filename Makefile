@@ -50,7 +50,7 @@ PACKAGES := build-essential pkg-config libluajit-5.1-dev libuv1-dev libwebsocket
             libsqlite3-dev lua-busted openssl ca-certificates procps
 # What runs the example clients; COMMAND=PACKAGE: not needed where the command is there;
 # COMMAND@PACKAGE: that command alone.
-PACKAGES_TEST := python3=python3 node=nodejs go=golang-go curl=curl promtool@prometheus
+PACKAGES_TEST := python3=python3 node=nodejs go=golang-go curl=curl promtool@prometheus chromium-headless-shell=chromium-headless-shell
 PACKAGES_MORE := valgrind clang libclang-rt-14-dev
 
 .PHONY: deps deps-test deps-more
@@ -67,6 +67,9 @@ $(O)/obj/%.o: runtime/%.c
 	@mkdir -p $(@D)
 	@echo "  cc $<"
 	@$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
+
+# Built in by .incbin, which no -MMD sees.
+$(O)/obj/ops/dashboard.o: $(wildcard runtime/ops/dashboard/*)
 
 define MODULE_RULE
 $(O)/lib$(1).a: $(patsubst runtime/%.c,$(O)/obj/%.o,$(wildcard runtime/$(1)/*.c))

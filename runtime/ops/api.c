@@ -41,6 +41,10 @@ static bool attach_read(struct client *c, const char **why);
 static void send_answered(void *to, const char *why, bool retry);
 
 static const struct route routes[] = {
+    { "GET", { NULL }, 0, 0, dashboard__page },
+    { "GET", { "dashboard.css" }, 0, 0, dashboard__style },
+    { "GET", { "dashboard.js" }, 0, 0, dashboard__script },
+    { "GET", { "v1", "token" }, OPS_READ, 0, dashboard__token },
     { "GET", { "healthz" }, 0, 0, get_health },
     { "GET", { "readyz" }, 0, 0, get_ready },
     { "GET", { "v1", "watch" }, OPS_READ, 0, watch__get },
@@ -379,7 +383,8 @@ static const struct route *route_find(struct client *c, char *name, size_t name_
             if (strcmp(r->path[k], "*") != 0 && strcmp(r->path[k], segments[k]) != 0) break;
         }
         if (k != count || (k < SEGMENTS_MAX && r->path[k])) continue;
-        if (strcmp(r->method, c->method) != 0) {
+        const bool head = !r->scope && strcmp(c->method, "HEAD") == 0 && strcmp(r->method, "GET") == 0;
+        if (strcmp(r->method, c->method) != 0 && !head) {
             *status = 405;
             continue;
         }
@@ -409,6 +414,7 @@ static void methods_of(struct client *c, char *out, size_t out_bytes)
 static bool segments_split(const char *target, char out[SEGMENTS_MAX + 1][256], int *count)
 {
     *count = 0;
+    if (strcmp(target, "/") == 0) return true;
     while (*target == '/') {
         target++;
         size_t len = strcspn(target, "/");

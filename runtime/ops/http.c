@@ -16,6 +16,7 @@ static int on_lines_writeable(struct client *c);
 static void on_message(struct client *c, const void *bytes, size_t len);
 static void on_established(struct client *c);
 static bool request_read(struct client *c);
+static bool page_head(struct lws *wsi, uint8_t **at, uint8_t *end);
 static int head_write(struct client *c, int status, const char *type, uint64_t len);
 static void request_over(struct client *c);
 static void last_line(struct client *c);
@@ -64,9 +65,10 @@ void http__end(struct client *c)
 int http__answer(struct client *c, int status, const char *type, const void *body, size_t len)
 {
     static const uint8_t room[LWS_PRE];
+    const bool head_only = strcmp(c->method, "HEAD") == 0;
     buffer_clear(&c->out);
     c->sent = 0;
-    if (!buffer_append(&c->out, room, sizeof room) || !buffer_append(&c->out, body, len)) return -1;
+    if (!buffer_append(&c->out, room, sizeof room) || (!head_only && !buffer_append(&c->out, body, len))) return -1;
     if (head_write(c, status, type, len)) return -1;
     c->answering = true;
     if (c->at_once) return on_writeable(c);
@@ -189,7 +191,7 @@ static int on_writeable(struct client *c)
     size_t left = c->out.len - LWS_PRE - c->sent;
     size_t part = left < WRITE_BYTES_MAX ? left : WRITE_BYTES_MAX;
     bool final = part == left;
-    if (lws_write(c->wsi, c->out.data + LWS_PRE + c->sent, part,
+    if (left && lws_write(c->wsi, c->out.data + LWS_PRE + c->sent, part,
                   final ? LWS_WRITE_HTTP_FINAL : LWS_WRITE_HTTP) < 0)
         return -1;
     c->sent += part;
@@ -263,6 +265,24 @@ static bool request_read(struct client *c)
     return false;
 }
 
+/* What a browser may do with the dashboard: run and style it from here, talk to here, and no more. */
+static bool page_head(struct lws *wsi, uint8_t **at, uint8_t *end)
+{
+    static const char *const lines[][2] = {
+        { "content-security-policy:", "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+                                      "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'" },
+        { "x-frame-options:", "DENY" },
+        { "referrer-policy:", "same-origin" },
+        { "cross-origin-opener-policy:", "same-origin" },
+        { "cross-origin-resource-policy:", "same-origin" },
+    };
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
+        if (lws_add_http_header_by_name(wsi, (const uint8_t *)lines[i][0], (const uint8_t *)lines[i][1],
+                                        (int)strlen(lines[i][1]), at, end))
+            return true;
+    return false;
+}
+
 static int head_write(struct client *c, int status, const char *type, uint64_t len)
 {
     uint8_t head[LWS_PRE + 1024], *start = head + LWS_PRE, *at = start,
@@ -272,6 +292,7 @@ static int head_write(struct client *c, int status, const char *type, uint64_t l
             c->wsi, (const uint8_t *)"cache-control:", (const uint8_t *)"no-store", 8, &at, end) ||
         lws_add_http_header_by_name(c->wsi, (const uint8_t *)"x-content-type-options:",
                                     (const uint8_t *)"nosniff", 7, &at, end) ||
+        (c->page && page_head(c->wsi, &at, end)) ||
         (c->last && len != LWS_ILLEGAL_HTTP_CONTENT_LEN &&
          lws_add_http_header_by_token(c->wsi, WSI_TOKEN_CONNECTION, (const uint8_t *)"close", 5,
                                       &at, end)) ||
@@ -286,6 +307,7 @@ static void request_over(struct client *c)
     c->answering = false;
     c->in_request = false;
     c->waits_body = false;
+    c->page = false;
     c->served = true;
     c->method[0] = 0;
     c->sent = 0;

@@ -10,6 +10,7 @@
  * GET  /v1/attach (WebSocket)     GET  /v1/events (NDJSON)         POST /v1/ack?consumer=NAME
  * GET  /v1/store                  GET  /metrics                  GET /v1/summary
  * GET  /v1/watch (server-sent events; watch.c documents them)
+ * GET  / (the dashboard, open)     GET  /v1/token (its scope)
  * GET  /healthz                   GET  /readyz                     POST /v1/upgrade (UNIX socket) */
 #ifndef HOLDFAST_OPS_OPS_H
 #define HOLDFAST_OPS_OPS_H

@@ -63,6 +63,7 @@ struct client {
     bool waits_body;
     bool last;            /* close after the answer */
     bool at_once;         /* the answer must go out inside this callback: a refused upgrade */
+    bool page;            /* the answer is part of the dashboard */
     bool served;          /* had an answer: it may be idle for longer */
     uint64_t send_id;     /* POST .../send that waits for its answer; 0: none */
     bool waits_upgrade;   /* POST /v1/upgrade that does */
@@ -239,6 +240,13 @@ void watch__free(struct ops *ops);
 int summary__get(struct client *c, const char *name);
 bool summary__json(const struct ops *ops, struct buffer *out);
 uint64_t ops__wall_ms(void);
+
+/* --- dashboard.c -------------------------------------------------------------------------------- */
+
+int dashboard__page(struct client *c, const char *name);
+int dashboard__style(struct client *c, const char *name);
+int dashboard__script(struct client *c, const char *name);
+int dashboard__token(struct client *c, const char *name);
 
 /* --- metrics.c ---------------------------------------------------------------------------------- */
 

@@ -1,0 +1,849 @@
+// The dashboard: reads /v1/watch and the journals of what is on screen, draws what is visible and nothing else.
+// Whatever a peer said goes into the page as text, never as markup. Keeps the token for this tab at most.
+'use strict';
+
+const KEEP_MS = 24 * 3600e3;     // of a timeline, in this page
+const SAMPLES_MAX = 300;         // of a connection's plots
+const PLOT_MS = 300e3;
+const RECENT_MS = 900e3;         // a drop this fresh keeps a connection near the top
+const STALLED_MS = 40e3;         // the stream says something every fifteen seconds
+const JOURNAL_SHOWN = 200;
+const FETCHES_AT_ONCE = 4;
+
+const $ = id => document.getElementById(id);
+const make = (name, cls, text) => {
+  const e = document.createElement(name);
+  if (cls) e.className = cls;
+  if (text !== undefined) e.textContent = plain(text);
+  return e;
+};
+// Control characters and those that turn a line's direction say nothing to a reader.
+const plain = text => String(text).replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, '\ufffd');
+const put = (e, text) => { const p = plain(text); if (e.textContent !== p) e.textContent = p; };
+const face = (e, cls) => { if (e.className !== cls) e.className = cls; };
+
+// --- words --------------------------------------------------------------------------------------
+
+const PHRASES = {
+  hook: 'the policy’s own code failed', call: 'no answer to an HTTP call', address: 'not an address to dial',
+  resolve: 'the name did not resolve', refused: 'connection refused', unreachable: 'no way to the host',
+  connect: 'could not connect', proxy: 'the proxy was no help', tls: 'no TLS with the peer',
+  certificate: 'the certificate is not good', upgrade_refused: 'the upgrade was refused',
+  upgrade_bad: 'no proper answer to the upgrade', closed: 'closed', eof: 'the stream ended without a close frame',
+  reset: 'the stream was reset', io: 'the socket failed', protocol: 'the peer broke the WebSocket protocol',
+  too_big: 'a message was too big', inflate: 'compressed data could not be read',
+  silence: 'nothing came, and probes stayed unanswered', beat: 'a heartbeat stayed unanswered',
+  wished: 'closed by the policy', retired: 'replaced as planned', suspend: 'the machine slept',
+  conflict: 'somebody else holds the identity', backlog_full: 'the backlog stayed full',
+  stopped: 'stopped by an operator', restarted: 'restarted by an operator', shutdown: 'the daemon ended',
+  store: 'the store failed', internal: 'a bug of holdfast, kept to this connection',
+};
+const STAGES = {
+  preparing: 'before the dial', resolving: 'while looking up the name', connecting: 'while connecting',
+  securing: 'in the TLS handshake', upgrading: 'in the upgrade', greeting: 'in the greeting', ready: 'while it was up',
+  draining: 'in a handover', closing: 'while closing',
+};
+const STATES = { up: 'up', waiting: 'waiting to dial', queued: 'queued for the budget', preparing: 'preparing', linking: 'linking',
+  closing: 'closing', stopped: 'stopped', fatal: 'given up', unknown: 'not known' };
+
+function causeWords(c, where) {
+  if (!c || !c.kind || c.kind === 'none') return '';
+  let said = c.kind === 'timeout' ? c.stage + ' took too long' : c.kind === 'ended' ? 'the peer announced ' + c.name
+    : PHRASES[c.kind] || c.name || c.kind;
+  if (c.close_code) said += ' with ' + c.close_code;
+  if (c.http_status) said += ', HTTP ' + c.http_status;
+  if (c.reason && c.reason !== PHRASES[c.kind]) said += ': ' + c.reason;
+  if (!where || c.by === 'operator') return said;
+  const by = c.by === 'peer' ? 'by the platform' : c.by === 'policy' ? 'by the policy' : '';
+  const at = c.kind === 'timeout' ? '' : STAGES[c.stage] || '';
+  return by || at ? said + ' (' + by + (by && at ? ', ' : '') + at + ')' : said;
+}
+
+function span(ms) {
+  if (ms < 1000) return Math.max(0, Math.round(ms)) + ' ms';
+  const s = Math.floor(ms / 1000);
+  if (s < 60) return s + ' s';
+  if (s < 3600) return Math.floor(s / 60) + ' min' + (s < 600 && s % 60 ? ' ' + s % 60 + ' s' : '');
+  if (s < 86400) return Math.floor(s / 3600) + ' h' + (s % 3600 >= 60 ? ' ' + Math.floor(s % 3600 / 60) + ' min' : '');
+  return Math.floor(s / 86400) + ' d' + (s % 86400 >= 3600 ? ' ' + Math.floor(s % 86400 / 3600) + ' h' : '');
+}
+const times = n => n === 1 ? 'once' : n === 2 ? 'twice' : n + ' times';
+const two = n => String(n).padStart(2, '0');
+function clock(ms) {
+  const d = new Date(ms), today = new Date(now()).toDateString() === d.toDateString();
+  return (today ? '' : d.getDate() + '.' + (d.getMonth() + 1) + '. ') + two(d.getHours()) + ':' + two(d.getMinutes()) + ':' + two(d.getSeconds());
+}
+function count(n) {
+  if (n === undefined) return '–';
+  return n < 10000 ? String(n) : n < 1e6 ? (n / 1e3).toFixed(n < 1e5 ? 1 : 0) + 'k' : (n / 1e6).toFixed(1) + 'M';
+}
+const size = n => n < 1024 ? n + ' B' : n < 1048576 ? (n / 1024).toFixed(1) + ' KiB' : (n / 1048576).toFixed(1) + ' MiB';
+const tripWords = ms => ms < 1 ? 'under 1 ms' : Math.round(ms) + ' ms';
+const rateWords = r => r <= 0 ? '0/s' : r < 10 ? r.toFixed(1) + '/s' : count(Math.round(r)) + '/s';
+
+function nextWords(v) {
+  if (!v.next) return '';
+  const left = Date.parse(v.next.at) - now();
+  let said = (v.next.what || 'next') + (left > 0 ? ' in ' + span(left) : ' now');
+  if (v.next.held) said += ', held: its host answers nobody';
+  if (v.next.budget) said += ', the budget ' + v.next.budget + ' holds it' + (v.next.left !== undefined ? ', ' + v.next.left + ' left' : '');
+  return said;
+}
+
+function outcomeWords(d) {
+  if (d.pace === 'stop') return 'stop';
+  let said = 'dial again after ' + span(d.delay_ms || 0);
+  if (d.pace === 'slow') said += ', at the slow pace';
+  if (d.drop === 'fresh') said += ', with a new session';
+  if (d.drop === 'renew') said += ', with a new session and newly fetched values';
+  if (d.planned) said += ', as planned';
+  const [low, high] = d.wish_ms || [0, 0];
+  if (!high) return said;
+  said += ' (asked for: ' + (low === high ? span(high) : span(low) + ' to ' + span(high));
+  if (d.clamped) said += d.backoff_ms ? '; held to the backoff, which drew ' + span(d.backoff_ms) : '; held to the floor';
+  return said + ')';
+}
+
+const shortPath = path => path.split('/').slice(-2).join('/');
+
+function byWords(d) {
+  if (d.by === 'operator') return 'by an operator';
+  if (d.by === 'engine') return 'by holdfast itself' + (d.note ? ': ' + d.note : '');
+  const who = d.by === 'hook' ? 'on_ended' : d.by === 'climb' ? 'the climb rule' : 'the rule';
+  return 'by ' + who + (d.line ? ' ' + shortPath(d.file || '') + ':' + d.line : '') + (d.note ? ': “' + d.note + '”' : '');
+}
+
+// --- what is known ---------------------------------------------------------------------------------
+
+const conns = new Map();
+let order = [];                  // shown, sorted
+let selected = '', opened = '';
+let summary = null, scope = '', skew = 0;
+const now = () => Date.now() + skew; // the daemon's clock
+
+function connection(name) {
+  let c = conns.get(name);
+  if (!c) {
+    c = { name, v: null, state: 'unknown', since: 0, marks: [], samples: null, totals: null, journal: [], stale: true, asking: false,
+          dirty: true, decision: null, fresh: 0 };
+    conns.set(name, c);
+  }
+  return c;
+}
+
+const stateOf = v => v.state === 'stopped' && v.stop_is_fatal ? 'fatal' : v.state;
+
+function mark(c, at, state) {
+  const m = c.marks;
+  let i = m.length;
+  while (i > 0 && m[i - 1][0] > at) i--;
+  if (i > 0 && m[i - 1][1] === state) return;
+  m.splice(i, 0, [at, state]);
+  if (i + 1 < m.length && m[i + 1][1] === state) m.splice(i + 1, 1);
+  while (m.length > 1 && (m[1][0] < now() - KEEP_MS || m.length > 2000)) m.shift();
+}
+
+function take(v, fresh) {
+  const c = connection(v.name);
+  c.v = v;
+  c.state = stateOf(v);
+  c.since = Date.parse(v.since);
+  const last = c.marks[c.marks.length - 1];
+  if (!last || last[1] !== c.state) {
+    if (last && last[1] === 'stopped' && c.state === 'fatal') last[1] = 'fatal';
+    else mark(c, last ? Math.max(c.since, last[0]) : c.since, c.state);
+  }
+  c.totals = c.totals && !fresh ? c.totals : { at: now(), in: v.frames.in, out: v.frames.out };
+  c.rtt = v.pulse.round_trip_ms;
+  c.life = v.life.verdict;
+  c.backlog = v.backlog.frames;
+  c.words = [v.name, v.state, c.state === 'fatal' ? 'given up' : '', v.policy.name, v.link ? v.link.address : '', causeWords(v.cause), v.weather || '']
+    .join('\n').toLowerCase();
+  c.dirty = true;
+}
+
+function sample(c, p, at) {
+  const t = c.totals || { at: at - 1000, in: p.in, out: p.out };
+  const fresh = at - t.at, over = fresh > 2500 ? 1 : Math.max(fresh, 500) / 1000; // a silence, and then one second's worth
+  if (!c.samples) c.samples = [];
+  if (fresh > 2500) c.samples.push([t.at + 1000, 0, c.rtt], [at - 1000, 0, c.rtt]);
+  c.samples.push([at, Math.max(0, p.in - t.in) / over, p.round_trip_ms]);
+  while (c.samples.length > SAMPLES_MAX) c.samples.shift();
+  c.totals = { at, in: p.in, out: p.out };
+  c.rtt = p.round_trip_ms;
+  c.life = p.life;
+  c.backlog = p.backlog;
+  c.dirty = true;
+}
+
+const rateOf = c => {
+  const s = c.samples && c.samples[c.samples.length - 1];
+  return s && now() - s[0] < 2500 ? s[1] : 0;
+};
+
+// Decisions before a stop say whose it was.
+function entryState(e, before) {
+  return e.to === 'stopped' && before && before.kind === 'decision' && before.pace === 'stop' && before.by !== 'operator' ? 'fatal' : e.to;
+}
+
+function journalEntry(c, e) {
+  const before = c.journal.find(x => x.kind === 'decision');
+  if (e.kind === 'state') mark(c, Date.parse(e.at), entryState(e, before));
+  if (e.kind === 'decision') { c.decision = e; c.fresh = Date.parse(e.at); }
+  c.journal.unshift(e);
+  if (c.journal.length > JOURNAL_SHOWN) c.journal.length = JOURNAL_SHOWN;
+  c.dirty = true;
+}
+
+// What the daemon remembers replaces what was seen here, as far back as it goes.
+function journalWhole(c, list) {
+  c.journal = list;
+  c.decision = list.find(e => e.kind === 'decision') || null;
+  c.fresh = c.decision ? Date.parse(c.decision.at) : 0;
+  const states = [];
+  let before = null;
+  for (let i = list.length - 1; i >= 0; i--) {
+    if (list[i].kind === 'decision') before = list[i];
+    if (list[i].kind === 'state') states.push([Date.parse(list[i].at), entryState(list[i], before)]);
+  }
+  if (states.length) {
+    c.marks = c.marks.filter(m => m[0] < states[0][0]);
+    for (const [at, state] of states) mark(c, at, state);
+  }
+  if (c.v) take(c.v);
+  c.dirty = true;
+}
+
+// --- the API ----------------------------------------------------------------------------------------
+
+const KEY = 'holdfast-token';
+let token = '';
+try { token = sessionStorage.getItem(KEY) || ''; } catch (_) { /* a browser that keeps nothing */ }
+
+const ask = (path, options = {}) => fetch(path, { cache: 'no-store', credentials: 'omit', redirect: 'error', ...options,
+  headers: { Authorization: 'Bearer ' + token, ...options.headers } });
+
+async function answer(path, options) {
+  const r = await ask(path, options);
+  let body = null;
+  try { body = await r.json(); } catch (_) { /* no JSON: the status says it */ }
+  if (!r.ok) throw Object.assign(new Error(body && body.error && (body.error.what || body.error) || body && body.what || 'HTTP ' + r.status), { status: r.status, body });
+  return body;
+}
+
+let stream = null, lastId = '', heard = 0, snapshot = null, tries = 0, timer = 0, retryAt = 0;
+
+function connect() {
+  clearTimeout(timer);
+  if (!token) return askToken('');
+  follow().then(() => 'the stream ended', e => e).then(why => {
+    stream = null;
+    following = false;
+    lostAt = lostAt || now();
+    for (const c of conns.values()) c.stale = true;
+    if (why && why.status === 401) return askToken('This token is not known.');
+    const wait = Math.min(5000, 300 * Math.pow(1.7, tries++));
+    retryAt = Date.now() + wait;
+    timer = setTimeout(connect, wait);
+    live();
+  });
+}
+let following = false, lostAt = 0, missedAt = 0;
+
+async function follow() {
+  const end = stream = new AbortController();
+  heard = Date.now();
+  const me = await answer('/v1/token', { signal: end.signal });
+  scope = me.scope;
+  const r = await ask('/v1/watch' + (lastId ? '?last_event_id=' + encodeURIComponent(lastId) : ''), { signal: end.signal });
+  if (!r.ok) throw Object.assign(new Error('HTTP ' + r.status), { status: r.status });
+  following = true;
+  const date = Date.parse(r.headers.get('date') || '');
+  if (date && Math.abs(date - Date.now()) > 3000) skew = date - Date.now(); else if (date) skew = 0;
+  const reader = r.body.getReader(), text = new TextDecoder();
+  let left = '';
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    heard = Date.now();
+    left += text.decode(value, { stream: true });
+    let from = 0;
+    for (let to; (to = left.indexOf('\n\n', from)) >= 0; from = to + 2) event(left.slice(from, to));
+    left = left.slice(from);
+    tries = 0;
+    live();
+    soon();
+  }
+}
+
+function event(text) {
+  let kind = '', data = '';
+  for (const line of text.split('\n')) {
+    if (line.startsWith('id: ')) lastId = line.slice(4);
+    else if (line.startsWith('event: ')) kind = line.slice(7);
+    else if (line.startsWith('data: ')) data = line.slice(6);
+  }
+  if (!data) return;
+  const d = JSON.parse(data);
+  if (kind === 'snapshot') {
+    if (!snapshot) {
+      snapshot = new Set();
+      // What happened meanwhile nobody here saw; the journal may know.
+      if (lostAt) for (const c of conns.values()) { mark(c, lostAt, 'unknown'); c.stale = true; }
+    }
+    for (const v of d.connections) { snapshot.add(v.name); take(v, true); }
+    if (!d.more) {
+      for (const name of conns.keys()) if (!snapshot.has(name)) conns.delete(name);
+      snapshot = null;
+      lostAt = 0;
+    }
+    sorting = true;
+  } else if (kind === 'state') {
+    lostAt = 0;
+    take(d);
+    sorting = true;
+  } else if (kind === 'gone') {
+    conns.delete(d.connection);
+    sorting = true;
+  } else if (kind === 'journal') {
+    if (conns.has(d.connection)) journalEntry(conns.get(d.connection), d.entry);
+  } else if (kind === 'pulse') {
+    lostAt = 0;
+    const at = Date.parse(d.at);
+    for (const name in d.connections) {
+      const c = conns.get(name);
+      if (!c) continue;
+      if (c.life !== d.connections[name].life) sorting = true;
+      sample(c, d.connections[name], at);
+    }
+  } else if (kind === 'summary') {
+    summary = d;
+    said();
+  } else if (kind === 'missed' && now() - missedAt > 5000) {
+    missedAt = now();
+    for (const c of conns.values()) c.stale = true;
+  }
+}
+
+let fetching = 0;
+function journals() {
+  for (const slot of pool) {
+    const c = slot.c;
+    if (fetching >= FETCHES_AT_ONCE) return;
+    if (!stream || !c || !c.stale || c.asking || !conns.has(c.name)) continue;
+    c.asking = true;
+    fetching++;
+    answer('/v1/connections/' + encodeURIComponent(c.name) + '/journal?limit=' + JOURNAL_SHOWN).then(body => {
+      c.stale = false;
+      journalWhole(c, body.journal);
+      if (c.name === opened) story(c);
+    }, () => { /* with the next stream, or never: the row stands without it */ c.stale = false; }).then(() => {
+      c.asking = false;
+      fetching--;
+      sorting = true;
+      soon();
+    });
+  }
+}
+
+async function command(verb, button) {
+  const path = verb === 'reload' ? '/v1/reload' : '/v1/connections/' + encodeURIComponent(opened) + '/' + verb;
+  const about = verb === 'reload' ? 'reload' : verb + ' ' + opened;
+  button.disabled = true;
+  tell(about + ' …');
+  try {
+    const body = await answer(path, { method: 'POST' });
+    tell(about + ': ' + (verb === 'reload' ? 'done' : 'ordered') + (body && body.problems && body.problems.length ? '\n' + body.problems.join('\n') : ''), 6000);
+  } catch (e) {
+    const problems = e.body && e.body.problems;
+    tell(about + ' was refused: ' + (problems && problems.length ? '\n' + problems.map(p => p.what || p).join('\n') : e.message), 15000);
+  }
+  may();
+}
+
+let telling = 0;
+function tell(text, ms) {
+  const e = $('told');
+  clearTimeout(telling);
+  put(e, text);
+  e.hidden = !text;
+  if (ms) telling = setTimeout(() => { e.hidden = true; }, ms);
+}
+
+function askToken(why) {
+  put($('refused'), why);
+  if (!$('ask').open) $('ask').showModal();
+  live();
+}
+
+function forget() {
+  token = '';
+  lastId = '';
+  try { sessionStorage.removeItem(KEY); } catch (_) { /* nothing was kept */ }
+  conns.clear();
+  summary = null;
+  scope = '';
+  close();
+  if (stream) stream.abort(); else connect();
+  said();
+  sorting = true;
+  soon();
+}
+
+// --- the head ----------------------------------------------------------------------------------------
+
+function live() {
+  const e = $('live'), on = stream && following;
+  face(e, on ? 'live on' : 'live');
+  put(e, on ? 'live' : !token ? 'no token' : stream ? 'asking' : 'no answer, again in ' + span(Math.max(0, retryAt - Date.now())));
+  document.body.dataset.live = on ? 'yes' : 'no';
+  may();
+}
+
+function said() {
+  const e = $('verdict'), w = $('weather');
+  w.replaceChildren();
+  w.hidden = true;
+  if (!summary) { put(e, ''); document.title = 'holdfast'; return; }
+  const s = summary.connections, off = s.wanted - s.up + 0, doubt = (summary.peers.suspect || 0) + (summary.peers.dead || 0);
+  const words = summary.well ? 'all ' + s.wanted + ' up' : off > 0 ? off + ' of ' + s.wanted + ' not up' : doubt ? doubt + ' in doubt' : 'the store is ill';
+  put(e, words + (s.given_up ? ', ' + s.given_up + ' given up' : '') + (summary.needs_person ? ': needs a person' : ''));
+  face(e, summary.well ? 'good' : 'bad');
+  document.title = (summary.well ? '' : '(' + (off || doubt) + ') ') + 'holdfast';
+  const lines = (summary.weather || []).map(f => f.text);
+  if (summary.held) lines.push(summary.held + (summary.held === 1 ? ' attempt is' : ' attempts are') + ' put off: their hosts answer nobody');
+  if (summary.store && summary.store.degraded) lines.push('the store is degraded: frames are kept as its configuration says');
+  for (const line of lines.slice(0, 4)) w.append(make('div', '', line));
+  if (lines.length > 4) w.append(make('div', 'faint', 'and ' + (lines.length - 4) + ' more'));
+  w.hidden = !lines.length;
+}
+
+function may() {
+  const can = scope === 'operate' && !!stream;
+  for (const b of document.querySelectorAll('button[data-verb], #reload')) {
+    b.disabled = !can;
+    if (scope && scope !== 'operate') b.title = 'this token has the scope ' + scope + '; operate is needed';
+  }
+}
+
+// --- the rows ----------------------------------------------------------------------------------------
+
+let sorting = true, sortedAt = 0, waiting = false, spanMs = 6 * 3600e3;
+const pool = [];
+const rows = $('rows'), space = $('space');
+let colours = {}, rowHeight = 32;
+
+function readColours() {
+  const style = getComputedStyle(document.documentElement);
+  for (const s of [...Object.keys(STATES), 'track', 'faint', 'line']) colours[s] = style.getPropertyValue('--' + s).trim();
+  rowHeight = parseInt(style.getPropertyValue('--row'), 10) || 32;
+}
+
+const shown = c => c.state === 'up' && (c.life === 'suspect' || c.life === 'dead') ? c.life : c.state;
+
+function rank(c) {
+  if (c.state === 'fatal') return 7;
+  if (c.state === 'stopped') return 1;
+  if (c.state !== 'up') return c.v.attempt > 0 ? 6 : 5;
+  if (c.life === 'dead') return 4;
+  if (c.life === 'suspect') return 3;
+  return now() - c.fresh < RECENT_MS && !(c.decision && c.decision.planned) ? 2 : 0;
+}
+
+// When it was up last, or the beginning of what is known.
+function downSince(c) {
+  let i = c.marks.length;
+  while (i > 0 && c.marks[i - 1][1] !== 'up') i--;
+  return i < c.marks.length ? c.marks[i][0] : c.since;
+}
+
+function sortRows() {
+  const words = $('filter').value.trim().toLowerCase().split(/\s+/).filter(Boolean), only = $('trouble').checked;
+  const by = $('sort').value;
+  order = [];
+  for (const c of conns.values()) {
+    if (!c.v || (only && c.state === 'up') || !words.every(w => c.words.includes(w))) continue;
+    c.rank = rank(c);
+    c.downFrom = c.rank > 4 ? Math.round(downSince(c) / 20e3) : 0; // one incident, one place
+    order.push(c);
+  }
+  const name = (a, b) => a.name < b.name ? -1 : 1;
+  order.sort(by === 'name' ? name : (a, b) => b.rank - a.rank || a.downFrom - b.downFrom || name(a, b));
+  sorting = false;
+  sortedAt = Date.now();
+  space.style.height = order.length * rowHeight + 'px';
+  put($('count'), order.length === conns.size ? conns.size + ' connections' : order.length + ' of ' + conns.size + ' connections');
+  const none = $('nothing');
+  none.hidden = order.length > 0;
+  rows.hidden = !order.length;
+  put(none, conns.size ? (only && !words.length ? 'Everything is up.' : 'Nothing matches.') : following && summary ? 'There are no connections.' : 'Asking …');
+}
+
+function rowMake() {
+  const e = make('div', 'row'), slot = { e, c: null, at: -1 };
+  e.setAttribute('role', 'option');
+  for (const part of ['name', 'state', 'line', 'rtt', 'rate', 'backlog', 'story']) {
+    slot[part] = make(part === 'line' ? 'canvas' : 'span', part === 'name' || part === 'story' ? part : part === 'line' ? '' : part === 'state' ? 'dot' : 'number');
+    e.append(slot[part]);
+  }
+  e.addEventListener('click', () => { if (slot.c) { pick(slot.c.name); open(slot.c.name); } });
+  rows.append(e);
+  pool.push(slot);
+  return slot;
+}
+
+function rowDraw(slot, c, i, all) {
+  const moved = slot.c !== c || slot.at !== i;
+  if (moved) {
+    slot.e.style.transform = 'translateY(' + i * rowHeight + 'px)';
+    slot.e.id = 'row-' + i;
+    slot.e.hidden = false;
+    slot.c = c;
+    slot.at = i;
+  }
+  slot.e.setAttribute('aria-selected', c.name === selected);
+  if (c.name === selected) rows.setAttribute('aria-activedescendant', slot.e.id);
+  if (!moved && !all && !c.dirty) return;
+  const v = c.v, look = shown(c);
+  put(slot.name, c.name);
+  face(slot.state, 'dot s-' + look);
+  put(slot.state, (look === 'fatal' ? 'given up' : c.state + (look !== c.state ? ', ' + look : '')) +
+    (rank(c) === 5 || rank(c) === 6 ? ', down ' + span(now() - downSince(c)) : ' ' + span(now() - c.since)));
+  put(slot.rtt, c.state === 'up' && c.rtt !== undefined ? tripWords(c.rtt) : '–');
+  put(slot.rate, c.state === 'up' ? rateWords(rateOf(c)) : '–');
+  put(slot.backlog, count(c.backlog));
+  put(slot.story, tale(c));
+  slot.e.title = plain(c.name + ': ' + tale(c));
+  timeline(slot.line, c);
+  c.dirty = false;
+}
+
+function tale(c) {
+  const v = c.v, why = causeWords(v.cause);
+  if (c.state !== 'up') return [why, nextWords(v)].filter(Boolean).join('; ') + (v.attempt > 1 ? ' (attempt ' + (v.attempt + 1) + ')' : '');
+  if (v.warning) return v.warning;
+  if (c.life === 'suspect' || c.life === 'dead') return v.life.evidence;
+  if (!c.decision) return '';
+  const drops = dropsOf(c), ago = now() - c.fresh;
+  if (ago > spanMs) return '';
+  return (drops > 1 ? drops + ' drops, the last ' : '') + span(ago) + ' ago: ' + causeWords(c.decision.cause);
+}
+
+function dropsOf(c) {
+  const from = now() - spanMs;
+  let n = 0;
+  for (let i = 1; i < c.marks.length; i++) if (c.marks[i][0] > from && c.marks[i - 1][1] === 'up') n++;
+  return n;
+}
+
+// Colours over time. What was too short for a pixel gets two of them: a drop is to be seen.
+function timeline(canvas, c) {
+  const w = canvas.clientWidth, h = canvas.clientHeight, dpr = window.devicePixelRatio || 1;
+  if (!w) return;
+  if (canvas.width !== Math.round(w * dpr)) canvas.width = Math.round(w * dpr);
+  if (canvas.height !== Math.round(h * dpr)) canvas.height = Math.round(h * dpr);
+  const g = canvas.getContext('2d'), to = now(), from = to - spanMs, scale = canvas.width / spanMs, m = c.marks;
+  g.fillStyle = colours.track;
+  g.fillRect(0, 0, canvas.width, canvas.height);
+  for (const trouble of [false, true]) {
+    for (let i = 0; i < m.length; i++) {
+      const end = i + 1 < m.length ? m[i + 1][0] : to, state = m[i][1];
+      if (end < from || (state !== 'up' && state !== 'unknown') !== trouble) continue;
+      const x = Math.max(0, (m[i][0] - from) * scale), wide = Math.max((end - from) * scale - x, trouble ? 2 * dpr : 0);
+      g.fillStyle = colours[state] || colours.unknown;
+      g.fillRect(Math.min(x, canvas.width - wide), 0, wide, canvas.height);
+    }
+  }
+}
+
+function axis() {
+  const canvas = $('axis'), w = canvas.clientWidth, h = 18, dpr = window.devicePixelRatio || 1;
+  if (!w) return;
+  canvas.width = w * dpr;
+  canvas.height = h * dpr;
+  const g = canvas.getContext('2d'), to = now(), from = to - spanMs;
+  const steps = [60e3, 300e3, 900e3, 3600e3, 7200e3, 10800e3, 21600e3], step = steps.find(s => spanMs / s * 56 < w) || 43200e3;
+  const zone = new Date(to).getTimezoneOffset() * 60e3;
+  g.scale(dpr, dpr);
+  g.font = '11px system-ui, "DejaVu Sans", sans-serif';
+  g.textAlign = 'center';
+  g.fillStyle = colours.faint;
+  g.strokeStyle = colours.faint;
+  for (let t = Math.ceil((from - zone) / step) * step + zone; t < to; t += step) {
+    const x = (t - from) / spanMs * w, d = new Date(t);
+    if (x < 18 || x > w - 18) continue;
+    g.fillText(two(d.getHours()) + ':' + two(d.getMinutes()), x, 11);
+    g.fillRect(x, 14, 1, 4);
+  }
+}
+
+function draw(all) {
+  if (sorting && Date.now() - sortedAt > (conns.size > 500 ? 1000 : 250)) sortRows();
+  else if (sorting) later(260);
+  const first = Math.max(0, Math.floor(rows.scrollTop / rowHeight) - 2);
+  const last = Math.min(order.length, first + Math.ceil(rows.clientHeight / rowHeight) + 5);
+  // A row stays with its connection where it can, so that a new order moves rows instead of filling them anew.
+  const wanted = new Map(), free = [];
+  for (let i = first; i < last; i++) wanted.set(order[i], i);
+  for (const slot of pool) {
+    if (slot.c && wanted.has(slot.c)) {
+      const i = wanted.get(slot.c);
+      wanted.delete(slot.c);
+      rowDraw(slot, slot.c, i, all);
+    } else free.push(slot);
+  }
+  for (const [c, i] of wanted) rowDraw(free.pop() || rowMake(), c, i, all);
+  for (const slot of free) { slot.e.hidden = true; slot.c = null; }
+  if (all) axis();
+  const c = conns.get(opened);
+  if (opened && !c) close();
+  if (c && (all || c.shownAt !== c.journal[0] || Date.now() - detail.at > 400)) detailDraw(c);
+  journals();
+}
+
+let laters = 0;
+function later(ms) { if (!laters) laters = setTimeout(() => { laters = 0; soon(); }, ms); }
+function soon() {
+  if (waiting) return;
+  waiting = true;
+  const run = () => { waiting = false; draw(false); };
+  if (document.hidden) setTimeout(run, 1000); else requestAnimationFrame(run);
+}
+
+function pick(name) {
+  selected = name;
+  const i = order.findIndex(c => c.name === name);
+  if (i >= 0) {
+    const top = i * rowHeight;
+    if (top < rows.scrollTop) rows.scrollTop = top;
+    else if (top + rowHeight > rows.scrollTop + rows.clientHeight) rows.scrollTop = top + rowHeight - rows.clientHeight;
+  }
+  if (opened) open(name);
+  soon();
+}
+
+function step(by) {
+  if (!order.length) return;
+  const i = order.findIndex(c => c.name === selected);
+  pick(order[Math.max(0, Math.min(order.length - 1, i < 0 ? 0 : i + by))].name);
+}
+
+// --- one connection ------------------------------------------------------------------------------------
+
+const detail = { at: 0 };
+
+function open(name) {
+  const c = conns.get(name);
+  if (!c || opened === name) return;
+  opened = name;
+  document.body.classList.add('opened');
+  const e = $('detail'), d = detail;
+  e.replaceChildren();
+  const head = make('h2'), shut = make('button', '', 'close');
+  shut.type = 'button';
+  shut.addEventListener('click', close);
+  head.append(make('span', '', name), shut);
+  d.headline = make('p', 'headline');
+  d.state = make('span', 'dot');
+  d.rest = make('span');
+  d.headline.append(d.state, d.rest);
+  const buttons = make('div', 'buttons');
+  for (const verb of ['stop', 'start', 'restart']) {
+    const b = make('button', '', verb);
+    b.type = 'button';
+    b.dataset.verb = verb;
+    b.addEventListener('click', () => press(b, verb));
+    buttons.append(b);
+  }
+  d.line = make('canvas');
+  d.fields = {};
+  const list = make('dl');
+  for (const key of ['since', 'next', 'cause', 'decided', 'life', 'weather', 'warning', 'round trip', 'frames', 'backlog', 'sessions', 'policy', 'address']) {
+    const t = make('dt', '', key), v = make('dd');
+    d.fields[key] = [t, v];
+    list.append(t, v);
+  }
+  const plots = make('div', 'plots');
+  d.plots = ['round trip', 'frames in'].map(title => {
+    const f = make('figure'), cap = make('figcaption', '', title), most = make('b');
+    cap.append(most);
+    const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg'), line = document.createElementNS(svg.namespaceURI, 'polyline');
+    svg.setAttribute('viewBox', '0 0 300 46');
+    svg.setAttribute('preserveAspectRatio', 'none');
+    svg.setAttribute('role', 'img');
+    svg.setAttribute('aria-label', title);
+    svg.append(line);
+    f.append(cap, svg);
+    plots.append(f);
+    return { most, line };
+  });
+  d.journal = make('ol');
+  e.append(head, d.headline, buttons, d.line, list, make('h3', '', 'five minutes'), plots, make('h3', '', 'journal, newest first'), d.journal);
+  e.hidden = false;
+  e.scrollTop = 0;
+  may();
+  story(c);
+  draw(true);
+}
+
+function close() {
+  if (!opened) return;
+  opened = '';
+  $('detail').hidden = true;
+  $('detail').replaceChildren();
+  document.body.classList.remove('opened');
+  rows.focus({ preventScroll: true });
+  draw(true);
+}
+
+// What cuts a connection asks once more.
+function press(button, verb) {
+  if (verb === 'start' || button.classList.contains('armed')) {
+    button.classList.remove('armed');
+    put(button, verb);
+    command(verb, button);
+    return;
+  }
+  button.classList.add('armed');
+  put(button, verb + ': sure?');
+  setTimeout(() => { button.classList.remove('armed'); put(button, verb); }, 4000);
+}
+
+function detailDraw(c) {
+  const d = detail, v = c.v, look = shown(c);
+  d.at = Date.now();
+  face(d.state, 'dot s-' + look);
+  put(d.state, STATES[c.state]);
+  put(d.rest, ' for ' + span(now() - c.since) + (c.state !== 'up' && v.attempt ? ', attempt ' + (v.attempt + 1) : ''));
+  const drops = dropsOf(c), x = c.decision;
+  const set = (key, text, cls) => {
+    const [t, e] = d.fields[key];
+    t.hidden = e.hidden = !text;
+    put(e, text || '');
+    face(e, cls || '');
+  };
+  set('since', clock(c.since) + (drops ? ', ' + drops + (drops === 1 ? ' drop' : ' drops') + ' in ' + span(spanMs) : ''));
+  set('next', nextWords(v) || (c.state === 'fatal' ? 'nothing by itself: start it once its cause is mended' : c.state === 'stopped' ? 'nothing until it is started' : ''));
+  set('cause', c.state === 'up' ? '' : causeWords(v.cause, true), 'bad');
+  set('decided', x ? (c.state === 'up' ? clock(c.fresh) + ': ' + causeWords(x.cause, true) + '; ' : '') + outcomeWords(x) + ', ' + byWords(x) : '');
+  const evidence = c.life === v.life.verdict && v.life.evidence ? ': ' + v.life.evidence : '';
+  set('life', c.state === 'up' ? c.life + evidence : '', c.life === 'suspect' || c.life === 'dead' ? 'bad' : '');
+  set('weather', v.weather);
+  set('warning', v.warning, 'bad');
+  set('round trip', c.state !== 'up' ? '' : (c.rtt !== undefined ? tripWords(c.rtt) + ' by ' + (v.pulse.round_trip_of || 'probe') : 'not measured yet') +
+    (v.kernel ? ', the kernel says ' + v.kernel.round_trip_ms.toFixed(1) + ' ms' : ''));
+  set('frames', count(c.totals.in) + ' in, ' + count(c.totals.out) + ' out, ' + size(v.frames.bytes_in) + ' in' +
+    (v.frames.malformed ? ', ' + v.frames.malformed + ' malformed' : ''));
+  set('backlog', count(c.backlog) + ' frames, kept in ' + v.backlog.kept_in + ', ' + v.backlog.consumers + (v.backlog.consumers === 1 ? ' consumer' : ' consumers') +
+    (v.backlog.dropped ? ', ' + v.backlog.dropped + ' dropped' : '') + (v.backlog.gaps ? ', ' + v.backlog.gaps + ' gaps' : ''));
+  set('sessions', 'ready ' + times(v.ready_total) + ', dialed ' + times(v.attempts_total) + (v.session ? ', a session to resume' : ''));
+  set('policy', v.policy.name + ', version ' + v.policy.version + ' of ' + shortPath(v.policy.path));
+  set('address', v.link ? v.link.address : '');
+  timeline(d.line, c);
+  plot(d.plots[0], c, 2, tripWords);
+  plot(d.plots[1], c, 1, rateWords);
+  if (c.shownAt !== c.journal[0]) storyMore(c);
+}
+
+function plot(p, c, column, words) {
+  const to = now(), from = to - PLOT_MS, s = (c.samples || []).filter(x => x[0] >= from && x[column] !== undefined);
+  let most = 0;
+  for (const x of s) most = Math.max(most, x[column]);
+  const y = n => (43 - n / (most || 1) * 38).toFixed(1), points = s.map(x => ((x[0] - from) / PLOT_MS * 300).toFixed(1) + ',' + y(x[column]));
+  const last = s[s.length - 1];
+  if (last && column === 1 && to - last[0] > 2500) points.push(((last[0] + 1000 - from) / PLOT_MS * 300).toFixed(1) + ',' + y(0), '300,' + y(0));
+  else if (last && c.state === 'up') points.push('300,' + y(last[column]));
+  p.line.setAttribute('points', points.join(' '));
+  put(p.most, s.length ? 'at most ' + words(most) : 'no sample yet');
+}
+
+function storyLine(e) {
+  const li = make('li'), t = make('time', '', clock(Date.parse(e.at)));
+  t.dateTime = e.at;
+  li.append(t);
+  if (e.kind === 'state') {
+    const to = make('span', 'dot s-' + (e.to in STATES ? e.to : 'unknown'), e.to);
+    const more = e.text.replace(/^\S+ -> \S+?(; | on |$)/, '');
+    li.append(to, make('span', 'aside', ' after ' + e.from + (more ? ': ' + more : '')));
+  } else if (e.kind === 'decision') {
+    li.append(make('span', 'why', causeWords(e.cause, true)), make('span', 'faint', outcomeWords(e) + ', ' + byWords(e)));
+  } else {
+    li.append(make('span', '', e.kind + ': ' + e.text));
+  }
+  return li;
+}
+
+function story(c) {
+  detail.journal.replaceChildren(...c.journal.slice(0, JOURNAL_SHOWN).map(storyLine));
+  c.shownAt = c.journal[0];
+}
+
+function storyMore(c) {
+  const until = c.journal.indexOf(c.shownAt);
+  if (until < 0) return story(c);
+  detail.journal.prepend(...c.journal.slice(0, until).map(storyLine));
+  while (detail.journal.childElementCount > JOURNAL_SHOWN) detail.journal.lastChild.remove();
+  c.shownAt = c.journal[0];
+}
+
+// --- hands -------------------------------------------------------------------------------------------
+
+function fresh() { sorting = true; sortedAt = 0; rows.scrollTop = 0; draw(true); }
+$('filter').addEventListener('input', fresh);
+$('trouble').addEventListener('change', fresh);
+$('sort').addEventListener('change', fresh);
+$('span').addEventListener('change', e => { spanMs = +e.target.value; draw(true); });
+$('reload').addEventListener('click', e => command('reload', e.target));
+$('forget').addEventListener('click', forget);
+rows.addEventListener('scroll', soon, { passive: true });
+addEventListener('resize', () => { readColours(); for (const s of pool) s.at = -1; sorting = true; sortedAt = 0; draw(true); });
+matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => { readColours(); draw(true); });
+addEventListener('online', () => { if (!stream && token) connect(); });
+document.addEventListener('visibilitychange', () => { if (!document.hidden) { if (!stream && token && !$('ask').open) connect(); draw(true); } });
+$('ask').addEventListener('cancel', e => { if (!token) e.preventDefault(); });
+$('asking').addEventListener('submit', e => {
+  e.preventDefault();
+  token = $('token').value.trim().replace(/[^\x21-\x7e]/g, '');
+  $('token').value = '';
+  try { sessionStorage.setItem(KEY, token); } catch (_) { /* asked for again after a reload */ }
+  $('ask').close();
+  tries = 0;
+  connect();
+  rows.focus({ preventScroll: true });
+});
+
+addEventListener('keydown', e => {
+  if (e.ctrlKey || e.metaKey || e.altKey || $('ask').open) return;
+  const typing = e.target.matches('input[type=search]'), control = e.target.matches('select, button, input');
+  if (e.key === 'Escape') {
+    if (typing) { $('filter').value = ''; fresh(); rows.focus(); } else close();
+  } else if (typing && e.key === 'Enter') {
+    rows.focus();
+    if (order.length) pick(order[0].name);
+  } else if (typing || (control && ['Enter', ' ', 'ArrowUp', 'ArrowDown'].includes(e.key))) {
+    return;
+  } else if (e.key === 'j' || e.key === 'ArrowDown') step(1);
+  else if (e.key === 'k' || e.key === 'ArrowUp') step(-1);
+  else if (e.key === 'PageDown') step(10);
+  else if (e.key === 'PageUp') step(-10);
+  else if (e.key === 'Home' || e.key === 'g') step(-order.length);
+  else if (e.key === 'End' || e.key === 'G') step(order.length);
+  else if (e.key === 'Enter') { if (selected) open(selected); }
+  else if (e.key === '/') $('filter').focus();
+  else if (e.key === 'u') { $('trouble').checked = !$('trouble').checked; fresh(); }
+  else return;
+  e.preventDefault();
+});
+
+setInterval(() => {
+  if (stream && Date.now() - heard > STALLED_MS) stream.abort();
+  live();
+  // Ages in words, and the timelines move on; only what is on screen.
+  if (!document.hidden) draw(true);
+}, 1000);
+
+readColours();
+for (const s of ['up', 'linking', 'waiting', 'queued', 'closing', 'stopped', 'fatal', 'unknown']) $('legend').append(make('span', 'dot s-' + s, STATES[s]));
+live();
+connect();
+draw(true);
