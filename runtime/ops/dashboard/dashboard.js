@@ -78,7 +78,7 @@ function count(n) {
   return n < 10000 ? String(n) : n < 1e6 ? (n / 1e3).toFixed(n < 1e5 ? 1 : 0) + 'k' : (n / 1e6).toFixed(1) + 'M';
 }
 const size = n => n < 1024 ? n + ' B' : n < 1048576 ? (n / 1024).toFixed(1) + ' KiB' : (n / 1048576).toFixed(1) + ' MiB';
-const tripWords = ms => ms < 1 ? 'under 1 ms' : Math.round(ms) + ' ms';
+const tripWords = ms => ms < 1 ? '<1 ms' : Math.round(ms) + ' ms';
 const rateWords = r => r <= 0 ? '0/s' : r < 10 ? r.toFixed(1) + '/s' : count(Math.round(r)) + '/s';
 
 function nextWords(v) {
@@ -749,9 +749,13 @@ function plot(p, c, column, words) {
   const to = now(), from = to - PLOT_MS, s = (c.samples || []).filter(x => x[0] >= from && x[column] !== undefined);
   let most = 0;
   for (const x of s) most = Math.max(most, x[column]);
-  const y = n => (43 - n / (most || 1) * 38).toFixed(1), points = s.map(x => ((x[0] - from) / PLOT_MS * 300).toFixed(1) + ',' + y(x[column]));
+  const y = n => (43 - n / (most || 1) * 38).toFixed(1), across = t => ((t - from) / PLOT_MS * 300).toFixed(1), points = [];
+  s.forEach((x, i) => {
+    if (i && column === 2) points.push(across(x[0]) + ',' + y(s[i - 1][column])); // what was measured holds until it is again
+    points.push(across(x[0]) + ',' + y(x[column]));
+  });
   const last = s[s.length - 1];
-  if (last && column === 1 && to - last[0] > 2500) points.push(((last[0] + 1000 - from) / PLOT_MS * 300).toFixed(1) + ',' + y(0), '300,' + y(0));
+  if (last && column === 1 && to - last[0] > 2500) points.push(across(last[0] + 1000) + ',' + y(0), '300,' + y(0));
   else if (last && c.state === 'up') points.push('300,' + y(last[column]));
   p.line.setAttribute('points', points.join(' '));
   put(p.most, s.length ? 'at most ' + words(most) : 'no sample yet');
