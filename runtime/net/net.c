@@ -344,7 +344,8 @@ static void run_flushes(struct net *net)
 static void run_tick(struct net *net)
 {
     uint64_t now_ms = net__now_ms();
-    if (net->armed_ms != NET_DEADLINE_NEVER && now_ms > net->armed_ms) {
+    /* 0 is "at once", not an instant that was missed by the machine's uptime. */
+    if (net->armed_ms != NET_DEADLINE_NEVER && net->armed_ms && now_ms > net->armed_ms) {
         note_lag(net, (now_ms - net->armed_ms) * 1000);
     }
     net->armed_ms = NET_DEADLINE_NEVER;

@@ -179,7 +179,7 @@ local function herd(far)
   local metrics = world.metrics(s)
   put(report.table(("A herd of %d"):format(LINKS),
                    { "", "all back after, s", "connects per CPU second", "resumed, %", "refused per link", "attempts in each 250 ms" }, rows))
-  put(("Worst delay of the loop in the last 20 s as holdfast saw it: %s ms.\n"):format(metrics))
+  put(("Worst delay of the loop as holdfast's metrics tell it: %s ms.\n"):format(metrics))
   s:stop()
 end
 

@@ -181,7 +181,8 @@ function M.metrics(subject)
   local p = io.popen(("curl -s --max-time 5 --unix-socket %s http://localhost/metrics"):format(subject.socket))
   local body = p:read "*a"
   p:close()
-  return body:match "\n%S*lag%S* (%S+)" or "?"
+  local seconds = tonumber(body:match "\nholdfast_loop_delay_worst_seconds%S* (%S+)" or "")
+  return seconds and ("%.0f"):format(seconds * 1000) or "?"
 end
 
 return M
