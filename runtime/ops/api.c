@@ -41,9 +41,11 @@ static bool attach_read(struct client *c, const char **why);
 static void send_answered(void *to, const char *why, bool retry);
 
 static const struct route routes[] = {
-    { "GET", { NULL }, 0, 0, dashboard__page },
-    { "GET", { "dashboard.css" }, 0, 0, dashboard__style },
-    { "GET", { "dashboard.js" }, 0, 0, dashboard__script },
+    { "GET", { NULL }, 0, 0, dashboard__file },
+    { "GET", { "dashboard", "style.css" }, 0, 0, dashboard__file },
+    { "GET", { "dashboard", "words.js" }, 0, 0, dashboard__file },
+    { "GET", { "dashboard", "data.js" }, 0, 0, dashboard__file },
+    { "GET", { "dashboard", "view.js" }, 0, 0, dashboard__file },
     { "GET", { "v1", "token" }, OPS_READ, 0, dashboard__token },
     { "GET", { "healthz" }, 0, 0, get_health },
     { "GET", { "readyz" }, 0, 0, get_ready },

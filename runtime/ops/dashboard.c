@@ -1,4 +1,4 @@
-/* Dashboard: GET / and its two files, built into the binary out of dashboard/. They hold no data and need no token:
+/* Dashboard: GET / and its few files, built into the binary out of dashboard/. They hold no data and need no token:
  * the page asks its reader for one and then speaks to the API as any client does. A browser lets it run what comes
  * from here and nothing else, talk to here and nowhere else, and stand in nobody's frame. */
 #include <stdio.h>
@@ -15,28 +15,32 @@
     extern const char name##_end[] __attribute__((visibility("hidden")))
 
 EMBED(dashboard_html, "runtime/ops/dashboard/index.html");
-EMBED(dashboard_css, "runtime/ops/dashboard/dashboard.css");
-EMBED(dashboard_js, "runtime/ops/dashboard/dashboard.js");
+EMBED(dashboard_style, "runtime/ops/dashboard/style.css");
+EMBED(dashboard_words, "runtime/ops/dashboard/words.js");
+EMBED(dashboard_data, "runtime/ops/dashboard/data.js");
+EMBED(dashboard_view, "runtime/ops/dashboard/view.js");
 
-int dashboard__page(struct client *c, const char *name)
+#define SCRIPT "text/javascript; charset=utf-8"
+
+static const struct {
+    const char *target, *type, *begin, *end;
+} files[] = {
+    { "/", "text/html; charset=utf-8", dashboard_html, dashboard_html_end },
+    { "/dashboard/style.css", "text/css; charset=utf-8", dashboard_style, dashboard_style_end },
+    { "/dashboard/words.js", SCRIPT, dashboard_words, dashboard_words_end },
+    { "/dashboard/data.js", SCRIPT, dashboard_data, dashboard_data_end },
+    { "/dashboard/view.js", SCRIPT, dashboard_view, dashboard_view_end },
+};
+
+int dashboard__file(struct client *c, const char *name)
 {
     (void)name;
-    c->page = true;
-    return http__answer(c, 200, "text/html; charset=utf-8", dashboard_html, (size_t)(dashboard_html_end - dashboard_html));
-}
-
-int dashboard__style(struct client *c, const char *name)
-{
-    (void)name;
-    c->page = true;
-    return http__answer(c, 200, "text/css; charset=utf-8", dashboard_css, (size_t)(dashboard_css_end - dashboard_css));
-}
-
-int dashboard__script(struct client *c, const char *name)
-{
-    (void)name;
-    c->page = true;
-    return http__answer(c, 200, "text/javascript; charset=utf-8", dashboard_js, (size_t)(dashboard_js_end - dashboard_js));
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        if (strcmp(files[i].target, c->target) != 0) continue;
+        c->page = true;
+        return http__answer(c, 200, files[i].type, files[i].begin, (size_t)(files[i].end - files[i].begin));
+    }
+    return http__refuse(c, 404, "there is nothing at this address", "/");
 }
 
 /* What a token is good for, so that a page need not offer what would be refused. */

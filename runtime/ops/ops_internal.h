@@ -243,9 +243,8 @@ uint64_t ops__wall_ms(void);
 
 /* --- dashboard.c -------------------------------------------------------------------------------- */
 
-int dashboard__page(struct client *c, const char *name);
-int dashboard__style(struct client *c, const char *name);
-int dashboard__script(struct client *c, const char *name);
+/* The page, or one of the files that it is made of. */
+int dashboard__file(struct client *c, const char *name);
 int dashboard__token(struct client *c, const char *name);
 
 /* --- metrics.c ---------------------------------------------------------------------------------- */

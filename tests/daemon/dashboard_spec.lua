@@ -29,7 +29,8 @@ describe("the dashboard's bytes", function ()
   end)
   teardown(function () w:close() end)
 
-  local FILES = { ["/"] = "text/html", ["/dashboard.css"] = "text/css", ["/dashboard.js"] = "text/javascript" }
+  local FILES = { ["/"] = "text/html", ["/dashboard/style.css"] = "text/css", ["/dashboard/words.js"] = "text/javascript",
+                  ["/dashboard/data.js"] = "text/javascript", ["/dashboard/view.js"] = "text/javascript" }
 
   it("come without a token, with a strict policy for the browser, and may not be kept", function ()
     for path, kind in pairs(FILES) do
@@ -104,13 +105,16 @@ describe("the dashboard's bytes", function ()
       elseif not VOID[name] then open[#open + 1] = name end
     end
     assert.equal(0, #open)
-    local _, script = api.request(daemon, to, "GET", "/dashboard.js")
-    for id in script:gmatch "%$%('([^']+)'%)" do assert.is_true(ids[id], "the page has no #" .. id) end
+    for path, kind in pairs(FILES) do
+      local _, script = api.request(daemon, to, "GET", path)
+      if kind == "text/javascript" then assert.is_truthy(page:find('<script src="' .. path .. '" defer></script>', 1, true)) end
+      for id in script:gmatch "%$%('([^']+)'%)" do assert.is_true(ids[id], "the page has no #" .. id) end
+    end
   end)
 
   it("are all that answers without a token, and /v1/token says what one is good for", function ()
     for _, path in ipairs { "/v1/token", "/v1/connections", "/v1/connections/deaf", "/v1/connections/deaf/journal", "/v1/summary", "/v1/watch", "/metrics",
-                            "/dashboard", "/index.html", "/dashboard.js/" } do
+                            "/dashboard", "/dashboard/", "/index.html", "/dashboard/view.js/", "/dashboard/other.js" } do
       assert.equal(401, (api.request(daemon, to, "GET", path)), path)
     end
     assert.equal(403, (api.request(daemon, to, "GET", "/", { head = "Origin: http://elsewhere.example\r\n" })))
