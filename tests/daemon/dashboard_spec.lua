@@ -234,20 +234,21 @@ in_a_browser("the dashboard in a browser", function ()
   end)
 
   it("has rows for what is visible alone, however many connections there are", function ()
-    local more = {}
-    for i = 1, 5000 do
+    -- A configuration may take only so much CPU time, and under a sanitizer each connection takes more.
+    local many, more = world.build:find "san$" and 1200 or 5000, {}
+    for i = 1, many do
       more[i] = ('connection "far-%04d" { policy = "generic", url = "ws://127.0.0.1:1/%04d", tune = { backoff = { first = "5m", most = "5m" } } }'):format(i, i)
     end
     w:write("holdfast.lua", w:read "holdfast.lua" .. table.concat(more, "\n"))
     start(READ)
-    page:until_true "document.getElementById('count').textContent === '5002 connections'"
+    page:until_true(("document.getElementById('count').textContent === '%d connections'"):format(many + 2))
     page:until_true "document.querySelectorAll('#rows .row').length > 10"
     page:eval "document.getElementById('rows').scrollTop = 1e9"
     page:until_true "[...document.querySelectorAll('#rows .row:not([hidden]) .name')].some(e => e.textContent === 'bot')"
     assert.is_true(page:eval "document.querySelectorAll('#rows .row').length < 80")
     page:eval "document.getElementById('filter').focus()"
-    page:type "far-4711"
-    page:until_true "document.getElementById('count').textContent === '1 of 5002 connections'"
+    page:type "far-1147"
+    page:until_true(("document.getElementById('count').textContent === '1 of %d connections'"):format(many + 2))
     -- A whole redraw and a whole new order, on a machine that has other work.
     local took = page:eval "(() => { document.getElementById('filter').value = ''; const t = performance.now(); document.getElementById('filter').dispatchEvent(new Event('input')); return performance.now() - t })()"
     assert.is_true(took < 500, took .. " ms")
