@@ -1,5 +1,5 @@
 -- The page at /: its bytes and headers over a real socket, then the page itself in a real browser, looking at a
--- running daemon. HOLDFAST_SHOTS=FOLDER keeps pictures of it.
+-- running daemon.
 local world = require "daemon_world"
 local api = require "api_client"
 local browser = require "browser"

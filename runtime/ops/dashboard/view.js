@@ -145,7 +145,7 @@ function rowDraw(slot, c, i, all) {
 
 function tale(c) {
   const v = c.v, why = causeWords(v.cause);
-  if (c.state !== 'up') return [why, nextWords(v)].filter(Boolean).join('; ') + (v.attempt > 1 ? ' (attempt ' + (v.attempt + 1) + ')' : '');
+  if (c.state !== 'up') return [nextWords(v), why].filter(Boolean).join('; '); // the short one first: the other may be cut
   if (v.warning) return v.warning;
   if (c.life === 'suspect' || c.life === 'dead') return v.life.evidence;
   if (!c.decision) return '';
