@@ -144,6 +144,7 @@ struct rt_conn {
     uint64_t last_event_ms;          /* mono: of the last frame delivered; 0 */
     struct weather_point point;
     struct rt_host *host;            /* where its attempts go, or NULL; shared */
+    uint64_t host_scouted;           /* key of the host that it went on trying before it tried elsewhere; 0 */
     bool host_prepares;              /* that is no host: preparing fails */
     bool host_scout, host_held;      /* goes on trying; or waits for those who do */
     uint32_t host_epoch;             /* of the host, that its failure was counted in */

@@ -121,6 +121,11 @@ void rt_weather_dials(struct runtime *rt, struct rt_conn *c)
 void rt_weather_ready(struct runtime *rt, struct rt_conn *c)
 {
     if (c->host) host_succeeded(rt, c->host);
+    /* It came up by another way than the one that it tried for others: they can go that way, too. */
+    for (struct rt_host *h = c->host_scouted ? rt->weather.hosts : NULL; h; h = h->next) {
+        if (h->key == c->host_scouted) host_succeeded(rt, h);
+    }
+    c->host_scouted = 0;
     /* Who comes up and is thrown out again and again has not recovered by coming up. */
     if (c->point.failing && is_before_ready(c->point.stage)) rt_weather_settled(rt, c);
 }
@@ -159,11 +164,33 @@ static void unhold(struct rt_conn *c)
     c->host_scout = c->host_held = false;
 }
 
+/* A scout tries elsewhere now (the general address after some failures), or not at all: somebody must go on trying
+ * here, or those that wait would wait for nobody. */
+static void scout_replace(struct runtime *rt, struct rt_host *h)
+{
+    struct handle conn;
+    for (uint32_t i = 0; h->held && runtime_next(rt, &i, &conn); i++) {
+        struct rt_conn *c = rt_conn_get(rt, conn);
+        if (!c || c->host != h || !c->host_held) continue;
+        c->host_held = false;
+        h->held--;
+        struct event ev = rt_event(EV_LET_GO, conn, 0);
+        ev.let_go.within_ms = RETURN_MS_MIN;
+        rt_post(rt, &ev);
+        return;
+    }
+}
+
 static void host_leave(struct runtime *rt, struct rt_conn *c)
 {
     struct rt_host *h = c->host;
     if (!h) return;
+    const bool scout = c->host_scout && c->host_epoch == h->epoch;
     unhold(c);
+    if (scout) {
+        c->host_scouted = h->key;
+        scout_replace(rt, h);
+    }
     c->host = NULL;
     c->host_epoch = 0;
     c->point.host = 0;

@@ -4,6 +4,9 @@
  * no connection later than what was printed. Nor does letting go make one earlier than what was decided (I3). */
 #include "engine/engine_internal.h"
 
+/* A rule of the plan may wait for half an hour; nobody is held for so long because of others. */
+#define HOLD_MOST_MS 300000
+
 static bool may_move(const struct conn *c)
 {
     if (!c->wanted || c->fatal || c->doomed || c->planned_next || c->queued) return false;
@@ -13,7 +16,9 @@ static bool may_move(const struct conn *c)
 void hold_back(struct step *s)
 {
     struct conn *c = s->c;
-    const uint64_t most = c->decided_ms + plan_wait_most_ms(c->plan);
+    uint64_t wait_ms = plan_wait_most_ms(c->plan);
+    if (wait_ms > HOLD_MOST_MS) wait_ms = HOLD_MOST_MS;
+    const uint64_t most = c->decided_ms + wait_ms;
     if (!may_move(c) || c->held || c->attempt_at_ms >= most || c->attempt_at_ms <= s->now) return;
     /* The later half of what is left: spread, so that those who were held together do not return together. */
     const uint64_t from = c->attempt_at_ms + (most - c->attempt_at_ms) / 2;
