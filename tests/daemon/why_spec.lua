@@ -45,6 +45,7 @@ connection "support-bot" {
   it("of a connection that never had trouble tells that it is up, and that nothing is to be done", function ()
     open()
     w:up()
+    w:status(function (t) return t:match '"delivered":1' end) -- its greeting is an event, too
     local text = why()
     has(text, "support-bot is up, but not for long yet\n")
     assert.is_truthy(told(text, "next"):match "^a heartbeat is due at %d%d:%d%d:%d%d, in %d", text)
