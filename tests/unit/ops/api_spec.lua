@@ -145,7 +145,7 @@ describe("the API on the UNIX socket", function ()
   end)
 
   it("answers what is not there with 404, another method with 405, both as JSON", function ()
-    for _, target in ipairs { "/", "/v1", "/v1/", "/v2/connections", "/v1/connections/a/b/c",
+    for _, target in ipairs { "/dashboard", "/dashboard/x", "/v1", "/v1/", "/v2/connections", "/v1/connections/a/b/c",
       "/v1/connections/a/explode", "/healthz/x" } do
       local status, body = client:request("GET", target)
       assert.equal(404, status, target)
@@ -201,10 +201,12 @@ describe("the API on TCP", function ()
 
   local function status(method, target, options) return (server:tcp():request(method, target, options)) end
 
-  it("asks for a token everywhere but at /healthz and /readyz", function ()
+  it("asks for a token everywhere but at /healthz, /readyz and the page, which holds no data", function ()
     assert.equal(200, status("GET", "/healthz"))
     assert.equal(200, status("GET", "/readyz"))
-    for _, target in ipairs { "/v1/connections", "/v1/connections/a", "/v1/events", "/v1/attach", "/", "/nothing", "/v1/reload" } do
+    assert.equal(200, status("GET", "/"))
+    for _, target in ipairs { "/v1/connections", "/v1/connections/a", "/v1/events", "/v1/attach", "/v1/watch", "/v1/summary",
+      "/metrics", "/v1/token", "/nothing", "/v1/reload" } do
       local code, body, head = server:tcp():request("GET", target)
       assert.equal(401, code, target)
       assert.equal("a token is needed", body.error.what)
