@@ -2,7 +2,7 @@
 -- the sequence remembered in the session and every frame written to the store.
 local world = require "daemon_world"
 
-local SANITIZED = world.build:find "asan"
+local SANITIZED = world.build:find "san$" -- what is compiled in asks for memory by itself
 local counted = SANITIZED and function (name) pending(name, "AddressSanitizer must be the first that is preloaded") end or it
 
 local FRAMES, AT_ONCE = 600, 6
