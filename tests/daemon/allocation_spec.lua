@@ -3,7 +3,7 @@
 local world = require "daemon_world"
 
 local SANITIZED = world.build:find "san$" -- what is compiled in asks for memory by itself
-local counted = SANITIZED and function (name) pending(name, "AddressSanitizer must be the first that is preloaded") end or it
+local counted = SANITIZED and function (name) pending(name, "a sanitizer asks for memory by itself") end or it
 
 local FRAMES, AT_ONCE = 600, 6
 
