@@ -131,6 +131,12 @@ void *schema__alloc(size_t count, size_t size);
 
 extern const struct key schema__root[];
 
+/* --- schema_covers.c ----------------------------------------------------------------------------
+ */
+
+/* Whatever b matches, a matches as well. */
+bool schema__covers(const struct cause_matcher *a, const struct cause_matcher *b);
+
 /* --- the customs, by file -----------------------------------------------------------------------
  */
 

@@ -21,6 +21,7 @@ static void climb_on(struct schema *s, const struct value *v, void *base);
 static void climb_to(struct schema *s, const struct value *v, void *base);
 static void climb_pace(struct schema *s, const struct value *v, void *base);
 static void row_check(struct schema *s, const struct value *row, const struct classify_rule *r);
+static void shadow_check(struct schema *s, const struct plan *p, const struct classify_rule *r);
 
 static const char *const verdict_words[] = { "resume", "fresh", "renew", "slow", "stop", NULL };
 static const char *const pace_words[] = { "normal", "slow", "stop", NULL };
@@ -91,11 +92,27 @@ void schema__classify(struct schema *s, const struct value *v, void *base)
         if (closed) schema__warn(s, "is never reached: a row above matches everything");
         schema__keys(s, schema__classify_row, row, r);
         if (row->kind == VALUE_TABLE) row_check(s, row, r);
+        /* A row with a mistake asks for less than was meant. */
+        if (!closed && s->problems->errors == 0) shadow_check(s, p, r);
         closed = closed || r->match.any;
         if (!one) schema__leave(s);
     }
     if (!closed) {
         schema__warn(s, "no row matches everything: end with { any = true, verdict = \"resume\" }");
+    }
+}
+
+/* The first row that fits decides. */
+static void shadow_check(struct schema *s, const struct plan *p, const struct classify_rule *r)
+{
+    for (uint32_t i = 0; &p->classify[i] != r; i++) {
+        if (!schema__covers(&p->classify[i].match, &r->match)) continue;
+        if (p->classify[i].line) {
+            schema__warn(s, "is never reached: row %u, in line %u, matches all of it", i + 1, p->classify[i].line);
+        } else {
+            schema__warn(s, "is never reached: row %u matches all of it", i + 1);
+        }
+        return;
     }
 }
 

@@ -356,6 +356,49 @@ describe("a row of classify", function()
       (problems_with("classify", { any, { close = 4004, verdict = "stop" } })))
   end)
 
+  local shadowed = {
+    { { close = "4000-4999" }, { close = { 4004, "4010-4014" } } },
+    { { close = { "4000-4009", "4010-4999" } }, { close = "4005-4015" } },
+    { { by = { "peer", "network" } }, { by = "network", close = 1006 } },
+    { { stage = { "greeting", "ready" } }, { stage = "ready", under = "5s" } },
+    { { cause = { "refused", "reset" } }, { cause = "reset", stage = "ready" } },
+    { { http = 401 }, { http = 401, reason = "token" } },
+    { { http = 401, reason = "token" }, { http = 401, reason = "bad token" } },
+    { { http = 429, header = { ["Via"] = "x" } }, { http = 429, header = { ["via"] = "x" }, session = true } },
+    { { close = 1000, under = "10s" }, { close = 1000, under = "5s" } },
+    { { session = true }, { session = true, code = 7 } },
+  }
+  local reached = {
+    { { close = { "4000-4003", "4005-4999" } }, { close = "4000-4999" } },
+    { { close = 4004 }, { by = "peer" } },
+    { { by = "peer" }, { by = { "peer", "network" } } },
+    { { stage = "ready" }, { stage = { "ready", "greeting" } } },
+    { { cause = "refused" }, { cause = { "refused", "reset" } } },
+    { { http = 401, reason = "bad token" }, { http = 401, reason = "token" } },
+    { { http = 429, header = { ["Via"] = "x" } }, { http = 429, header = { ["Via"] = "y" } } },
+    { { http = 429, header = { ["Via"] = "x" } }, { http = 429 } },
+    { { close = 1000, under = "5s" }, { close = 1000, under = "10s" } },
+    { { session = true, code = 7 }, { session = false, code = 7 } },
+    { { code = 7 }, { close = 4004 } },
+  }
+  local function two(pair)
+    local list = {}
+    for i, row in ipairs(pair) do
+      list[i] = { verdict = i == 1 and "resume" or "fresh" }
+      for k, v in pairs(row) do list[i][k] = v end
+    end
+    list[3] = any
+    return (problems_with("classify", list))
+  end
+  for i, pair in ipairs(shadowed) do
+    it("that an earlier one takes all of is warned about: " .. i, function()
+      assert.same({ "warning: classify[2]: is never reached: row 1 matches all of it" }, two(pair))
+    end)
+  end
+  for i, pair in ipairs(reached) do
+    it("that an earlier one takes only some of is not: " .. i, function() assert.same({}, two(pair)) end)
+  end
+
   it("that matches everything is missed", function()
     assert.same({ 'warning: classify: no row matches everything: end with { any = true, verdict = "resume" }' },
       (problems_with("classify", { { close = 4004, verdict = "stop" } })))
