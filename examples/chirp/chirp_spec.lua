@@ -17,8 +17,7 @@ describe("chirp", function ()
   it("authenticates, pings as often as the welcome says, and hands the events over in order", function ()
     begin { token = "right", keepalive = 7, events_every = 1000 }
     local bot = s:consumer { name = "bot" }
-    s:up("bird", "10s")
-    s:advance "10m"
+    assert.connection("bird").is_up_within "10s".stays_up_for "10m"
     assert.equal(1, p:control("stats").auths)
     assert.is_true(p:control("stats").pings >= 80)
     assert.is_true(p:control("stats").most_silent <= 8000)
@@ -48,7 +47,7 @@ describe("chirp", function ()
     s:up("bird", "10s")
     p:control("mute", {})
     s:run_until(function () return s:state "bird" ~= "up" end, "45s")
-    assert.equal("beat", s:view("bird").cause.kind)
+    assert.connection("bird").ended_by "beat"
     s:close()
   end)
 
@@ -56,8 +55,8 @@ describe("chirp", function ()
     begin()
     s:up("bird", "10s")
     p:control("kick", { code = 4403 })
-    s:reach("bird", "stopped", "10s")
-    assert.equal(4403, s:view("bird").cause.close)
+    assert.connection("bird").reaches("stopped", "10s").ended_by { close = 4403 }.is_stopped_for_good()
+    assert.connection("bird").dials({ at_most = 0 }, "24h")
     s:close()
     begin { token = "another" }
     s:run_until(function () return s:view("bird").fatal end, "10s")

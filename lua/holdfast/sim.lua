@@ -104,6 +104,7 @@ function sim.new(options)
     policies = options.policies,
     scratch = os.getenv "HOLDFAST_BUILD" or "build",
   }
+  sim.newest = s
   return s
 end
 
@@ -143,16 +144,20 @@ function Sim:describe(name)
   return table.concat(lines, "\n")
 end
 
-local function fail(s, headline, name, level)
-  error(table.concat({
+---What a failure says: the headline, the state of everything, the newest lines of the trace, how to repeat it.
+---@return string
+function Sim:story(headline, name)
+  return table.concat({
     headline,
-    ("seed %s, %.3fs of world time"):format(tostring(s.seed), s.core:now() / 1000),
-    s:describe(name),
+    ("seed %s, %.3fs of world time"):format(tostring(self.seed), self.core:now() / 1000),
+    self:describe(name),
     "last lines of the trace:",
-    (s.core:trace(20):gsub("\n$", "")),
-    "again: " .. repeat_line(s),
-  }, "\n"), level + 1)
+    (self.core:trace(20):gsub("\n$", "")),
+    "again: " .. repeat_line(self),
+  }, "\n")
 end
+
+local function fail(s, headline, name, level) error(s:story(headline, name), level + 1) end
 
 -- One stretch of time. Returns why it stopped: "time" or, with `one`, "on".
 local function run(s, until_ms, one)

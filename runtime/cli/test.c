@@ -19,7 +19,8 @@ const struct cli_command cli_test = {
     .about = "Run busted specs against the simulator: `require \"holdfast.sim\"` works in them",
     .text = "  holdfast test                         the specs below ./spec or ./tests\n"
             "  holdfast test spec/mybot_spec.lua\n\n"
-            "A spec makes a world with a policy and a peer, lets virtual time pass and claims what must hold.\n"
+            "A spec makes a world with a policy and a peer, lets virtual time pass and claims what must hold:\n"
+            "assert.connection(\"a\").is_up_within \"30s\"; all claims are in lua/holdfast/expect.lua.\n"
             "Busted must be installed: Debian's package lua-busted, or `luarocks install busted`.\n",
     .words_max = CLI_WORDS_ANY,
     .run = run,
@@ -38,6 +39,7 @@ static const char boot[] =
     "  return new(o)\n"
     "end\n"
     "local found, runner = pcall(require, 'busted.runner')\n"
+    "if found then require 'holdfast.expect' end\n"
     "if not found then\n"
     "  if tostring(runner):find(\"module 'busted.runner' not found\", 1, true) then return 'missing' end\n"
     "  error(runner, 0)\n"
