@@ -48,7 +48,13 @@ local native = require "holdfast.native"
 ---@field body string?
 
 ---@alias holdfast.frame table|string|holdfast.secret   a table is JSON; with another codec text, or { text = } or { bytes = }
----@alias holdfast.duration string|number               "5s", or milliseconds
+---@alias holdfast.duration string|number               "5s"; in hooks milliseconds as well
+---@alias holdfast.span holdfast.duration|holdfast.duration[]   a pair is a range that is drawn from
+---@alias holdfast.size string|integer                  "64MiB", or bytes
+---@alias holdfast.codes integer|string|(integer|string)[]      4004, "4900-4913", or a list
+---@alias holdfast.by "peer"|"network"|"us"|"policy"|"operator"
+---@alias holdfast.stage "preparing"|"resolving"|"connecting"|"securing"|"upgrading"|"greeting"|"ready"
+---@alias holdfast.matcher table<string, any>           { op = { 7, 9 }, kind = "READY" } over the names of frames.take
 
 --- The connection, for the length of one call; F fetch, P prepare, G greet, B on_beat, O on_frame, E on_ended, A on_ack, T every.
 ---@class holdfast.conn
@@ -92,7 +98,7 @@ local holdfast = {
 }
 
 --- Marks the table of a policy. A policy file ends with `return holdfast.policy { ... }`.
----@type fun(policy: table): table
+---@type fun(policy: holdfast.policy_table): table
 holdfast.policy = native.policy
 
 holdfast.url = {}

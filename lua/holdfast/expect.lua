@@ -12,6 +12,24 @@ local sim = require "holdfast.sim"
 local luassert = require "luassert"
 
 ---@class ConnectionClaims
+---@field is fun(state: string): ConnectionClaims
+---@field is_up_within fun(time: string|number): ConnectionClaims
+---@field reaches fun(state: string, time: string|number): ConnectionClaims
+---@field stays fun(state: string, time: string|number): ConnectionClaims
+---@field stays_up_for fun(time: string|number): ConnectionClaims
+---@field is_stopped_for_good fun(): ConnectionClaims
+---@field ended_by fun(wanted: string|table): ConnectionClaims
+---@field was_judged fun(wanted: table): ConnectionClaims
+---@field dials fun(times: { at_most?: number, at_least?: number }, time: string|number): ConnectionClaims
+---@field has_session fun(): ConnectionClaims
+---@field has_no_session fun(): ConnectionClaims
+---@field has_said fun(text: string): ConnectionClaims
+---@field delivered_all fun(consumer: SimConsumer, sent: (string|table)[]): ConnectionClaims
+
+---@class luassert
+---@field connection fun(name: string, world?: Sim): ConnectionClaims
+
+-- Each is called with the connection first: { name, world }.
 local claims = {}
 
 local function show(value)
@@ -36,24 +54,19 @@ local function state(c) return c.world:state(c.name) or "removed" end
 local function pass(c, fn, time) return c.world:try_until(fn, time) end
 
 ---It is in this state now: stopped, waiting, queued, preparing, linking, up, closing.
----@param wanted string
 function claims.is(c, wanted)
   return check(c, state(c) == wanted, "be %s, and is %s", wanted, state(c))
 end
 
----@param time string|number
 function claims.is_up_within(c, time)
   return check(c, pass(c, function () return state(c) == "up" end, time), "be up within %s", time)
 end
 
----@param wanted string
----@param time string|number
 function claims.reaches(c, wanted, time)
   return check(c, pass(c, function () return state(c) == wanted end, time), "be %s within %s", wanted, time)
 end
 
 ---No link ends in that time, planned handovers apart, and it is up at its end.
----@param time string|number
 function claims.stays_up_for(c, time)
   check(c, state(c) == "up", "be up, and is %s", state(c))
   local before = c.world:view(c.name)
@@ -64,8 +77,6 @@ function claims.stays_up_for(c, time)
   return check(c, not left and state(c) == "up", "stay up for %s", time)
 end
 
----@param wanted string
----@param time string|number
 function claims.stays(c, wanted, time)
   local left = pass(c, function () return state(c) ~= wanted end, time)
   return check(c, not left, "stay %s for %s, and is %s", wanted, time, state(c))
@@ -97,7 +108,6 @@ local VERDICT = { drop = true, pace = true, planned = true, clamped = true, by =
 
 ---Why its last link or attempt ended: one of stage, kind, name, by ("peer", "network", "us", "policy", "operator"),
 ---close, http, code, reason, session ... or a list; a text alone is the cause's name or kind.
----@param wanted string|table
 function claims.ended_by(c, wanted)
   local cause = c.world:view(c.name).cause
   if type(wanted) == "string" then
@@ -109,12 +119,9 @@ end
 
 ---What was decided on it: drop ("resume", "fresh", "renew"), pace ("normal", "slow", "stop"), planned, clamped, delay
 ---(milliseconds), by ("rule", "hook", "climb", "engine", "operator"), line (of the policy), note.
----@param wanted table
 function claims.was_judged(c, wanted) return has(c, c.world:view(c.name).decision, wanted, VERDICT, "verdict") end
 
 ---Lets that much time pass and counts dials in it.
----@param times { at_most?: number, at_least?: number }
----@param time string|number
 function claims.dials(c, times, time)
   if type(times) ~= "table" or not (times.at_most or times.at_least) then
     error("dials takes { at_most = N } or { at_least = N }, and a time", 2)
@@ -136,7 +143,6 @@ function claims.has_no_session(c)
 end
 
 ---Its journal has a line with this text in it.
----@param text string
 function claims.has_said(c, text)
   for _, entry in ipairs(c.world:journal(c.name)) do
     if entry.text and entry.text:find(text, 1, true) then return c end
@@ -145,8 +151,6 @@ function claims.has_said(c, text)
 end
 
 ---All that the platform sent came to the consumer, in order; what is missing is in no gap's excuse.
----@param consumer SimConsumer
----@param sent (string|table)[]  frames, in order
 function claims.delivered_all(c, consumer, sent)
   local came, order = {}, 0
   for _, e in ipairs(consumer:events()) do

@@ -84,13 +84,31 @@ void schema_build_deinit(struct policy_build *b)
     *b = (struct policy_build){ .version = b->version };
 }
 
+static const char *type_of(const struct key *k, char *out, size_t out_bytes)
+{
+    static const char *const plain[] = {
+        [KEY_BOOL] = "boolean", [KEY_INTEGER] = "integer", [KEY_NUMBER] = "number", [KEY_DURATION] = "duration",
+        [KEY_SPAN] = "span", [KEY_SIZE] = "size", [KEY_TEXT] = "string", [KEY_NAME] = "string",
+        [KEY_FUNCTION] = "function", [KEY_TABLE] = "table", [KEY_CUSTOM] = "custom",
+    };
+    size_t len = 0;
+    out[0] = 0;
+    for (uint32_t i = 0; k->words && k->words[i] && len < out_bytes; i++) {
+        len += (size_t)snprintf(out + len, out_bytes - len, "%s\"%s\"", i ? "|" : "", k->words[i]);
+    }
+    if (!k->words) snprintf(out, out_bytes, "%s%s", plain[k->type], k->flags & KEY_OFF ? "|false" : "");
+    return out;
+}
+
 static void each_key(const struct key *keys, const char *above,
-                     void (*visit)(void *, const char *, const char *, const char *), void *context)
+                     void (*visit)(void *, const struct schema_key *), void *context)
 {
     for (const struct key *k = keys; k && k->name; k++) {
-        char path[128], below[140];
+        char path[128], below[140], type[160];
         snprintf(path, sizeof path, "%s%s%s", above, above[0] ? "." : "", k->name);
-        visit(context, path, k->standard, k->about);
+        const struct schema_key told = { .path = path, .about = k->about, .standard = k->standard,
+                                         .type = type_of(k, type, sizeof type) };
+        visit(context, &told);
         if (!k->keys) continue;
         const char *rows = k->type == KEY_TABLE ? "" : k->flags & KEY_NAMED ? ".*" : "[]";
         snprintf(below, sizeof below, "%s%s", path, rows);
@@ -98,9 +116,7 @@ static void each_key(const struct key *keys, const char *above,
     }
 }
 
-void schema_each_key(void (*visit)(void *context, const char *path, const char *standard,
-                                   const char *about),
-                     void *context)
+void schema_each_key(void (*visit)(void *context, const struct schema_key *key), void *context)
 {
     each_key(schema__root, "", visit, context);
 }

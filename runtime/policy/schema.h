@@ -23,10 +23,13 @@ bool schema_frame_matchers(const struct value *table, const struct frame_rules *
                            struct frame_matchers *out, char *error, size_t error_bytes);
 void frame_matchers_deinit(struct frame_matchers *m);
 /* Visits every key that a policy may set, in the order of the tables: "backoff.first",
- * "classify[].close", "fetch.*.keep", "options.*.type". `standard`: the default in words, or NULL.
- * For the reference's check. */
-void schema_each_key(void (*visit)(void *context, const char *path, const char *standard,
-                                   const char *about),
-                     void *context);
+ * "classify[].close", "fetch.*.keep", "options.*.type". All: borrowed until `visit` returns.
+ * For the reference's and the editor types' checks. */
+struct schema_key {
+    const char *path, *about;
+    const char *standard; /* the default in words, or NULL */
+    const char *type;     /* "duration", "boolean|table"; words as in "\"none\"|\"full\""; "custom": a reader of its own */
+};
+void schema_each_key(void (*visit)(void *context, const struct schema_key *key), void *context);
 
 #endif

@@ -555,8 +555,8 @@ static int l_matchers(lua_State *L)
     return 1;
 }
 
-/* keys(): every key of the tables, as { path = { standard, about, order } } */
-static void keys_visit(void *context, const char *path, const char *standard, const char *about)
+/* keys(): every key of the tables, as { path = { standard, about, type, order } } */
+static void keys_visit(void *context, const struct schema_key *key)
 {
     lua_State *L = context;
     lua_Integer order = lua_tointeger(L, 1) + 1;
@@ -564,9 +564,10 @@ static void keys_visit(void *context, const char *path, const char *standard, co
     lua_replace(L, 1);
     lua_newtable(L);
     set_integer(L, "order", (double)order);
-    set_text(L, "standard", standard);
-    set_text(L, "about", about);
-    lua_setfield(L, -2, path);
+    set_text(L, "standard", key->standard);
+    set_text(L, "about", key->about);
+    set_text(L, "type", key->type);
+    lua_setfield(L, -2, key->path);
 }
 
 static int l_keys(lua_State *L)
