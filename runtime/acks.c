@@ -115,7 +115,7 @@ static void ack_send(struct runtime *rt, struct rt_conn *c, struct rt_ack *a)
 static bool ack_make(struct runtime *rt, struct rt_conn *c, struct rt_link *l, struct rt_build *build,
                      const struct ack_rule *rule, const struct path_item *item, bool *text)
 {
-    const struct frame_rules *rules = &build->build->rules;
+    const struct frame_rules *rules = build->build->rules;
     struct buffer *out = &rt->scratch_text;
     buffer_clear(out);
     *text = rule->change_count == 0;
@@ -152,7 +152,7 @@ static bool owner_has(const struct runtime *rt, const struct rt_conn *c, uint64_
 void rt_ack_queue(struct runtime *rt, struct rt_conn *c, struct rt_link *l, struct rt_build *build,
                   const struct path_item *item, const struct dedupe_key *key, uint64_t offset)
 {
-    const struct ack_rule *rule = frame_rules_ack(&build->build->rules, item->fields);
+    const struct ack_rule *rule = frame_rules_ack(build->build->rules, item->fields);
     bool text;
     if (!rule) return;
     if (c->acks.count + c->through.count >= ACKS_MAX) return;
@@ -163,7 +163,7 @@ void rt_ack_queue(struct runtime *rt, struct rt_conn *c, struct rt_link *l, stru
     a->text = text;
     a->at_risk = rule->at_risk;
     a->anywhere = rule->anywhere;
-    a->row = rule->reply ? (uint8_t)(rule - build->build->rules.acks + 1) : 0;
+    a->row = rule->reply ? (uint8_t)(rule - build->build->rules->acks + 1) : 0;
     memcpy(a->bytes, rt->scratch_text.data, a->len);
     if (rule->when == ACK_THROUGH && c->owner[0] && !owner_has(rt, c, offset)) {
         a->keyed = key != NULL;
@@ -255,7 +255,7 @@ void rt_ack_owner(struct runtime *rt, struct rt_conn *c, uint64_t offset)
 static bool reply_make(struct runtime *rt, struct rt_conn *c, const struct rt_ack *a, const void *answer,
                        size_t len)
 {
-    const struct frame_rules *rules = &c->build->build->rules;
+    const struct frame_rules *rules = c->build->build->rules;
     buffer_clear(&rt->scratch_text);
     /* A reload may have brought other rows. */
     if (a->row > rules->ack_count) return false;
@@ -281,7 +281,7 @@ static struct rt_ack *ack_with(struct runtime *rt, struct rt_ack *a, const void 
 void rt_ack_reply(struct runtime *rt, struct rt_conn *c, uint64_t offset, const void *frame, size_t len,
                   bool text)
 {
-    const struct frame_rules *rules = &c->build->build->rules;
+    const struct frame_rules *rules = c->build->build->rules;
     struct rt_ack_list waited = c->through;
     struct rt_ack *a;
     bool used = false;

@@ -70,7 +70,7 @@ bool rt_http_begin(struct runtime *rt, struct rt_task *t, struct call_http *http
     struct handle h = HANDLE_NONE;
     struct rt_call *call = ok ? slots_alloc(&rt->calls, &h) : NULL;
     if (call) {
-        uint64_t limit = build->plan.limits_ms.call;
+        uint64_t limit = build->plan->limits_ms.call;
         call->self = h;
         call->task = t->self;
         struct http_request request = {

@@ -43,7 +43,7 @@ static struct deliver_limits limits_of(const struct plan *plan)
 
 static struct dedupe *dedupe_of(const struct runtime *rt, const struct rt_conn *c)
 {
-    const struct frame_rules *rules = &c->build->build->rules;
+    const struct frame_rules *rules = c->build->build->rules;
     if (!rules->dedupe.on) return NULL;
     return dedupe_create(rules->dedupe.most, rules->dedupe.over_ms, rt->options.dedupe_seed);
 }
@@ -52,8 +52,8 @@ static struct dedupe *dedupe_of(const struct runtime *rt, const struct rt_conn *
 static void owner_missing_tell(struct runtime *rt, struct rt_conn *c, const struct policy_build *before)
 {
     const struct policy_build *build = c->build->build;
-    if (c->owner[0] || !frame_rules_ack_through(&build->rules)) return;
-    if (before && frame_rules_ack_through(&before->rules)) return;
+    if (c->owner[0] || !frame_rules_ack_through(build->rules)) return;
+    if (before && frame_rules_ack_through(before->rules)) return;
     rt_journal_note(rt, c, 0, JOURNAL_NOTE,
                     "policy %s lets a consumer reply to some frames, and the connection names none "
                     "(owner = \"NAME\"): they are acknowledged without a reply", policy_name(build->version));
@@ -119,14 +119,14 @@ struct handle runtime_add(struct runtime *rt, const struct connection_spec *aske
                               .identity = build->identity ? build->identity : own,
                               .account = build->account ? build->account : own,
                               .lane = build->lane,
-                              .plan = &build->plan,
+                              .plan = build->plan,
                               .session_present = session,
                               .session_saved_wall_ms = session ? spec->session_saved_wall_ms : 0,
                               .session_begun_wall_ms = session ? rt_session_begun_ms(spec->session) : 0,
                               .at = rt_clock(rt) };
     struct handle self = HANDLE_NONE, owner = HANDLE_NONE, stream = HANDLE_NONE;
     if (rt->options.deliver) {
-        struct deliver_limits limits = limits_of(&build->plan);
+        struct deliver_limits limits = limits_of(build->plan);
         stream = deliver_stream_add(rt->options.deliver, spec->name, &limits);
         if (handle_is_none(stream)) {
             snprintf(why, why_bytes, "no backlog for \"%s\": its name is taken, or memory is out",
@@ -179,7 +179,7 @@ struct handle runtime_add(struct runtime *rt, const struct connection_spec *aske
     c->dedupe = dedupe_of(rt, c);
     c->stream = stream;
     rt_parked_take(rt, c); /* `spec` borrows from it no longer */
-    bool hole = asked->restarted || (spec->restarted && hole_of_restart(&build->plan, session));
+    bool hole = asked->restarted || (spec->restarted && hole_of_restart(build->plan, session));
     if (hole && rt->options.deliver) {
         deliver_gap(rt->options.deliver, stream, "restarted", false, rt_clock(rt).wall_ms);
     }
@@ -358,7 +358,7 @@ void runtime_swap(struct runtime *rt, struct handle conn, struct policy_build *b
     }
     /* The engine lets go of the old plan in this very step. Not queued: the old build may go then. */
     struct event ev = rt_event(EV_POLICY_SWAPPED, conn, 0);
-    ev.policy_swapped.plan = &build->plan;
+    ev.policy_swapped.plan = build->plan;
     rt->pumping = true; /* whatever its effects call back posts, and never steps from inside */
     rt_step(rt, &ev);
     rt->pumping = false;
@@ -370,15 +370,15 @@ void runtime_swap(struct runtime *rt, struct handle conn, struct policy_build *b
         c->session_epoch++;
         rt_session_flush(rt, c);
     }
-    bool dedupe_same = old->build->rules.dedupe.on == build->rules.dedupe.on &&
-                       old->build->rules.dedupe.most == build->rules.dedupe.most &&
-                       old->build->rules.dedupe.over_ms == build->rules.dedupe.over_ms;
+    bool dedupe_same = old->build->rules->dedupe.on == build->rules->dedupe.on &&
+                       old->build->rules->dedupe.most == build->rules->dedupe.most &&
+                       old->build->rules->dedupe.over_ms == build->rules->dedupe.over_ms;
     if (!dedupe_same) {
         dedupe_destroy(c->dedupe);
         c->dedupe = dedupe_of(rt, c);
     }
     if (rt->options.deliver) {
-        struct deliver_limits limits = limits_of(&build->plan);
+        struct deliver_limits limits = limits_of(build->plan);
         deliver_stream_set_limits(rt->options.deliver, c->stream, &limits);
     }
     rt_build_unref(old);

@@ -391,7 +391,7 @@ static void renew_failed(struct runtime *rt, struct rt_fetch *f, struct handle c
     uint64_t wait = RENEW_FIRST_MS << rung;
     if (wait > RENEW_MOST_MS) wait = RENEW_MOST_MS;
     wait = rng_range(renew_draw(rt, f), wait / 2, wait);
-    uint64_t told = engine_pause_ms(&c->build->build->plan, &f->failure, renew_draw(rt, f));
+    uint64_t told = engine_pause_ms(c->build->build->plan, &f->failure, renew_draw(rt, f));
     cause_text(&f->failure, text, sizeof text);
     if (told == ENGINE_NEVER) {
         MARK("a renewal met a fatal cause");

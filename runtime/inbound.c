@@ -143,7 +143,7 @@ static bool remembered(const struct field_value *v, char *text, size_t text_byte
 static void remember(struct rt_conn *c, const struct rt_link *l, const struct rt_build *build,
                      const struct path_item *item)
 {
-    const struct frame_rules *rules = &build->build->rules;
+    const struct frame_rules *rules = build->build->rules;
     if (item->malformed) return;
     /* A link that began before the session was dropped must not bring a piece of it back. */
     if (l->session_epoch != c->session_epoch) return;
@@ -171,7 +171,7 @@ static void remember(struct rt_conn *c, const struct rt_link *l, const struct rt
 static void hold(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
                  const struct path_item *item)
 {
-    uint64_t hold_ms = l->build->build->plan.backlog.hold_ms;
+    uint64_t hold_ms = l->build->build->plan->backlog.hold_ms;
     ASSERT(l->held == NULL);
     /* Where a codec made `data` of the message, its acknowledgement may be made of the message itself. */
     size_t raw_len = item->raw != item->data ? item->raw_len : 0;
@@ -262,7 +262,7 @@ void rt_backlog_check(struct runtime *rt)
 static bool accept(struct runtime *rt, struct rt_conn *c, struct rt_link *l, struct rt_build *build,
                    const struct path_item *item)
 {
-    const struct frame_rules *rules = &build->build->rules;
+    const struct frame_rules *rules = build->build->rules;
     struct clock now = rt->read_at;
     struct dedupe_key key;
     bool keyed = c->dedupe && dedupe_key_of(c->dedupe, rules, item->fields, &key);
@@ -304,7 +304,7 @@ static bool accept(struct runtime *rt, struct rt_conn *c, struct rt_link *l, str
 static void ending(struct runtime *rt, struct rt_link *l, const struct rt_build *build,
                    const struct path_item *item)
 {
-    const struct ends_rule *rule = &build->build->rules.ends[item->ends];
+    const struct ends_rule *rule = &build->build->rules->ends[item->ends];
     struct event ev = rt_event(EV_ENDING_ANNOUNCED, l->conn, l->generation);
     ev.ending.cause = cause_make(l->ready ? STAGE_READY : STAGE_GREETING, CAUSE_ENDED, BY_PEER, NULL);
     cause_rename(&ev.ending.cause, rule->cause);
@@ -318,7 +318,7 @@ static void ending(struct runtime *rt, struct rt_link *l, const struct rt_build 
 static bool in_order(struct runtime *rt, struct rt_conn *c, struct rt_link *l, const struct rt_build *build,
                      const struct path_item *item)
 {
-    const struct frame_rules *rules = &build->build->rules;
+    const struct frame_rules *rules = build->build->rules;
     const struct field_value *v = &item->fields[rules->follows.field];
     if (l->out_of_order) return false;
     if (item->malformed || v->kind != FIELD_INTEGER || l->session_epoch != c->session_epoch) return true;
@@ -370,7 +370,7 @@ static void on_message(struct runtime *rt, struct rt_conn *c, struct rt_link *l,
     /* Remembering, and the order of it, follow the hooks: a greeting that is accepted by this frame makes the
      * session that its sequence belongs to. */
     rt_pump(rt);
-    if (build->build->rules.follows.on && !in_order(rt, c, l, build, item)) {
+    if (build->build->rules->follows.on && !in_order(rt, c, l, build, item)) {
         c->frames_other++;
     } else if (item->deliver) {
         accept(rt, c, l, build, item);

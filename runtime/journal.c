@@ -182,7 +182,7 @@ static void entry_add(struct runtime *rt, struct rt_conn *c, uint32_t generation
     bool ok = text_printable(&b, text, strlen(text));
     text_copy(shown, sizeof shown, ok && b.len ? (const char *)b.data : "", b.len);
     buffer_clear(&b);
-    ok = put_text(&b, c->build->build->plan.file) && put_text(&b, shown);
+    ok = put_text(&b, c->build->build->plan->file) && put_text(&b, shown);
     if (kind == JOURNAL_DECISION) ok = ok && put_decision(&b, &fx->journal);
     struct rt_entry *e = malloc(sizeof *e + b.len);
     ASSERT(ok && e != NULL);
@@ -199,7 +199,7 @@ static void entry_add(struct runtime *rt, struct rt_conn *c, uint32_t generation
     buffer_deinit(&b);
     entry_push(rt, c, e);
     struct journal_entry told = { .generation = generation, .kind = kind, .from = e->from, .to = e->to };
-    text_copy(told.file, sizeof told.file, c->build->build->plan.file, strlen(c->build->build->plan.file));
+    text_copy(told.file, sizeof told.file, c->build->build->plan->file, strlen(c->build->build->plan->file));
     memcpy(told.text, shown, sizeof told.text);
     rt_keep_journal(rt, c, e->wall_ms, &told);
     if (!rt->options.observer.journal) return;
@@ -302,7 +302,7 @@ void rt_journal_decision(struct runtime *rt, struct rt_conn *c, const struct eff
                                       [DECIDED_BY_OPERATOR] = "operator" };
     const struct decision *d = &fx->journal;
     char whole[WHOLE_MAX], delay[DURATION_TEXT_MAX], where[160] = "", cause[280];
-    if (d->line) snprintf(where, sizeof where, " (%s:%u)", c->build->build->plan.file, d->line);
+    if (d->line) snprintf(where, sizeof where, " (%s:%u)", c->build->build->plan->file, d->line);
     if (d->pace == PACE_STOP) {
         snprintf(whole, sizeof whole, "%s: stop by %s%s%s%s",
                  cause_text(&d->cause, cause, sizeof cause), by[d->by], where,

@@ -127,7 +127,7 @@ void rt_link_adopt_build(struct runtime *rt, struct rt_link *l)
     }
     rt_build_unref(l->build);
     l->build = rt_build_ref(c->build);
-    if (l->path_on) path_set_rules(&l->path, &l->build->build->rules);
+    if (l->path_on) path_set_rules(&l->path, l->build->build->rules);
 }
 
 /* --- outbound -------------------------------------------------------------------------------------- */
@@ -425,7 +425,7 @@ static size_t upgrade_bytes(struct runtime *rt, struct rt_link *l, const uint8_t
     ASSERT(c != NULL);
     struct cause cause;
     if (state == UPGRADE_DONE && c->address && c->address_generation == l->generation &&
-        path_init(&l->path, &l->build->build->rules, c->address->inflate)) {
+        path_init(&l->path, l->build->build->rules, c->address->inflate)) {
         l->path_on = true;
         if (l->path.codec && l->path.codec->ops->random) {
             uint8_t seed[CODEC_RANDOM_BYTES];

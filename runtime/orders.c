@@ -16,7 +16,7 @@ static void deliver_on_send(void *self, const char *connection, uint64_t send_id
         deliver_send_answer(d, send_id, "no such connection", false);
         return;
     }
-    const struct frame_rules *rules = &c->build->build->rules;
+    const struct frame_rules *rules = c->build->build->rules;
     if (len > rules->send_bytes_max) {
         MARK("consumer send over the limit");
         deliver_send_answer(d, send_id, "longer than the platform takes", false);

@@ -59,7 +59,7 @@ static bool port_send(void *self, struct handle conn, uint32_t generation, enum 
         *why = "the link is not open";
         return false;
     }
-    const struct frame_rules *rules = &l->build->build->rules;
+    const struct frame_rules *rules = l->build->build->rules;
     if (len > rules->send_bytes_max) {
         *why = "longer than sizes.send";
         return false;

@@ -439,7 +439,7 @@ static void session_begun(struct runtime *rt, struct rt_conn *c)
 void rt_session_flush(struct runtime *rt, struct rt_conn *c)
 {
     bool present = c->session.table->count > 0;
-    if (present && c->build->build->plan.session.life_ms) session_begun(rt, c);
+    if (present && c->build->build->plan->session.life_ms) session_begun(rt, c);
     if (c->session_dirty || present != c->session_told_present) {
         store_table(rt, c, STORE_OP_SESSION, &c->session);
         c->session_dirty = false;

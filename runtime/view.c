@@ -126,7 +126,7 @@ bool runtime_budget(const struct runtime *rt, struct handle conn, enum budget_ki
 {
     const struct rt_conn *c = rt_conn_get(rt, conn);
     struct clock now;
-    if (!c || !c->build->build->plan.budgets[budget].on) return false;
+    if (!c || !c->build->build->plan->budgets[budget].on) return false;
     rt->options.host.ops->clock(rt->options.host.self, &now);
     return engine_budget(rt->engine, conn, budget, now, out);
 }

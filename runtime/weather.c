@@ -61,7 +61,7 @@ void rt_weather_added(struct runtime *rt, struct rt_conn *c)
 
 void rt_weather_swapped(struct rt_conn *c)
 {
-    c->point.platform_name = c->build->build->plan.platform;
+    c->point.platform_name = c->build->build->plan->platform;
     c->point.platform = 0xcbf29ce484222325u;
     for (const char *at = c->point.platform_name; *at; at++)
         c->point.platform = (c->point.platform ^ (uint8_t)*at) * 0x100000001b3u;

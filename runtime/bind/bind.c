@@ -72,7 +72,7 @@ enum codec_kind bind__codec(const struct call_context *call)
 {
     struct conn_facts facts;
     if (!bind__facts(call, &facts) || !facts.build) return CODEC_JSON;
-    return facts.build->rules.codec;
+    return facts.build->rules->codec;
 }
 
 uint64_t bind__check_duration(lua_State *L, int index, const char *what)

@@ -33,7 +33,7 @@ static void push_take(lua_State *L, const struct call_context *call,
     struct conn_facts facts;
     lua_newtable(L);
     if (!fields || !bind__facts(call, &facts) || !facts.build) return;
-    const struct frame_rules *rules = &facts.build->rules;
+    const struct frame_rules *rules = facts.build->rules;
     for (uint32_t i = 0; i < rules->field_count; i++) {
         push_field(L, &fields[i]);
         lua_setfield(L, -2, rules->fields[i].name);

@@ -53,7 +53,7 @@ static void read_matcher(lua_State *L, int index, struct call_context *call,
         snprintf(error, sizeof error, "the connection is gone");
         ok = false;
     }
-    ok = ok && schema_frame_matchers(&table, &facts.build->rules, out, error, sizeof error);
+    ok = ok && schema_frame_matchers(&table, facts.build->rules, out, error, sizeof error);
     value_clear(&table);
     if (ok) return;
     call_wait_deinit(&call->wait);

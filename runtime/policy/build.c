@@ -15,7 +15,7 @@ struct policy_build *policy_build_create(struct policy_version *v, const struct 
     ASSERT(b != NULL);
     struct value none = value_table();
     bool ok = schema_build(policy__tables(v), policy_path(v), settings ? settings : &none, file,
-                           policy_version_number(v), b, problems);
+                           policy_version_number(v), policy__shapes(v), b, problems);
     value_clear(&none);
     if (!ok) {
         free(b);

@@ -29,6 +29,7 @@ struct policy_version {
     struct hook_entry hooks[HOOK_COUNT]; /* FETCH and EVERY: only whether there is any */
     struct named_hook fetch[POLICY_FETCH_MAX], every[POLICY_EVERY_MAX];
     uint32_t fetch_count, every_count;
+    struct policy_shape *shapes; /* of its builds, the newest first */
 };
 
 /* NULL when the policy has no such hook. Borrowed while a reference is held. */

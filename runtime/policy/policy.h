@@ -109,20 +109,23 @@ struct fetch_rule {
 #define POLICY_EVERY_MAX 8
 #define POLICY_FETCH_MAX 8
 
+struct policy_shape; /* opaque: what builds of a version have in common whose tunes are the same */
+
 struct policy_build {
     struct policy_version *version; /* owned reference */
-    struct plan plan;
-    struct frame_rules rules;
+    struct policy_shape *shape;     /* owned reference; holds what the next six tell of */
+    const struct plan *plan;
+    const struct frame_rules *rules;
+    const struct every_task *every;
+    uint32_t every_count;
+    const struct fetch_rule *fetch;
+    uint32_t fetch_count;
     struct value options;           /* checked, defaults filled in; secrets as secrets */
     char **hosts;                   /* owned patterns: policy's and those of url options */
     uint32_t host_count;
     uint64_t identity, account;     /* fingerprints of (platform, public parts or secret prints) */
     uint64_t session_of;            /* fingerprint of session.of's values: a stored session of another is invalid */
     int64_t lane;
-    struct every_task every[POLICY_EVERY_MAX];
-    uint32_t every_count;
-    struct fetch_rule fetch[POLICY_FETCH_MAX];
-    uint32_t fetch_count;
 };
 
 /* `settings`: the connection's keys (options of the policy and `tune`), holdfast's own keys removed.

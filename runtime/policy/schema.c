@@ -17,7 +17,8 @@ static void one(struct schema *s, const struct key *k, const struct value *v, vo
 static void unknown_keys(struct schema *s, const struct key *keys, const struct value *table);
 static void integer_store(void *to, size_t width, int64_t n);
 static void text_store(struct schema *s, const struct key *k, const struct value *v, char *to);
-static bool compile(struct schema *s);
+static bool compile(struct schema *s, uint32_t version);
+static void tables(struct schema *s);
 
 bool schema_check(const struct value *policy, const char *file, struct problems *problems)
 {
@@ -29,7 +30,7 @@ bool schema_check(const struct value *policy, const char *file, struct problems 
         .out = &scratch,
         .problems = problems,
     };
-    bool ok = compile(&s);
+    bool ok = compile(&s, 0);
     schema_build_deinit(&scratch);
     return ok;
 }
@@ -46,14 +47,14 @@ bool schema_check_settings(const struct value *policy, const struct value *setti
         .out = &scratch,
         .problems = problems,
     };
-    bool ok = compile(&s);
+    bool ok = compile(&s, 0);
     schema_build_deinit(&scratch);
     return ok;
 }
 
 bool schema_build(const struct value *policy, const char *policy_file, const struct value *settings,
-                  const char *settings_file, uint32_t version, struct policy_build *out,
-                  struct problems *problems)
+                  const char *settings_file, uint32_t version, struct policy_shape **shared,
+                  struct policy_build *out, struct problems *problems)
 {
     *out = (struct policy_build){ .version = out->version };
     struct schema s = {
@@ -61,23 +62,18 @@ bool schema_build(const struct value *policy, const char *policy_file, const str
         .settings = settings,
         .policy_file = policy_file,
         .settings_file = settings_file,
+        .shared = shared,
         .out = out,
         .problems = problems,
     };
-    bool ok = compile(&s);
-    if (!ok) {
-        schema_build_deinit(out);
-        return false;
-    }
-    text_copy(out->plan.file, sizeof out->plan.file, policy_file, strlen(policy_file));
-    out->plan.version = version;
-    return true;
+    bool ok = compile(&s, version);
+    if (!ok) schema_build_deinit(out);
+    return ok;
 }
 
 void schema_build_deinit(struct policy_build *b)
 {
-    plan_deinit(&b->plan);
-    frame_rules_deinit(&b->rules);
+    shape__unref(b->shape);
     value_clear(&b->options);
     for (uint32_t i = 0; i < b->host_count; i++) free(b->hosts[i]);
     free(b->hosts);
@@ -121,32 +117,59 @@ void schema_each_key(void (*visit)(void *context, const struct schema_key *key),
     each_key(schema__root, "", visit, context);
 }
 
-static bool compile(struct schema *s)
+static bool compile(struct schema *s, uint32_t version)
 {
-    uint32_t errors_before = s->problems->errors;
-    plan_defaults(&s->out->plan);
-    s->out->rules.message_bytes_max = SCHEMA_MESSAGE_BYTES;
-    s->out->rules.send_bytes_max = SCHEMA_SEND_BYTES;
-    s->out->options = value_table();
+    uint32_t errors_before = s->problems->errors, problems_before = s->problems->count;
+    struct policy_build *b = s->out;
+    b->options = value_table();
     if (s->policy->kind != VALUE_TABLE) {
         schema__error(s, "a policy file returns holdfast.policy { ... }");
         return false;
     }
     s->line = s->policy->line;
     schema__overlay(s);
-    schema__take(s);
-    schema__keys(s, schema__root, &s->tables, s->out);
+    s->shape = shape__find(s);
+    bool known = s->shape != NULL;
+    if (!known) tables(s);
+    b->shape = s->shape;
     schema__settle_options(s);
-    schema__cross(s);
+    if (!known) schema__cross(s);
     bool ok = s->problems->errors == errors_before;
-    if (ok && !frame_rules_prepare(&s->out->rules)) {
+    if (ok && !known && !frame_rules_prepare(&s->shape->rules)) {
         schema__error(s, "the paths of frames.take could not be compiled");
         ok = false;
     }
+    if (ok && !known) {
+        text_copy(s->shape->plan.file, sizeof s->shape->plan.file, s->policy_file, strlen(s->policy_file));
+        s->shape->plan.version = version;
+        /* What is unwise in it is said to each connection that has it. */
+        if (s->problems->count == problems_before) shape__share(s);
+    }
+    b->plan = &s->shape->plan;
+    b->rules = &s->shape->rules;
+    b->every = s->shape->every;
+    b->every_count = s->shape->every_count;
+    b->fetch = s->shape->fetch;
+    b->fetch_count = s->shape->fetch_count;
     value_clear(&s->tables);
     value_clear(&s->direct.values);
     value_clear(&s->tune.values);
     return ok;
+}
+
+static void tables(struct schema *s)
+{
+    struct policy_shape *shape = s->shape = shape__create();
+    plan_defaults(&shape->plan);
+    shape->rules.message_bytes_max = SCHEMA_MESSAGE_BYTES;
+    shape->rules.send_bytes_max = SCHEMA_SEND_BYTES;
+    schema__merge(s);
+    schema__take(s);
+    schema__keys(s, schema__root, &s->tables, shape);
+    const struct value *of = value_get(value_get(&s->tables, "session"), "of");
+    const struct value *lane = value_get(value_get(value_get(&s->tables, "budgets"), "start"), "lane");
+    if (of) shape->session_of = value_copy(of);
+    if (lane) shape->lane = value_copy(lane);
 }
 
 /* --- where we are -------------------------------------------------------------------------------

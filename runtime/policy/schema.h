@@ -12,10 +12,11 @@ bool schema_check(const struct value *policy, const char *file, struct problems 
 bool schema_check_settings(const struct value *policy, const struct value *settings,
                            const char *file, struct problems *problems);
 /* Compiles plan, rules, options, hosts, fingerprints, fetch and every rules from checked tables.
- * `out` is overwritten, its `version` kept. False: nothing in `out` is owned. */
+ * `shared`: of one version, where builds with equal overlays find what they have in common; NULL: nothing is
+ * shared. `out` is overwritten, its `version` kept. False: nothing in `out` is owned. */
 bool schema_build(const struct value *policy, const char *policy_file, const struct value *settings,
-                  const char *settings_file, uint32_t version, struct policy_build *out,
-                  struct problems *problems);
+                  const char *settings_file, uint32_t version, struct policy_shape **shared,
+                  struct policy_build *out, struct problems *problems);
 /* Frees what `out` owns, `version` excepted. */
 void schema_build_deinit(struct policy_build *b);
 /* A matcher table over take fields, as conn:await takes it: `{ op = 10 }`. Owned by the caller. */

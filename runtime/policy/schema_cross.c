@@ -34,9 +34,9 @@ static bool has_url_option(const struct schema *s)
 
 void schema__cross(struct schema *s)
 {
-    struct plan *p = &s->out->plan;
+    struct plan *p = &s->shape->plan;
     p->beat.on = has(s, "beat", NULL);
-    p->beat.answered = s->out->rules.beat_answer.count > 0;
+    p->beat.answered = s->shape->rules.beat_answer.count > 0;
     p->session.on = has(s, "session", NULL);
     alive(s);
     beat(s);
@@ -57,7 +57,7 @@ void schema__cross(struct schema *s)
 
 static void alive(struct schema *s)
 {
-    struct plan *p = &s->out->plan;
+    struct plan *p = &s->shape->plan;
     char a[DURATION_TEXT_MAX], b[DURATION_TEXT_MAX];
     if (p->silence_ms && p->ping_ms && p->silence_ms <= p->ping_ms) {
         schema__error_at(s, "alive.silence", "alive.ping",
@@ -88,7 +88,7 @@ static void alive(struct schema *s)
 
 static void beat(struct schema *s)
 {
-    struct plan *p = &s->out->plan;
+    struct plan *p = &s->shape->plan;
     if (p->beat.on && !p->has_on_beat) {
         schema__error_at(s, "beat", NULL,
                          "needs on_beat, the function that yields the beat's frame");
@@ -110,7 +110,7 @@ static void beat(struct schema *s)
 
 static void delays(struct schema *s)
 {
-    struct plan *p = &s->out->plan;
+    struct plan *p = &s->shape->plan;
     if (p->backoff.first_ms > p->backoff.most_ms) {
         schema__error_at(s, "backoff.first", "backoff.most", "first is above most");
     }
@@ -133,7 +133,7 @@ static void budgets(struct schema *s)
 {
     static const char *const names[] = { "budgets.start", "budgets.dial", "budgets.call",
                                          "budgets.send" };
-    struct plan *p = &s->out->plan;
+    struct plan *p = &s->shape->plan;
     const struct value *all = value_get(&s->tables, "budgets");
     for (int i = 0; i < BUDGET_COUNT; i++) {
         struct budget_plan *b = &p->budgets[i];
@@ -156,8 +156,8 @@ static void budgets(struct schema *s)
 
 static void frames(struct schema *s)
 {
-    struct plan *p = &s->out->plan;
-    struct frame_rules *r = &s->out->rules;
+    struct plan *p = &s->shape->plan;
+    struct frame_rules *r = &s->shape->rules;
     if (p->has_on_frame && r->inspect.count == 0) {
         schema__warn_at(s, "on_frame", "is never called: frames.inspect names no frame");
     }
@@ -196,7 +196,7 @@ static const char *ack_path(const struct schema *s, uint32_t row, const char *ke
 
 static void acks(struct schema *s)
 {
-    struct frame_rules *r = &s->out->rules;
+    struct frame_rules *r = &s->shape->rules;
     char path[48];
     bool hook = value_get(&s->tables, "on_ack") != NULL, called = false, framed = false;
     for (uint32_t i = 0; i < r->ack_count; i++) {
@@ -233,7 +233,7 @@ static void acks(struct schema *s)
 
 static void backlog(struct schema *s)
 {
-    struct plan *p = &s->out->plan;
+    struct plan *p = &s->shape->plan;
     if (p->backlog.full != BACKLOG_HOLD) return;
     if (p->silence_ms && p->backlog.hold_ms >= p->silence_ms) {
         schema__error_at(s, "backlog.hold_for", "alive.silence",

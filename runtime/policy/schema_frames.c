@@ -13,7 +13,7 @@
 #define HOUR   (3600 * SECOND)
 #define ACK_ROWS_MAX 16
 #define RULES(member)                                                                             \
-    offsetof(struct policy_build, rules.member), sizeof(((struct policy_build *)0)->rules.member)
+    offsetof(struct policy_shape, rules.member), sizeof(((struct policy_shape *)0)->rules.member)
 
 static void codec(struct schema *s, const struct value *v, void *base);
 static void nothing(struct schema *s, const struct value *v, void *base);
@@ -113,7 +113,7 @@ const struct key schema__frames[] = {
 void schema__take(struct schema *s)
 {
     char text[96];
-    struct frame_rules *r = &s->out->rules;
+    struct frame_rules *r = &s->shape->rules;
     r->deliver_all = true;
     r->dedupe.most = 10000;
     r->join.within_ms = 10 * (uint64_t)SECOND;
@@ -166,13 +166,13 @@ static void codec(struct schema *s, const struct value *v, void *base)
     if (kind >= 0 && !codec_is_known((enum codec_kind)kind)) {
         schema__error(s, "\"%s\" is not supported yet", codec_words[kind]);
     } else if (kind >= 0) {
-        s->out->rules.codec = (enum codec_kind)kind;
+        s->shape->rules.codec = (enum codec_kind)kind;
     }
     const struct value *frames = value_get(&s->tables, "frames");
     if (kind == CODEC_PROTOBUF && !value_get(frames, "layout")) {
         schema__error(s, "\"protobuf\" needs frames.layout: which fields a message has");
     }
-    if (kind == CODEC_BYTES && s->out->rules.field_count > 0) {
+    if (kind == CODEC_BYTES && s->shape->rules.field_count > 0) {
         schema__error(s, "nothing can be taken out of bytes; remove frames.take");
     }
 }
@@ -180,27 +180,27 @@ static void codec(struct schema *s, const struct value *v, void *base)
 static void deliver(struct schema *s, const struct value *v, void *base)
 {
     (void)base;
-    s->out->rules.deliver_all = v->kind == VALUE_BOOL && v->boolean;
-    if (v->kind != VALUE_BOOL) schema__frame_matchers(s, v, NULL, &s->out->rules.deliver);
+    s->shape->rules.deliver_all = v->kind == VALUE_BOOL && v->boolean;
+    if (v->kind != VALUE_BOOL) schema__frame_matchers(s, v, NULL, &s->shape->rules.deliver);
 }
 
 static void inspect(struct schema *s, const struct value *v, void *base)
 {
     (void)base;
-    schema__frame_matchers(s, v, NULL, &s->out->rules.inspect);
+    schema__frame_matchers(s, v, NULL, &s->shape->rules.inspect);
 }
 
 static void accept(struct schema *s, const struct value *v, void *base)
 {
     (void)base;
-    s->out->rules.accept_all = v->kind == VALUE_BOOL && v->boolean;
-    if (v->kind != VALUE_BOOL) schema__frame_matchers(s, v, NULL, &s->out->rules.accept);
+    s->shape->rules.accept_all = v->kind == VALUE_BOOL && v->boolean;
+    if (v->kind != VALUE_BOOL) schema__frame_matchers(s, v, NULL, &s->shape->rules.accept);
 }
 
 static void end_read(struct schema *s, const struct value *row)
 {
     char text[96];
-    struct frame_rules *r = &s->out->rules;
+    struct frame_rules *r = &s->shape->rules;
     if (row->kind != VALUE_TABLE) {
         schema__error(s, "expected a row, such as { op = 7, cause = \"reconnect\" }, got %s",
                       schema__describe(s, row, text));
@@ -223,7 +223,7 @@ static void end_read(struct schema *s, const struct value *row)
 static void ends(struct schema *s, const struct value *v, void *base)
 {
     (void)base;
-    struct frame_rules *r = &s->out->rules;
+    struct frame_rules *r = &s->shape->rules;
     uint32_t count = value_length(v);
     if (count == 0 && v->kind == VALUE_TABLE && v->table->count > 0) { /* one row */
         r->ends = schema__alloc(1, sizeof *r->ends);
@@ -242,7 +242,7 @@ static void ends(struct schema *s, const struct value *v, void *base)
 int schema__field_of(struct schema *s, const struct value *v)
 {
     char text[96];
-    const struct frame_rules *r = &s->out->rules;
+    const struct frame_rules *r = &s->shape->rules;
     const char *name = value_text(v);
     int field = name ? frame_rules_field(r, name) : -1;
     if (field >= 0) return field;
@@ -261,7 +261,7 @@ static void remember(struct schema *s, const struct value *v, void *base)
 {
     (void)base;
     char text[96];
-    struct frame_rules *r = &s->out->rules;
+    struct frame_rules *r = &s->shape->rules;
     if (v->kind != VALUE_TABLE) {
         schema__error(s, "expected a table, got %s", schema__describe(s, v, text));
         return;
@@ -290,7 +290,7 @@ static void remember(struct schema *s, const struct value *v, void *base)
 static void dedupe_by(struct schema *s, const struct value *v, void *base)
 {
     (void)base;
-    struct frame_rules *r = &s->out->rules;
+    struct frame_rules *r = &s->shape->rules;
     bool one = v->kind == VALUE_STRING;
     if (!one && !schema__is_list(s, v, "names", FIELDS_MAX)) return;
     uint32_t count = one ? 1 : value_length(v);
@@ -313,7 +313,7 @@ static void dedupe_by(struct schema *s, const struct value *v, void *base)
 static void follows_by(struct schema *s, const struct value *v, void *base)
 {
     (void)base;
-    struct frame_rules *r = &s->out->rules;
+    struct frame_rules *r = &s->shape->rules;
     int field = schema__field_of(s, v);
     if (field < 0) return;
     r->follows.on = true;
@@ -325,12 +325,12 @@ static void follows_by(struct schema *s, const struct value *v, void *base)
 static void follows_anew(struct schema *s, const struct value *v, void *base)
 {
     (void)base;
-    schema__frame_matchers(s, v, NULL, &s->out->rules.follows.anew);
+    schema__frame_matchers(s, v, NULL, &s->shape->rules.follows.anew);
 }
 
 static void ack_read(struct schema *s, const struct value *row)
 {
-    struct ack_rule *rule = &s->out->rules.acks[s->out->rules.ack_count++];
+    struct ack_rule *rule = &s->shape->rules.acks[s->shape->rules.ack_count++];
     rule->line = s->line;
     schema__keys(s, ack_row, row, rule);
 }
@@ -338,7 +338,7 @@ static void ack_read(struct schema *s, const struct value *row)
 static void ack(struct schema *s, const struct value *v, void *base)
 {
     (void)base;
-    struct frame_rules *r = &s->out->rules;
+    struct frame_rules *r = &s->shape->rules;
     uint32_t count = value_length(v);
     if (count == 0) { /* one row */
         r->acks = schema__alloc(1, sizeof *r->acks);
@@ -372,7 +372,7 @@ static void ack_frame(struct schema *s, const struct value *v, void *base)
                       schema__describe(s, v, text));
         return;
     }
-    if (!path_ack_check(&s->out->rules, frame, bad)) {
+    if (!path_ack_check(&s->shape->rules, frame, bad)) {
         if (bad[0]) {
             schema__error(s, "\"@%s\" is no name of frames.take", bad);
         } else {

@@ -3,7 +3,7 @@
  * Glossary
  *   key      one entry of the declarative tables in schema_tables.c
  *   pass     one compilation of a whole policy, with or without a connection's settings; checks and
- *            fills a policy_build at once, so that what is checked is what is built
+ *            fills a shape and a build at once, so that what is checked is what is built
  *   path     where the pass is: "classify[3].verdict"
  *   overlay  values that a connection lays over the policy's tables: `tune`, `backlog`, and options
  *            of the type tune. A problem in one names the configuration, not the policy.
@@ -48,6 +48,25 @@ enum key_flags {
 
 struct schema;
 
+/* What the policy's tables and a connection's overlays compile to, without its options: ten thousand
+ * connections that tune alike share one. Read only once compiled; counted by the builds that have it, in the
+ * list of their version, and like it of one thread. */
+struct policy_shape {
+    uint32_t references;
+    struct policy_shape **list, *next; /* of those that may be shared; list NULL: not in one */
+    struct value direct, tune;         /* owned; the overlays that it was compiled of */
+    char *file;                        /* owned; where those stand */
+    struct plan plan;
+    struct frame_rules rules;
+    char **hosts; /* owned patterns */
+    uint32_t host_count;
+    struct value session_of, lane; /* owned; names of options, or nil */
+    struct every_task every[POLICY_EVERY_MAX];
+    uint32_t every_count;
+    struct fetch_rule fetch[POLICY_FETCH_MAX];
+    uint32_t fetch_count;
+};
+
 struct key {
     const char *name;
     enum key_type type;
@@ -75,6 +94,8 @@ struct schema {
     struct value tables; /* owned; the policy with its overlays */
     struct overlay direct, tune;
     struct policy_build *out;
+    struct policy_shape *shape;   /* what the tables compile to; out's */
+    struct policy_shape **shared; /* shapes of this policy that builds have, or NULL */
     struct problems *problems;
     bool in_settings; /* the path is within the settings, not the policy */
     char path[128];
@@ -233,12 +254,20 @@ enum option_type {
 /* Of a declared option's row; NONE when it names no type. */
 enum option_type schema__option_type(const struct value *row);
 bool schema__option_check(struct schema *s, const struct value *row, const struct value *v);
-void schema__host_add(struct schema *s, const char *host);
+void schema__host_add(char ***hosts, uint32_t *count, const char *host);
+/* shape.c */
+struct policy_shape *shape__create(void); /* owned reference */
+/* One that was compiled of the overlays of `s`: owned reference, or NULL. */
+struct policy_shape *shape__find(const struct schema *s);
+/* From here on others may find s->shape, and nothing changes in it. */
+void shape__share(struct schema *s);
+void shape__unref(struct policy_shape *shape);
 /* schema_settings.c */
 /* Checks the settings, fills options, hosts, fingerprints and lane. */
 void schema__settle_options(struct schema *s);
-/* schema_tune.c: lays the settings over the policy's tables; fills s->tables and the overlays. */
+/* schema_tune.c: fills the overlays; and lays them over the policy's tables, into s->tables. */
 void schema__overlay(struct schema *s);
+void schema__merge(struct schema *s);
 /* The place of the value at s->path or another root path: true when an overlay holds it. `key_out`
  * holds 128 bytes. */
 bool schema__origin(const struct schema *s, const char *path, const char **file_out,

@@ -106,7 +106,7 @@ void schema__layout(struct schema *s, const struct value *v, void *base)
 {
     (void)base;
     char text[96];
-    struct frame_rules *r = &s->out->rules;
+    struct frame_rules *r = &s->shape->rules;
     if (v->kind != VALUE_TABLE || v->table->count == 0) {
         schema__error(s, "expected fields, such as { id = { 1, \"uint64\" } }, got %s",
                       schema__describe(s, v, text));
@@ -130,7 +130,7 @@ void schema__layout(struct schema *s, const struct value *v, void *base)
 /* The layout's field that a value names, or NULL and an error. */
 static const struct protobuf_field *layout_field(struct schema *s, const char *name)
 {
-    const struct protobuf_layout *layout = s->out->rules.layout;
+    const struct protobuf_layout *layout = s->shape->rules.layout;
     if (!layout) {
         schema__error(s, "needs frames.layout");
         return NULL;
@@ -161,12 +161,12 @@ static void join_of(struct schema *s, const struct value *v, void *base)
         schema__error(s, "is of the kind %s; parts are json or bytes", kind_words[field->kind]);
     }
     *(uint32_t *)base = field->number;
-    s->out->rules.join.on = true;
+    s->shape->rules.join.on = true;
 }
 
 #define JOIN(member)                                                                              \
-    offsetof(struct policy_build, rules.join.member),                                             \
-        sizeof(((struct policy_build *)0)->rules.join.member)
+    offsetof(struct policy_shape, rules.join.member),                                             \
+        sizeof(((struct policy_shape *)0)->rules.join.member)
 
 const struct key schema__join_keys[] = {
     { "by", KEY_CUSTOM, KEY_REQUIRED, 0, 0, NULL, NULL, take_key, JOIN(by), NULL,

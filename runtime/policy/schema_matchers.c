@@ -48,7 +48,7 @@ void schema__frame_matchers(struct schema *s, const struct value *v, const struc
 {
     struct faults f = { .s = s };
     ASSERT(out->items == NULL);
-    matchers_read(&f, &s->out->rules, v, others, out);
+    matchers_read(&f, &s->shape->rules, v, others, out);
 }
 
 void frame_matchers_deinit(struct frame_matchers *m)

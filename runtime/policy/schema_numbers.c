@@ -33,7 +33,7 @@ const struct key schema__fetch_row[] = {
 void schema__beat_every(struct schema *s, const struct value *v, void *base)
 {
     (void)base;
-    struct plan *p = &s->out->plan;
+    struct plan *p = &s->shape->plan;
     uint64_t *to[] = { &p->beat.every_ms, &p->beat.least_ms, &p->beat.most_ms };
     uint64_t got[3];
     if (v->kind != VALUE_TABLE) {
@@ -61,13 +61,13 @@ void schema__beat_every(struct schema *s, const struct value *v, void *base)
 void schema__beat_asked(struct schema *s, const struct value *v, void *base)
 {
     (void)base;
-    schema__frame_matchers(s, v, NULL, &s->out->rules.beat_asked);
+    schema__frame_matchers(s, v, NULL, &s->shape->rules.beat_asked);
 }
 
 void schema__beat_answer(struct schema *s, const struct value *v, void *base)
 {
     (void)base;
-    schema__frame_matchers(s, v, NULL, &s->out->rules.beat_answer);
+    schema__frame_matchers(s, v, NULL, &s->shape->rules.beat_answer);
 }
 
 /* What an endpoint may send: 1000, 1001, and the ranges of libraries and applications. */
@@ -149,7 +149,7 @@ void schema__budget_share(struct schema *s, const struct value *v, void *base)
 void schema__start_frame(struct schema *s, const struct value *v, void *base)
 {
     (void)base;
-    schema__frame_matchers(s, v, NULL, &s->out->rules.start);
+    schema__frame_matchers(s, v, NULL, &s->shape->rules.start);
 }
 
 static void per(struct schema *s, const struct value *v, void *base)
@@ -169,7 +169,7 @@ void schema__fetch(struct schema *s, const struct value *v, void *base)
 {
     (void)base;
     char text[96];
-    struct policy_build *b = s->out;
+    struct policy_shape *b = s->shape;
     if (v->kind != VALUE_TABLE) {
         schema__error(s, "expected a table of fetches by name, got %s",
                       schema__describe(s, v, text));
@@ -195,7 +195,7 @@ void schema__every(struct schema *s, const struct value *v, void *base)
 {
     (void)base;
     char text[96];
-    struct policy_build *b = s->out;
+    struct policy_shape *b = s->shape;
     if (v->kind != VALUE_TABLE) {
         schema__error(s, "expected a table of tasks by name, got %s", schema__describe(s, v, text));
         return;

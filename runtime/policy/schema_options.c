@@ -263,7 +263,7 @@ void schema__hosts(struct schema *s, const struct value *v, void *base)
                 s, "expected a host in lower case or \"*.\" before at least two labels, got %s",
                 schema__describe(s, item, text));
         } else {
-            schema__host_add(s, host);
+            schema__host_add(&s->shape->hosts, &s->shape->host_count, host);
         }
         if (list) schema__leave(s);
     }
@@ -416,17 +416,16 @@ static bool url_check(struct schema *s, const struct value *v)
     return true;
 }
 
-void schema__host_add(struct schema *s, const char *host)
+void schema__host_add(char ***hosts, uint32_t *count, const char *host)
 {
-    struct policy_build *b = s->out;
-    for (uint32_t i = 0; i < b->host_count; i++) {
-        if (strcmp(b->hosts[i], host) == 0) return;
+    for (uint32_t i = 0; i < *count; i++) {
+        if (strcmp((*hosts)[i], host) == 0) return;
     }
-    if ((b->host_count & (b->host_count - 1)) == 0) { /* grows at the powers of two */
-        b->hosts = realloc(b->hosts, (b->host_count ? b->host_count * 2u : 1u) * sizeof *b->hosts);
-        ASSERT(b->hosts != NULL);
+    if ((*count & (*count - 1)) == 0) { /* grows at the powers of two */
+        *hosts = realloc(*hosts, (*count ? *count * 2u : 1u) * sizeof **hosts);
+        ASSERT(*hosts != NULL);
     }
-    b->hosts[b->host_count] = strdup(host);
-    ASSERT(b->hosts[b->host_count] != NULL);
-    b->host_count++;
+    (*hosts)[*count] = strdup(host);
+    ASSERT((*hosts)[*count] != NULL);
+    ++*count;
 }

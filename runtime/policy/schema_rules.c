@@ -73,7 +73,7 @@ const struct key schema__climb_row[] = {
 void schema__classify(struct schema *s, const struct value *v, void *base)
 {
     (void)base;
-    struct plan *p = &s->out->plan;
+    struct plan *p = &s->shape->plan;
     uint32_t count = value_length(v);
     bool one = count == 0 && v->kind == VALUE_TABLE && v->table->count > 0;
     if (one) count = 1;
@@ -216,7 +216,7 @@ static void drop_fetch(struct schema *s, const struct value *v, void *base)
 void schema__climb(struct schema *s, const struct value *v, void *base)
 {
     (void)base;
-    struct plan *p = &s->out->plan;
+    struct plan *p = &s->shape->plan;
     uint32_t count = value_length(v);
     bool one = count == 0 && v->kind == VALUE_TABLE && v->table->count > 0;
     if (one) count = 1;

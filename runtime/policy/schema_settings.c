@@ -43,6 +43,9 @@ void schema__settle_options(struct schema *s)
     const struct value *options = value_get(s->policy, "options");
     if (options && options->kind != VALUE_TABLE) options = NULL;
     if (!s->settings) return;
+    for (uint32_t i = 0; i < s->shape->host_count; i++) {
+        schema__host_add(&b->hosts, &b->host_count, s->shape->hosts[i]);
+    }
     uint32_t line = s->line;
     s->in_settings = true;
     s->line = s->settings->line;
@@ -79,12 +82,10 @@ void schema__settle_options(struct schema *s)
     }
     const struct value *identity = value_get(s->policy, "identity");
     const struct value *account = value_get(s->policy, "account");
-    const struct value *of = value_get(value_get(&s->tables, "session"), "of");
     b->identity = identity ? fingerprint(s, identity) : 0;
     b->account = account ? fingerprint(s, account) : b->identity;
-    b->session_of = of ? fingerprint(s, of) : b->identity;
-    const struct value *start = value_get(value_get(&s->tables, "budgets"), "start");
-    const char *lane = value_get_text(start, "lane");
+    b->session_of = s->shape->session_of.kind != VALUE_NIL ? fingerprint(s, &s->shape->session_of) : b->identity;
+    const char *lane = value_text(&s->shape->lane);
     b->lane = lane ? (int64_t)value_get_number(&b->options, lane, 0) : 0;
 done:
     s->in_settings = false;
@@ -121,7 +122,7 @@ static uint64_t value_print(const struct value *row, const struct value *v)
 static uint64_t fingerprint(struct schema *s, const struct value *names)
 {
     const struct value *options = value_get(s->policy, "options");
-    uint64_t h = rng_mix(hash_text(s->out->plan.platform));
+    uint64_t h = rng_mix(hash_text(s->shape->plan.platform));
     bool list = names->kind == VALUE_TABLE;
     for (uint32_t i = 1; i <= (list ? value_length(names) : 1); i++) {
         const char *name = value_text(list ? value_at(names, i) : names);
@@ -139,7 +140,7 @@ static void hosts_of(struct schema *s, const struct value *row, const struct val
     const char *why;
     if (schema__option_type(row) != OPT_URL) return;
     if (v->kind == VALUE_STRING && url_parse(v->string.bytes, v->string.len, &u, &why)) {
-        schema__host_add(s, u.host);
+        schema__host_add(&s->out->hosts, &s->out->host_count, u.host);
     }
     for (uint32_t i = 1; v->kind == VALUE_TABLE && i <= value_length(v); i++) {
         hosts_of(s, row, value_at(v, i));

@@ -11,9 +11,9 @@
 #define MIB (1024 * KIB)
 #define GIB (1024 * MIB)
 
-/* Where a value goes: a member of policy_build, or of the row that is being filled. */
+/* Where a value goes: a member of policy_shape, or of the row that is being filled. */
 #define IN(type, member) offsetof(struct type, member), sizeof(((struct type *)0)->member)
-#define PLAN(member) IN(policy_build, plan.member)
+#define PLAN(member) IN(policy_shape, plan.member)
 #define BUDGET(member) IN(budget_plan, member)
 
 #define END { .name = NULL }
@@ -58,9 +58,9 @@ static const struct key limits[] = {
 };
 
 static const struct key sizes[] = {
-    SIZE("message", KIB, GIB, IN(policy_build, rules.message_bytes_max), "64MiB",
+    SIZE("message", KIB, GIB, IN(policy_shape, rules.message_bytes_max), "64MiB",
          "largest message taken, decompressed"),
-    SIZE("send", 16, 64 * MIB, IN(policy_build, rules.send_bytes_max), "1MiB",
+    SIZE("send", 16, 64 * MIB, IN(policy_shape, rules.send_bytes_max), "1MiB",
          "largest message sent"),
     END,
 };
@@ -127,7 +127,7 @@ static const struct key budget_send[] = {
 };
 
 #define BUDGET_TABLE(name, kind, rows, text)                                                      \
-    { name, KEY_TABLE, .keys = rows, .at = offsetof(struct policy_build, plan.budgets[kind]),     \
+    { name, KEY_TABLE, .keys = rows, .at = offsetof(struct policy_shape, plan.budgets[kind]),     \
       .width = sizeof(struct budget_plan), .about = text }
 static const struct key budgets[] = {
     BUDGET_TABLE("start", BUDGET_START, budget_start, "session starts; a permit is kept on disk"),

@@ -24,7 +24,6 @@ static bool merges(const struct key *k, const struct value *v);
 
 void schema__overlay(struct schema *s)
 {
-    s->tables = value_copy(s->policy);
     s->direct = (struct overlay){ .values = value_table(), .file = s->settings_file };
     s->tune =
         (struct overlay){ .values = value_table(), .prefix = "tune.", .file = s->settings_file };
@@ -38,6 +37,11 @@ void schema__overlay(struct schema *s)
         value_clear(&s->tune.values);
         s->tune.values = value_copy(tune);
     }
+}
+
+void schema__merge(struct schema *s)
+{
+    s->tables = value_copy(s->policy);
     merge(s, &s->direct, schema__root, &s->tables, &s->direct.values, "");
     merge(s, &s->tune, schema__root, &s->tables, &s->tune.values, "");
 }

@@ -53,6 +53,7 @@ void policy_unref(struct policy_version *v)
     ASSERT(v->references > 0);
     if (--v->references) return;
     ASSERT(v->tasks_alive == 0);
+    ASSERT(v->shapes == NULL);
     sandbox_destroy(v->sandbox);
     value_clear(&v->tables);
     free(v->name);
@@ -89,6 +90,11 @@ const char *policy_platform(const struct policy_version *v)
 const struct value *policy__tables(const struct policy_version *v)
 {
     return &v->tables;
+}
+
+struct policy_shape **policy__shapes(struct policy_version *v)
+{
+    return &v->shapes;
 }
 
 uint32_t policy_tasks_alive(const struct policy_version *v)

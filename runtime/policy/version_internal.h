@@ -7,5 +7,7 @@
 /* The policy file's table, checked and annotated with lines. Borrowed while a reference is held.
  * Implemented in version.c, used by build.c. */
 const struct value *policy__tables(const struct policy_version *v);
+/* What its builds have in common. */
+struct policy_shape **policy__shapes(struct policy_version *v);
 
 #endif

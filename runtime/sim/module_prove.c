@@ -49,7 +49,7 @@ static int l_lines(lua_State *L)
     memset(&rows, 0, sizeof rows);
     memset(&code, 0, sizeof code);
     if (!c->build) return luaL_error(L, "%s does not run", c->name);
-    const struct plan *p = &c->build->plan;
+    const struct plan *p = c->build->plan;
     for (uint32_t i = 0; i < p->classify_count; i++) policy_reach_add(&rows, p->classify[i].line);
     for (uint32_t i = 0; i < p->climb_count; i++) policy_reach_add(&rows, p->climb[i].line);
     policy_reach_all(c->build->version, &code);

@@ -29,7 +29,7 @@ void sim__watch_build(struct sim_conn *c, struct policy_build *build)
     if (c->path_on) path_deinit(&c->path);
     policy_build_destroy(c->build);
     c->build = build;
-    c->path_on = build && path_init(&c->path, &build->rules, INFLATE_NONE);
+    c->path_on = build && path_init(&c->path, build->rules, INFLATE_NONE);
 }
 
 /* ---- steps ------------------------------------------------------------------------------------------- */
@@ -225,7 +225,7 @@ static void on_message(void *self, struct handle conn, uint32_t generation, bool
     if (!c) return;
     keep_message(s, c, generation, inbound, text, data, len);
     if (!c->path_on) return;
-    const struct frame_rules *rules = &c->build->rules;
+    const struct frame_rules *rules = c->build->rules;
     if (!inbound && c->ack_count) {
         uint64_t hash = hash_bytes(data, len);
         for (uint32_t i = 0; i < c->ack_count; i++) {
@@ -256,7 +256,7 @@ static void on_delivered(void *self, struct handle conn, uint64_t offset, const 
     checkers_delivered(s->checkers, conn, offset);
     struct sim_conn *c = sim__conn(s, conn);
     if (!c || !c->path_on) return;
-    const struct frame_rules *rules = &c->build->rules;
+    const struct frame_rules *rules = c->build->rules;
     if (rules->ack_count == 0 || rules->codec == CODEC_BYTES) return;
     struct buffer ack;
     buffer_init(&ack, 0);

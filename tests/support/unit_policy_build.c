@@ -45,15 +45,15 @@ static int l_build(lua_State *L)
     lua_pushnil(L);
     if (b) {
         lua_newtable(L);
-        lua_pushnumber(L, (double)b->plan.ping_ms), lua_setfield(L, -2, "ping");
-        lua_pushinteger(L, b->plan.version), lua_setfield(L, -2, "version");
+        lua_pushnumber(L, (double)b->plan->ping_ms), lua_setfield(L, -2, "ping");
+        lua_pushinteger(L, b->plan->version), lua_setfield(L, -2, "version");
         lua_pushstring(L, policy_platform(b->version)), lua_setfield(L, -2, "platform");
         lua_pushboolean(L, policy_host_allowed(b, "A.chatter.example")),
             lua_setfield(L, -2, "allowed");
         lua_pushboolean(L, policy_host_allowed(b, "evil.example")), lua_setfield(L, -2, "evil");
         lua_newtable(L);
-        for (uint32_t i = 0; i < b->plan.classify_count; i++) {
-            lua_pushinteger(L, (lua_Integer)b->plan.classify[i].line);
+        for (uint32_t i = 0; i < b->plan->classify_count; i++) {
+            lua_pushinteger(L, (lua_Integer)b->plan->classify[i].line);
             lua_rawseti(L, -2, (int)i + 1);
         }
         lua_setfield(L, -2, "lines");
@@ -65,7 +65,45 @@ static int l_build(lua_State *L)
     return 2;
 }
 
-static const luaL_Reg functions[] = { { "build", l_build }, { NULL, NULL } };
+#define SHARED_MAX 8
+
+/* share(path, "return { ... }", ...) -> for each build the place of the first one that it shares its tables
+ * with, its ping; then how many others have the tables of a build made after all were gone. */
+static int l_share(lua_State *L)
+{
+    struct policy_load load = { .name = "x", .path = luaL_checkstring(L, 1), .lua_path = "lua", .version = 3 };
+    struct problems problems;
+    struct policy_build *b[SHARED_MAX] = { NULL };
+    struct value settings[SHARED_MAX];
+    int count = lua_gettop(L) - 1;
+    luaL_argcheck(L, count <= SHARED_MAX, 2, "too many");
+    problems_init(&problems);
+    struct policy_version *v = policy_load(&load, &problems);
+    luaL_argcheck(L, v != NULL, 1, "does not load");
+    lua_newtable(L);
+    for (int i = 0; i < count; i++) {
+        if (!settings_read(luaL_checkstring(L, i + 2), &settings[i])) return luaL_error(L, "settings");
+        b[i] = policy_build_create(v, &settings[i], "holdfast.lua", &problems);
+        if (!b[i]) continue;
+        int first = 0;
+        while (!b[first] || b[first]->plan != b[i]->plan) first++;
+        lua_newtable(L);
+        lua_pushinteger(L, first + 1), lua_setfield(L, -2, "with");
+        lua_pushnumber(L, (double)b[i]->plan->ping_ms), lua_setfield(L, -2, "ping");
+        lua_pushnumber(L, (double)b[i]->lane), lua_setfield(L, -2, "lane");
+        lua_rawseti(L, -2, i + 1);
+    }
+    for (int i = 0; i < count; i++) policy_build_destroy(b[i]);
+    b[0] = policy_build_create(v, &settings[0], "holdfast.lua", &problems);
+    lua_pushboolean(L, b[0] && b[0]->plan->ping_ms > 0);
+    policy_build_destroy(b[0]);
+    for (int i = 0; i < count; i++) value_clear(&settings[i]);
+    policy_unref(v);
+    problems_deinit(&problems);
+    return 2;
+}
+
+static const luaL_Reg functions[] = { { "build", l_build }, { "share", l_share }, { NULL, NULL } };
 
 int luaopen_unit_policy_build(lua_State *L);
 int luaopen_unit_policy_build(lua_State *L)

@@ -363,8 +363,8 @@ static void set_print(lua_State *L, const char *key, uint64_t print)
 static void push_build(lua_State *L, const struct policy_build *b)
 {
     lua_newtable(L);
-    push_plan(L, &b->plan), lua_setfield(L, -2, "plan");
-    push_rules(L, &b->rules), lua_setfield(L, -2, "rules");
+    push_plan(L, b->plan), lua_setfield(L, -2, "plan");
+    push_rules(L, b->rules), lua_setfield(L, -2, "rules");
     push_value(L, &b->options), lua_setfield(L, -2, "options");
     lua_newtable(L);
     for (uint32_t i = 0; i < b->host_count; i++) {
@@ -452,7 +452,7 @@ static int l_build(lua_State *L)
     input_read(L, &in);
     problems_init(&problems);
     if (!in.has_settings) in.settings = value_table();
-    bool ok = schema_build(&in.policy, "policies/x.lua", &in.settings, "holdfast.lua", 7, &b, &problems);
+    bool ok = schema_build(&in.policy, "policies/x.lua", &in.settings, "holdfast.lua", 7, NULL, &b, &problems);
     ASSERT(ok == (problems.errors == 0));
     if (ok) {
         push_build(L, &b);

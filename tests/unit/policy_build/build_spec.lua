@@ -63,4 +63,28 @@ describe("a policy file", function()
       "holdfast.lua: tune.alive.ping: silence (45s) must be longer than ping (1m), or a healthy link is killed",
     }, problems)
   end)
+
+  it("shares its tables with the builds that tune alike, and with no other", function()
+    write((source:gsub('hosts = {', 'budgets = { start = { windows = { { 9, "1h" } }, lane = "shard" } },\n  hosts = {')))
+    local tuned = "return { shard = 3, tune = { alive = { ping = '20s' } } }"
+    local builds, again = policy.share(path, "return { shard = 1 }", "return { shard = 2 }", tuned, tuned,
+      "return { shard = 5, tune = { alive = { ping = '30s' } } }", "return { shard = 6 }",
+      "return { shard = 3,\n tune = { alive = { ping = '20s' } } }")
+    assert.same({
+      { with = 1, ping = 10000, lane = 1 }, { with = 1, ping = 10000, lane = 2 },
+      { with = 3, ping = 20000, lane = 3 }, { with = 3, ping = 20000, lane = 3 },
+      { with = 5, ping = 30000, lane = 5 }, { with = 1, ping = 10000, lane = 6 },
+      { with = 3, ping = 20000, lane = 3 },
+    }, builds)
+    assert.is_true(again)
+  end)
+
+  it("that is wrong for one connection is not shared with the next", function()
+    write(source)
+    local builds = policy.share(path, "return { shard = 1, tune = { alive = { ping = 3 } } }",
+      "return { shard = 1, tune = { alive = { ping = 3 } } }", "return { shard = 1 }")
+    assert.is_nil(builds[1])
+    assert.is_nil(builds[2])
+    assert.same(10000, builds[3].ping)
+  end)
 end)
