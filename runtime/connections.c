@@ -273,6 +273,11 @@ bool runtime_next(const struct runtime *rt, uint32_t *index, struct handle *conn
     return false;
 }
 
+struct handle runtime_owner(const struct runtime *rt, uint64_t identity)
+{
+    return engine_owner(rt->engine, identity);
+}
+
 uint32_t runtime_count(const struct runtime *rt)
 {
     return rt->conn_count;
@@ -306,6 +311,12 @@ void runtime_restart(struct runtime *rt, struct handle conn)
 void runtime_remove(struct runtime *rt, struct handle conn)
 {
     request(rt, EV_REMOVE_REQUESTED, conn);
+}
+
+void runtime_carry_out(struct runtime *rt)
+{
+    rt_pump(rt);
+    rt->options.host.ops->wake(rt->options.host.self);
 }
 
 void runtime_shutdown(struct runtime *rt)

@@ -89,6 +89,8 @@ struct handle runtime_find(const struct runtime *rt, const char *name);
 /* Iteration: for (i = 0; runtime_next(rt, &i, &h); i++) */
 bool runtime_next(const struct runtime *rt, uint32_t *index, struct handle *conn_out);
 uint32_t runtime_count(const struct runtime *rt);
+/* Who has the identity, one on its way out included; HANDLE_NONE: nobody. */
+struct handle runtime_owner(const struct runtime *rt, uint64_t identity);
 
 void runtime_start(struct runtime *rt, struct handle conn);
 /* As above, and its next session start may be of the share of the budget that the policy keeps for people,
@@ -106,6 +108,8 @@ bool runtime_is_down(const struct runtime *rt);
 /* Takes runtime_shutdown() back: those that it ended start again, with their sessions. */
 void runtime_shutdown_undo(struct runtime *rt);
 
+/* Carries out what was asked for (start, stop, remove ...) at once, instead of at the next tick. */
+void runtime_carry_out(struct runtime *rt);
 /* Carries out what is due and queued. */
 void runtime_tick(struct runtime *rt);
 /* Mono; 0 when work is queued; ENGINE_NEVER when nothing is due. */

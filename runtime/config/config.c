@@ -10,6 +10,7 @@
 
 #include "base/assert.h"
 #include "base/buffer.h"
+#include "base/rng.h"
 #include "base/text.h"
 #include "config/config_internal.h"
 #include "policy/lines.h"
@@ -180,6 +181,7 @@ void config_deinit(struct config *c)
     for (uint32_t i = 0; i < c->policy_path_count; i++) free(c->policy_paths[i]);
     for (uint32_t i = 0; i < c->listen.token_count; i++) secret_unref(c->listen.tokens[i].secret);
     free(c->connections);
+    free(c->by_name);
     free(c->policy_paths);
     free(c->listen.tokens);
     free(c->listen.unix_path);
@@ -191,10 +193,33 @@ void config_deinit(struct config *c)
 
 const struct config_connection *config_connection_find(const struct config *c, const char *name)
 {
-    for (uint32_t i = 0; i < c->connection_count; i++) {
-        if (strcmp(c->connections[i].name, name) == 0) return &c->connections[i];
+    if (!c->by_name) return NULL;
+    for (uint64_t at = hash_text(name);; at++) {
+        uint32_t index = c->by_name[at & c->by_name_mask];
+        if (!index) return NULL;
+        const struct config_connection *found = &c->connections[index - 1];
+        if (strcmp(found->name, name) == 0) return found;
     }
-    return NULL;
+}
+
+static void name_put(struct config *c, uint32_t index)
+{
+    uint64_t at = hash_text(c->connections[index].name);
+    while (c->by_name[at & c->by_name_mask]) at++;
+    c->by_name[at & c->by_name_mask] = index + 1;
+}
+
+/* Of the last connection. Never more than half full. */
+static void name_add(struct config *c)
+{
+    if (!c->by_name || c->connection_count * 2 > c->by_name_mask) {
+        free(c->by_name);
+        c->by_name_mask = c->by_name_mask ? c->by_name_mask * 2 + 1 : 31;
+        c->by_name = calloc(c->by_name_mask + 1u, sizeof *c->by_name);
+        ASSERT(c->by_name != NULL);
+        for (uint32_t i = 0; i + 1 < c->connection_count; i++) name_put(c, i);
+    }
+    name_put(c, c->connection_count - 1);
 }
 
 static void defaults(struct config *c)
@@ -360,7 +385,10 @@ static void connection_add(struct reader *r, const char *name, struct value *v, 
     }
     char *folder = config__folder(file);
     struct config_connection *added = &c->connections[c->connection_count];
-    if (config_connection_read(name, v, file, folder, added, r->problems)) c->connection_count++;
+    if (config_connection_read(name, v, file, folder, added, r->problems)) {
+        c->connection_count++;
+        if (!other) name_add(c); /* else it is an error already */
+    }
     free(folder);
 }
 

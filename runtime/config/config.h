@@ -60,6 +60,8 @@ struct config {
     uint64_t prove_ms;   /* how long a reload may prove what changed; 0: it does not */
     struct config_connection *connections; /* owned; in the order of the file, names unique */
     uint32_t connection_count;
+    uint32_t *by_name;   /* owned: for config_connection_find(): indices + 1 by hash, 0: empty */
+    uint32_t by_name_mask;
 };
 
 /* Reads, runs and checks the file. False with every error in `problems`; `*out` is empty then.

@@ -52,6 +52,16 @@ void engine_destroy(struct engine *e)
     free(e);
 }
 
+struct handle engine_owner(const struct engine *e, uint64_t identity)
+{
+    const struct conn *c;
+    struct handle h;
+    for (uint32_t i = 0; (c = slots_next(&e->conns, &i, &h)); i++) {
+        if (c->identity == identity) return h;
+    }
+    return HANDLE_NONE;
+}
+
 enum engine_add_result engine_add(struct engine *e, const struct engine_add *add,
                                   struct handle *conn_out, struct handle *taken_by_out)
 {

@@ -135,6 +135,8 @@ struct engine_view {
     bool spend_reserve;       /* an operator's wish for the next session start */
 };
 /* False when the handle is stale. */
+/* The connection of this identity; HANDLE_NONE: nobody's. */
+struct handle engine_owner(const struct engine *e, uint64_t identity);
 bool engine_get(const struct engine *e, struct handle conn, struct engine_view *out);
 bool engine_budget(const struct engine *e, struct handle conn, enum budget_kind budget,
                    struct clock now, struct budget_view *out);

@@ -282,7 +282,7 @@ static int post_reload(struct client *c, const char *name)
     enum ops_reloaded result = o->reload(o->self, &wish, &problems);
     int answered = 0;
     if (result == OPS_RELOAD_LATER) {
-        c->waits_reload = true;
+        c->waits_reload = wish.ticket;
         lws_set_timeout(c->wsi, NO_PENDING_TIMEOUT, 0); /* or it ends the request after seconds */
     } else {
         answered = reload_answer(c, result == OPS_RELOAD_DONE, &problems);
@@ -312,11 +312,11 @@ static int reload_answer(struct client *c, bool done, const struct buffer *probl
     return result;
 }
 
-void ops_reload_answer(struct ops *ops, bool done, const struct buffer *problems)
+void ops_reload_answer(struct ops *ops, uint64_t ticket, bool done, const struct buffer *problems)
 {
     for (struct client *c = ops->clients; c; c = c->next) {
-        if (!c->waits_reload) continue;
-        c->waits_reload = false;
+        if (!c->waits_reload || c->waits_reload > ticket) continue;
+        c->waits_reload = 0;
         c->active_ms = uv_now(ops->loop);
         if (reload_answer(c, done, problems) == 0) continue;
         c->closing = true;

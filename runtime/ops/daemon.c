@@ -111,6 +111,7 @@ struct daemon *daemon_create(struct roster *roster, const struct daemon_options 
     uv_timer_init(&d->loop, &d->leave);
     uv_timer_init(&d->loop, &d->telling);
     daemon__log_init(d);
+    daemon__reload_init(d);
     d->prepare.data = d->again.data = d->grace.data = d->leave.data = d->telling.data = d;
     daemon__upgrade_init(d);
     bool told = notify_open(&d->notify, options->log);
@@ -219,6 +220,7 @@ void daemon_destroy(struct daemon *d)
     ASSERT(failed == 0);
     deliver_destroy(d->deliver);
     daemon__store_end(d, d->handed_over);
+    daemon__reload_free(d);
     roster_deinit(&d->roster);
     free(d->to_add);
     daemon__added_deinit(d);
@@ -461,8 +463,11 @@ static void on_prepare(uv_prepare_t *handle)
     if (!d->rt) return;
     if (daemon__store_poll(d)) uv_idle_start(&d->again, on_again);
     else uv_idle_stop(&d->again);
-    if (d->to_add_count && !d->stopping) daemon__add_pending(d);
-    if (d->added_waiting && !d->stopping) daemon__added_pending(d);
+    if (!d->stopping && (d->to_add_count || d->added_waiting)) {
+        uint64_t until_ns = uv_hrtime() + d->reloading.slice_ns;
+        bool done = daemon__add_pending(d, until_ns) && daemon__added_pending(d, until_ns);
+        if (!done) daemon__swap_wake(d);
+    }
     daemon__end_step(d);
 }
 

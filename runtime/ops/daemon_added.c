@@ -28,23 +28,28 @@ static void added_clear(struct daemon *d, struct added *a)
         policy_build_destroy(a->build);
         d->added_waiting--;
     }
+    policy_build_destroy(a->next);
     policy_unref(a->version);
     config_connection_deinit(&a->config);
     memset(a, 0, sizeof *a);
 }
 
-static void added_forget(struct daemon *d, struct added *a)
+void daemon__added_forget(struct daemon *d, struct added *a)
 {
     added_clear(d, a);
     *a = d->added[--d->added_count];
+    d->added_touched = true;
 }
 
 /* Takes `config`; `version`: its own reference. */
 static struct added *added_new(struct daemon *d, struct config_connection *config,
                                struct policy_version *version)
 {
-    d->added = realloc(d->added, (d->added_count + 1) * sizeof *d->added);
-    ASSERT(d->added != NULL);
+    if (d->added_count == d->added_room) {
+        d->added_room = d->added_room ? d->added_room * 2 : 16;
+        d->added = realloc(d->added, d->added_room * sizeof *d->added);
+        ASSERT(d->added != NULL);
+    }
     struct added *a = &d->added[d->added_count++];
     memset(a, 0, sizeof *a);
     a->config = *config;
@@ -53,7 +58,7 @@ static struct added *added_new(struct daemon *d, struct config_connection *confi
     return a;
 }
 
-static void added_wait(struct daemon *d, struct added *a, struct policy_build *build)
+void daemon__added_wait(struct daemon *d, struct added *a, struct policy_build *build)
 {
     if (a->build)
         policy_build_destroy(a->build);
@@ -64,15 +69,16 @@ static void added_wait(struct daemon *d, struct added *a, struct policy_build *b
 
 void daemon__added_deinit(struct daemon *d)
 {
-    while (d->added_count) added_forget(d, &d->added[d->added_count - 1]);
+    while (d->added_count) daemon__added_forget(d, &d->added[d->added_count - 1]);
     free(d->added);
     d->added = NULL;
     stored_free(d);
 }
 
-void daemon__added_pending(struct daemon *d)
+bool daemon__added_pending(struct daemon *d, uint64_t until_ns)
 {
     char why[256];
+    if (!d->added_waiting) return true;
     for (uint32_t i = 0; i < d->added_count;) {
         struct added *a = &d->added[i];
         if (!a->build || !handle_is_none(runtime_find(d->rt, a->config.name))) {
@@ -87,9 +93,12 @@ void daemon__added_pending(struct daemon *d)
             i++;
         } else {
             log_printf(d->options.log, LOG_ALARM, a->config.name, "not added: %s", why);
-            added_forget(d, a);
+            daemon__added_forget(d, a);
         }
+        runtime_carry_out(d->rt);
+        if (uv_hrtime() >= until_ns) return false;
     }
+    return true;
 }
 
 /* --- what is wrong, in the API's words -------------------------------------------------------- */
@@ -134,20 +143,15 @@ static void problems_tell(struct ops_problems *out, const struct problems *probl
 static const char *identity_owner(struct daemon *d, const char *name, uint64_t identity,
                                   char out[64])
 {
-    struct handle h;
     struct connection_view view;
-    if (!identity) return NULL;
-    for (uint32_t i = 0; runtime_next(d->rt, &i, &h); i++) {
-        if (!runtime_view(d->rt, h, &view) || view.engine.identity != identity) continue;
-        if (strcmp(view.name, name) == 0) continue;
+    const char *of_file = roster_claimant(&d->roster, identity);
+    if (!identity || of_file) return of_file;
+    struct handle h = runtime_owner(d->rt, identity);
+    if (!handle_is_none(h) && runtime_view(d->rt, h, &view) && strcmp(view.name, name) != 0) {
         snprintf(out, 64, "%s", view.name);
         return out;
     }
-    for (uint32_t i = 0; i < d->roster.config.connection_count; i++) {
-        const struct policy_build *b = d->roster.builds[i];
-        if (b && b->identity == identity) return d->roster.config.connections[i].name;
-    }
-    for (uint32_t i = 0; i < d->added_count; i++) {
+    for (uint32_t i = 0; d->added_waiting && i < d->added_count; i++) {
         const struct added *a = &d->added[i];
         if (!a->build || a->build->identity != identity || strcmp(a->config.name, name) == 0)
             continue;
@@ -169,7 +173,7 @@ static struct policy_version *version_for(struct daemon *d, const struct config_
         if (strcmp(policy_name(d->added[i].version), c->policy) == 0) v = d->added[i].version;
     }
     if (v) return policy_ref(v);
-    v = roster_policy_load(&d->roster.config, c->policy, NULL, d->seed, problems, &known);
+    v = roster_policy_load(&d->roster.config, c->policy, 1, d->seed, problems, &known);
     if (!v && !known &&
         !roster_policy_find(&d->roster.config, c->policy, path, sizeof path, why, sizeof why)) {
         problems_add(problems, false, "", 0, "policy", "%s", why);
@@ -185,15 +189,17 @@ static int put_carry_out(struct daemon *d, struct config_connection *config,
     struct handle h = runtime_find(d->rt, config->name);
     struct connection_view view;
     char why[256];
+    d->added_touched = true;
     if (!a) {
         a = added_new(d, config, build->version);
+        a->identity = build->identity;
         if (!handle_is_none(h)) {
-            added_wait(d, a, build);
+            daemon__added_wait(d, a, build);
             return 202;
         }
         if (daemon__add_connection(d, &a->config, build, why, sizeof why)) return 201;
         ops_problem_add(problems, a->config.name, "", "%s", why);
-        added_forget(d, a);
+        daemon__added_forget(d, a);
         return 409;
     }
     bool runs = !a->build && !handle_is_none(h) && runtime_view(d->rt, h, &view);
@@ -206,6 +212,9 @@ static int put_carry_out(struct daemon *d, struct config_connection *config,
     config_connection_deinit(&a->config);
     a->config = *config;
     a->version = policy_ref(build->version);
+    a->identity = build->identity;
+    policy_build_destroy(a->next); /* of the settings before */
+    a->next = NULL;
     policy_unref(old);
     memset(config, 0, sizeof *config);
     if (same) {
@@ -219,7 +228,7 @@ static int put_carry_out(struct daemon *d, struct config_connection *config,
         return 200;
     }
     if (runs) runtime_remove(d->rt, h);
-    added_wait(d, a, build);
+    daemon__added_wait(d, a, build);
     return 202;
 }
 
@@ -351,7 +360,7 @@ int daemon__remove(void *self, const char *name, struct ops_problems *out)
     keep(d, name, NULL, 0);
     if (a) {
         bool waiting = a->build != NULL;
-        added_forget(d, a);
+        daemon__added_forget(d, a);
         if (!waiting && !handle_is_none(h)) runtime_remove(d->rt, h);
     }
     return 202; /* without an entry it is on its way out already */
@@ -359,94 +368,15 @@ int daemon__remove(void *self, const char *name, struct ops_problems *out)
 
 /* --- a reload --------------------------------------------------------------------------------- */
 
-static struct policy_version *version_next(struct daemon *d, const struct roster *next,
-                                           const char *only, const struct added *a,
-                                           struct problems *problems)
+struct roster_also *daemon__added_also(const struct daemon *d, uint32_t *count)
 {
-    const char *name = policy_name(a->version);
-    struct policy_version *v = roster_policy(next, name);
-    bool known;
-    if (v) return policy_ref(v);
-    if (only && strcmp(only, name) != 0) return policy_ref(a->version);
-    v = roster_policy_load(&next->config, name, a->version, d->seed, problems, &known);
-    if (!v && !known) {
-        problems_add(problems, false, "", 0, a->config.name,
-                     "was added over the API, and its policy `%s` is gone", name);
-    }
-    return v;
-}
-
-/* The connection of the file that has this identity, or NULL. */
-static const char *file_owner(const struct roster *next, uint64_t identity)
-{
-    for (uint32_t i = 0; identity && i < next->config.connection_count; i++) {
-        if (next->builds[i] && next->builds[i]->identity == identity)
-            return next->config.connections[i].name;
-    }
-    return NULL;
-}
-
-bool daemon__added_prepare(struct daemon *d, const struct roster *next, const char *only,
-                           struct policy_build ***builds, struct problems *problems)
-{
-    uint32_t errors_before = problems->errors;
-    struct policy_build **list = calloc(d->added_count + 1, sizeof *list);
+    struct roster_also *list = calloc(d->added_count + 1, sizeof *list);
     ASSERT(list != NULL);
     for (uint32_t i = 0; i < d->added_count; i++) {
-        struct added *a = &d->added[i];
-        if (config_connection_find(&next->config, a->config.name)) continue;
-        struct policy_version *v = version_next(d, next, only, a, problems);
-        if (!v) continue;
-        list[i] = policy_build_create(v, &a->config.settings, "", problems);
-        policy_unref(v);
-        const char *owner = list[i] ? file_owner(next, list[i]->identity) : NULL;
-        if (!owner) continue;
-        problems_add(problems, false, "", 0, a->config.name,
-                     "was added over the API and has the same identity as %s: delete it first",
-                     owner);
+        const char *policy = policy_name(d->added[i].version), *name = d->added[i].config.name;
+        text_copy(list[i].policy, sizeof list[i].policy, policy, strlen(policy));
+        text_copy(list[i].connection, sizeof list[i].connection, name, strlen(name));
     }
-    *builds = list;
-    if (problems->errors == errors_before) return true;
-    daemon__added_drop(d, list);
-    *builds = NULL;
-    return false;
-}
-
-void daemon__added_drop(struct daemon *d, struct policy_build **builds)
-{
-    for (uint32_t i = 0; builds && i < d->added_count; i++) {
-        if (builds[i]) policy_build_destroy(builds[i]);
-    }
-    free(builds);
-}
-
-void daemon__added_commit(struct daemon *d, const struct roster *next, struct policy_build **builds)
-{
-    for (uint32_t i = d->added_count; i-- > 0;) {
-        struct added *a = &d->added[i];
-        struct policy_build *build = builds[i];
-        struct handle h = runtime_find(d->rt, a->config.name);
-        if (!build) {
-            ASSERT(config_connection_find(&next->config, a->config.name) != NULL);
-            log_line(d->options.log, LOG_WARNING, a->config.name,
-                     "was added over the API and is in the file now: the file wins");
-            if (!a->build && !handle_is_none(h)) runtime_remove(d->rt, h);
-            added_forget(d, a); /* the last one moves here, and was seen already */
-            continue;
-        }
-        bool changed = a->version != build->version;
-        if (changed) {
-            policy_unref(a->version);
-            a->version = policy_ref(build->version);
-        }
-        if (a->build)
-            added_wait(d, a, build);
-        else if (changed && !handle_is_none(h)) {
-            runtime_swap(d->rt, h, build);
-            daemon__proof_note(d, h, a->version);
-        } else {
-            policy_build_destroy(build);
-        }
-    }
-    free(builds);
+    *count = d->added_count;
+    return list;
 }

@@ -39,6 +39,7 @@ void daemon__links_close(struct daemon *d, const char *why, bool accept)
     ASSERT(!d->stopping);
     d->stopping = true;
     d->links_down = d->left = false;
+    daemon__reload_pause(d);
     ops_suspend(d->ops, why, accept);
     runtime_shutdown(d->rt);
     uv_timer_start(&d->grace, on_grace, SHUTDOWN_GRACE_MS, 0);
@@ -52,6 +53,7 @@ void daemon__links_open(struct daemon *d)
     d->stopping = d->links_down = d->left = false;
     runtime_shutdown_undo(d->rt);
     ops_resume(d->ops);
+    daemon__reload_resume(d);
 }
 
 void daemon__end_step(struct daemon *d)

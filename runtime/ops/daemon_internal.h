@@ -11,6 +11,7 @@
 #include "ops/log_limit.h"
 #include "ops/notify.h"
 #include "ops/gate.h"
+#include "ops/reading.h"
 #include "ops/file_watch.h"
 #include "ops/ops.h"
 #include "runtime.h"
@@ -22,6 +23,8 @@ struct added {
     struct config_connection config;  /* owned */
     struct policy_version *version;   /* owned reference */
     struct policy_build *build;       /* owned: waits until its namesake is gone; NULL: it runs */
+    struct policy_build *next;        /* owned: of the reload that is being built; or NULL */
+    uint64_t identity;
 };
 
 /* The same, as the process before stored it. */
@@ -41,13 +44,55 @@ struct proven {
 };
 #define PROVEN_MAX 64
 #define RELOAD_TRIES_MAX 5
+#define DAEMON_SLICE_NS 2000000u /* of a turn of the loop, for what concerns thousands of connections */
 
-/* daemon_reload.c */
+/* A reload is one whole. Up to BUILDING nothing that runs knows of it, and it may be refused; from SWAPPING on it cannot
+ * fail any more. BUILDING and SWAPPING are done in slices of the loop's time; whatever else is asked of the daemon between
+ * two slices finds the old configuration before SWAPPING, and the new one from its first moment on. */
+enum reload_phase {
+    RELOAD_IDLE,
+    RELOAD_READING,  /* in a thread */
+    RELOAD_PROVING,  /* in a thread; it is read once more after that */
+    RELOAD_BUILDING, /* with versions that run: changed settings, and what was added over the API */
+    RELOAD_SWAPPING, /* one connection after the other */
+};
+enum reload_step { STEP_BUILD_FILE, STEP_BUILD_ADDED, STEP_REMOVE, STEP_SWAP_ADDED, STEP_SWAP_FILE };
+
+/* One that was asked for while another was under way: it begins when that one is over. */
+struct reload_queued {
+    uint64_t ticket; /* 0: none */
+    char policy[CONFIG_NAME_MAX];
+    bool unproven;
+};
+#define RELOAD_QUEUED_MAX 2 /* one that is proven, one that is not: equal wishes are one */
+#define RELOAD_TRASH_MAX  4
+
+/* daemon_reload.c, daemon_swap.c, daemon_proof.c */
 struct reloading {
-    struct gate *gate;      /* owned; NULL: nothing is being proven */
+    enum reload_phase phase;
+    enum reload_step step;
+    struct reading *reading; /* owned; NULL: none */
+    struct gate *gate;       /* owned; NULL: none */
     char policy[CONFIG_NAME_MAX]; /* "": all */
-    uint32_t tries;         /* the text changed while it was played */
-    bool again;             /* another one was wished meanwhile, by nobody who waits */
+    bool unproven;
+    bool called_off;         /* while READING: its end is waited for, and nothing comes of it */
+    uint32_t tries;          /* the text changed while it was played */
+    uint64_t tickets;        /* given out so far */
+    uint64_t answers;        /* this one's end answers all up to this ticket */
+    struct reload_queued queue[RELOAD_QUEUED_MAX]; /* the earlier one first */
+    struct buffer out;       /* lines for who asked */
+    struct problems problems;
+    struct roster next;      /* BUILDING: owned */
+    struct roster old;       /* SWAPPING: owned: what ran before */
+    uint32_t at;             /* of the step */
+    uint32_t changed, removed;
+    struct roster trash[RELOAD_TRASH_MAX]; /* owned: freed in slices */
+    uint32_t trash_count;
+    bool sweep;              /* builds of a reload that was refused wait in `added` */
+    uint32_t sweep_at;
+    uv_idle_t spin;          /* active while there is a slice to do: the loop must not sleep */
+    uv_check_t turn;         /* does it, after sockets had their turn */
+    uint64_t slice_ns;       /* 0: one connection a turn */
     struct proven proven[PROVEN_MAX];
     uint32_t proven_next;
 };
@@ -77,10 +122,11 @@ struct daemon {
     struct ops *ops;
     struct ops_listeners adopted; /* owned until ops has them */
     struct roster roster;   /* what runs; builds were taken */
-    char (*to_add)[CONFIG_NAME_MAX]; /* owned: of the roster, waiting until their namesakes are gone */
-    uint32_t to_add_count;
+    uint32_t *to_add;       /* owned: indices of the roster, waiting with their builds until their namesakes are gone */
+    uint32_t to_add_count, to_add_room;
     struct added *added;    /* owned */
-    uint32_t added_count, added_waiting;
+    uint32_t added_count, added_room, added_waiting;
+    bool added_touched;     /* since somebody looked: one was put, deleted or moved */
     struct stored *stored;  /* owned */
     uint32_t stored_count;
     struct proxy_env proxies;         /* of the environment, read once at the start */
@@ -108,18 +154,52 @@ bool daemon__add_connection(struct daemon *d, const struct config_connection *c,
                             struct policy_build *build, char *why, size_t why_bytes);
 /* Everything but the build: what the runtime was told when the connection was added. */
 bool daemon__dials_the_same(const struct config_connection *a, const struct config_connection *b);
-/* For ops. `problems`: lines of text. LATER: what changed is being proven, and ops_reload_answer() follows. */
-enum ops_reloaded daemon__reload(void *self, const struct ops_reload *wish, struct buffer *problems);
-/* Nobody waits for the answer: it is in the log. While a reload is being proven it comes after that one. */
+/* For ops. LATER: wish->ticket is set, and ops_reload_answer() follows; else `problems` has lines of text. */
+enum ops_reloaded daemon__reload(void *self, struct ops_reload *wish, struct buffer *problems);
+/* Nobody waits for the answer: it is in the log. While another one is under way it comes after that one. */
 void daemon__reload_all(struct daemon *d, const char *why);
+void daemon__reload_init(struct daemon *d);
+/* Links are closed for an end or an upgrade: what was not begun to be swapped is called off; the rest waits for
+ * daemon__reload_resume(). */
+void daemon__reload_pause(struct daemon *d);
+void daemon__reload_resume(struct daemon *d);
+/* Handles are closed: the loop must run until it is empty, and then daemon__reload_free(). */
+void daemon__reload_deinit(struct daemon *d);
+void daemon__reload_free(struct daemon *d);
+/* For who asked, and in the log. */
+void daemon__reload_say(struct daemon *d, enum log_level level, const char *text);
+
+/* --- daemon_swap.c: BUILDING and SWAPPING, in slices ------------------------------------------------------ */
+
+/* `next` has all its versions: goes on from here, and calls one of the two below at its end. */
+void daemon__swap_begin(struct daemon *d);
+void daemon__swap_done(struct daemon *d);
+void daemon__swap_refused(struct daemon *d);
+/* There is something to do in slices. */
+void daemon__swap_wake(struct daemon *d);
+/* Moved: freed in slices. */
+void daemon__swap_trash(struct daemon *d, struct roster *roster);
+
+/* --- daemon_proof.c: what goes through the gate ----------------------------------------------------------- */
+
+/* What of the roster runs nowhere yet and was not proven. */
+void daemon__proof_wanted(const struct daemon *d, const struct roster *next, const struct roster_running *running,
+                          uint32_t running_count, struct gate_run *run);
+/* False: no thread can be had. daemon__proof_over() follows. */
+bool daemon__proof_begin(struct daemon *d, struct gate_run *run);
+/* What came of it; true when all may be taken. */
+void daemon__proof_over(struct daemon *d, bool good);
+/* They are let past the gate. */
+void daemon__proof_skip(struct daemon *d, const struct gate_run *run, bool operator_wished);
 /* A version that was let past the gate is told in the journal of a connection that goes on with it. */
 void daemon__proof_note(struct daemon *d, struct handle h, const struct policy_version *v);
+/* --- daemon_files.c --- */
 /* Watches what is in use now, as the configuration wishes. */
 void daemon__watch(struct daemon *d);
-/* Nothing is proven any more, and nobody is answered. */
-void daemon__reload_deinit(struct daemon *d);
-/* Adds those whose namesakes are gone by now. */
-void daemon__add_pending(struct daemon *d);
+/* Adds connection `index` of the roster, which has its build, once its namesake is gone. */
+void daemon__add_later(struct daemon *d, uint32_t index);
+/* Adds those whose namesakes are gone by now, until `until_ns` of uv_hrtime(). False: there are more. */
+bool daemon__add_pending(struct daemon *d, uint64_t until_ns);
 
 /* --- daemon_log.c: state changes and decisions in the log -------------------------------------------------- */
 
@@ -198,19 +278,21 @@ void daemon__store_end(struct daemon *d, bool handed_over);
 /* For ops: see struct ops_options. */
 int daemon__put(void *self, const char *name, const void *json, size_t len, struct ops_problems *problems);
 int daemon__remove(void *self, const char *name, struct ops_problems *problems);
-/* Adds those whose namesakes are gone by now. */
-void daemon__added_pending(struct daemon *d);
+/* Adds those whose namesakes are gone by now, until `until_ns` of uv_hrtime(). False: there are more. */
+bool daemon__added_pending(struct daemon *d, uint64_t until_ns);
 /* One that the process before had; it waits for daemon__added_start(). Copies. */
 void daemon__added_stored(struct daemon *d, const char *name, const void *json, size_t len);
 /* Adds them, after the file's, which wins on equal names. What cannot be added is said and kept. */
 void daemon__added_start(struct daemon *d);
-/* Before a reload: builds them all with the policies of `next` (`only`: with that one new). False with
- * problems: the reload is refused. `*builds`: owned, by index, NULL where the connection must yield. */
-bool daemon__added_prepare(struct daemon *d, const struct roster *next, const char *only,
-                           struct policy_build ***builds, struct problems *problems);
-/* After it: the file wins on equal names, all others go on with their builds, which are taken. */
-void daemon__added_commit(struct daemon *d, const struct roster *next, struct policy_build **builds);
-void daemon__added_drop(struct daemon *d, struct policy_build **builds);
+/* Owned: the policies that they use, for reading. */
+struct roster_also *daemon__added_also(const struct daemon *d, uint32_t *count);
+/* --- daemon_added_reload.c: one connection of these, from `*at` on; false: all are done --- */
+bool daemon__added_build_one(struct daemon *d, const struct roster *next, uint32_t *at, struct problems *problems);
+bool daemon__added_swap_one(struct daemon *d, uint32_t *at);
+bool daemon__added_sweep_one(struct daemon *d, uint32_t *at);
+void daemon__added_forget(struct daemon *d, struct added *a);
+/* `build`: moved. */
+void daemon__added_wait(struct daemon *d, struct added *a, struct policy_build *build);
 void daemon__added_deinit(struct daemon *d);
 
 #endif

@@ -61,6 +61,7 @@ struct ops_listeners {
 struct ops_reload {
     const char *policy; /* borrowed; NULL: all */
     bool unproven;      /* what changed is not proven first */
+    uint64_t ticket;    /* out: of the ops_reload_answer() to come */
 };
 enum ops_reloaded { OPS_RELOAD_REFUSED, OPS_RELOAD_DONE, OPS_RELOAD_LATER };
 
@@ -87,7 +88,7 @@ struct ops_options {
     void *self;              /* of the functions below; all but log may be NULL */
     void (*log)(void *self, enum log_level level, const char *text);
     /* Reads policies and configuration again. Problems: lines of text. LATER: ops_reload_answer() follows. */
-    enum ops_reloaded (*reload)(void *self, const struct ops_reload *wish, struct buffer *problems);
+    enum ops_reloaded (*reload)(void *self, struct ops_reload *wish, struct buffer *problems);
     /* Adds a connection, or changes one that was added so. Returns 201 added, 200 changed, 202 will be
      * replaced once its link is closed, or 4xx with problems. `json`: borrowed until return. */
     int (*put)(void *self, const char *name, const void *json, size_t len,
@@ -131,8 +132,8 @@ bool ops_is_quiet(const struct ops *ops);
 struct ops_listeners ops_listeners(const struct ops *ops);
 /* Somebody else has the listeners now: ops_close() leaves the socket's file alone. */
 void ops_leave_listeners(struct ops *ops);
-/* To who asked for the reload, if still there. `problems`: lines of text, borrowed. */
-void ops_reload_answer(struct ops *ops, bool done, const struct buffer *problems);
+/* To those who asked for a reload and have a ticket up to this one, if still there. `problems`: lines of text, borrowed. */
+void ops_reload_answer(struct ops *ops, uint64_t ticket, bool done, const struct buffer *problems);
 /* To who asked for the upgrade, if still there. `why` NULL: `pid` with `version` took over. */
 void ops_upgrade_answer(struct ops *ops, const char *why, long pid, const char *version);
 

@@ -67,7 +67,7 @@ struct client {
     bool served;          /* had an answer: it may be idle for longer */
     uint64_t send_id;     /* POST .../send that waits for its answer; 0: none */
     bool waits_upgrade;   /* POST /v1/upgrade that does */
-    bool waits_reload;    /* POST /v1/reload whose policies are being proven */
+    uint64_t waits_reload; /* ticket of a POST /v1/reload that is under way; 0: none */
 
     /* what goes out: LWS_PRE bytes of room first, then bytes; `sent` of them are gone */
     struct buffer out;

@@ -17,9 +17,21 @@
 #endif
 #define SUGGESTIONS_MAX 128
 
-static struct policy_version *version_get(const struct roster_load *load, struct roster *r,
-                                          const char *name, struct problems *problems, bool *known);
-static void identities_check(const struct roster *r, struct problems *problems);
+/* Of one load: what only it needs. */
+struct loading {
+    const struct roster_load *load;
+    struct roster *out;
+    struct problems *problems;
+    struct failed *failed;
+    struct policy_version **checks; /* owned: by index of out->versions; a version that is as before, to check with */
+    uint32_t versions_max;
+};
+
+#define NO_VERSION UINT32_MAX
+
+static uint32_t version_get(struct loading *l, const char *name, bool *known);
+static void connection_load(struct loading *l, uint32_t index);
+static void also_load(struct loading *l);
 static void proxies_check(const struct config *config, struct problems *problems);
 static void connection_key(const struct config_connection *c, char out[96]);
 
@@ -44,6 +56,11 @@ static void failed_add(struct failed *f, const char *name)
     text_copy(f->names[f->count++], CONFIG_NAME_MAX, name, strlen(name));
 }
 
+static bool is_cancelled(const struct roster_load *load)
+{
+    return load->cancel && atomic_load(load->cancel);
+}
+
 bool roster_load(const struct roster_load *load, struct roster *out, struct problems *problems)
 {
     uint32_t errors_before = problems->errors;
@@ -52,45 +69,53 @@ bool roster_load(const struct roster_load *load, struct roster *out, struct prob
     if (!config_load(load->path, NULL, &out->config, problems)) return false;
 
     uint32_t count = out->config.connection_count;
-    out->builds = calloc(count ? count : 1, sizeof *out->builds);
-    out->versions = calloc(count ? count : 1, sizeof *out->versions);
-    ASSERT(out->builds && out->versions);
-    for (uint32_t i = 0; i < count; i++) {
-        const struct config_connection *c = &out->config.connections[i];
-        char path[1024], why[768], key[96];
-        bool known;
-        if (failed_has(&failed, c->policy)) continue;
-        connection_key(c, key);
-        struct policy_version *v = version_get(load, out, c->policy, problems, &known);
-        if (v) {
-            out->builds[i] = policy_build_create(v, &c->settings, c->file, problems);
-            continue;
-        }
-        failed_add(&failed, c->policy);
-        if (known) continue;
-        if (!roster_policy_find(&out->config, c->policy, path, sizeof path, why, sizeof why)) {
-            snprintf(key + strlen(key), sizeof key - strlen(key), ".policy");
-            problems_add(problems, false, c->file, c->line, key, "%s", why);
-        }
-    }
+    struct loading l = { .load = load, .out = out, .problems = problems, .failed = &failed };
+    l.versions_max = count + load->also_count + 1;
+    out->builds = calloc(count + 1, sizeof *out->builds);
+    out->who = calloc(count + 1, sizeof *out->who);
+    out->claims = calloc(count + 1, sizeof *out->claims);
+    out->versions = calloc(l.versions_max, sizeof *out->versions);
+    out->names = calloc(l.versions_max, sizeof *out->names);
+    l.checks = calloc(l.versions_max, sizeof *l.checks);
+    ASSERT(out->builds && out->who && out->claims && out->versions && out->names && l.checks);
+    for (uint32_t i = 0; i < count && !is_cancelled(load); i++) connection_load(&l, i);
+    also_load(&l);
+    for (uint32_t k = 0; k < out->version_count; k++) policy_unref(l.checks[k]);
+    free(l.checks);
     free(failed.names);
     proxies_check(&out->config, problems);
-    if (problems->errors == errors_before) identities_check(out, problems);
-    if (problems->errors == errors_before) return true;
+    bool whole = !is_cancelled(load);
+    for (uint32_t i = 0; i < count; i++) whole = whole && roster_is_built(out, i);
+    if (whole && problems->errors == errors_before) roster_claims(out, problems);
+    if (!is_cancelled(load) && problems->errors == errors_before) return true;
     roster_deinit(out);
+    return false;
+}
+
+bool roster_drop(struct roster *r)
+{
+    struct config *c = &r->config;
+    if (c->connection_count > 0) {
+        uint32_t last = c->connection_count - 1;
+        if (r->builds && r->builds[last]) policy_build_destroy(r->builds[last]);
+        config_connection_deinit(&c->connections[last]);
+        c->connection_count = last;
+        return true;
+    }
+    for (uint32_t i = 0; i < r->version_count; i++) policy_unref(r->versions[i]);
+    free(r->builds);
+    free(r->who);
+    free(r->claims);
+    free(r->versions);
+    free(r->names);
+    config_deinit(&r->config);
+    memset(r, 0, sizeof *r);
     return false;
 }
 
 void roster_deinit(struct roster *r)
 {
-    for (uint32_t i = 0; r->builds && i < r->config.connection_count; i++) {
-        if (r->builds[i]) policy_build_destroy(r->builds[i]);
-    }
-    for (uint32_t i = 0; i < r->version_count; i++) policy_unref(r->versions[i]);
-    free(r->builds);
-    free(r->versions);
-    config_deinit(&r->config);
-    memset(r, 0, sizeof *r);
+    while (roster_drop(r)) {}
 }
 
 struct policy_build *roster_take(struct roster *r, uint32_t index)
@@ -132,44 +157,132 @@ static void connection_key(const struct config_connection *c, char out[96])
 struct policy_version *roster_policy(const struct roster *r, const char *name)
 {
     for (uint32_t i = 0; r && i < r->version_count; i++) {
-        if (strcmp(policy_name(r->versions[i]), name) == 0) return r->versions[i];
+        if (strcmp(r->names[i], name) == 0) return r->versions[i];
     }
     return NULL;
 }
 
-/* Borrowed from the roster. NULL: not *known when there is no such file, else the errors were added. */
-static struct policy_version *version_get(const struct roster_load *load, struct roster *r,
-                                          const char *name, struct problems *problems, bool *known)
+static const struct roster_running *running_find(const struct roster_load *load, const char *name)
 {
-    struct policy_version *v = roster_policy(r, name), *old = roster_policy(load->before, name);
-    *known = true;
-    if (v) return v;
-    if (load->only && old && strcmp(load->only, name) != 0) {
-        r->versions[r->version_count++] = policy_ref(old);
-        return old;
+    for (uint32_t i = 0; i < load->running_count; i++) {
+        if (strcmp(load->running[i].name, name) == 0) return &load->running[i];
     }
-    v = roster_policy_load(&r->config, name, old, load->seed, problems, known);
-    if (v) r->versions[r->version_count++] = v;
-    return v;
+    return NULL;
 }
 
-struct policy_version *roster_policy_load(const struct config *config, const char *name,
-                                          struct policy_version *old, uint64_t seed,
-                                          struct problems *problems, bool *known)
+/* NO_VERSION: not *known when there is no such file, else the errors were added. */
+static uint32_t version_get(struct loading *l, const char *name, bool *known)
+{
+    const struct roster_load *load = l->load;
+    struct roster *r = l->out;
+    const struct roster_running *runs = running_find(load, name);
+    *known = true;
+    for (uint32_t k = 0; k < r->version_count; k++) {
+        if (strcmp(r->names[k], name) == 0) return k;
+    }
+    ASSERT(r->version_count < l->versions_max);
+    uint32_t k = r->version_count;
+    text_copy(r->names[k], sizeof r->names[k], name, strlen(name));
+    if (runs && load->only && strcmp(load->only, name) != 0) {
+        r->version_count++;
+        return k;
+    }
+    struct policy_version *v =
+        roster_policy_load(&r->config, name, runs ? runs->number + 1 : 1, load->seed, l->problems, known);
+    if (!v) return NO_VERSION;
+    if (runs && runs->hash == policy_text_hash(v)) l->checks[k] = v;
+    else r->versions[k] = v;
+    r->version_count++;
+    return k;
+}
+
+/* The text that runs, and the settings that it runs with. */
+static bool is_as_before(struct loading *l, uint32_t index, uint32_t k)
+{
+    const struct roster *before = l->load->before;
+    const struct config_connection *c = &l->out->config.connections[index];
+    if (!before || l->out->versions[k]) return false;
+    const struct config_connection *old = config_connection_find(&before->config, c->name);
+    if (!old || strcmp(old->policy, c->policy) != 0 || !value_equal(&old->settings, &c->settings)) return false;
+    l->out->who[index] = before->who[old - before->config.connections];
+    l->out->who[index].same = true;
+    return true;
+}
+
+static void connection_load(struct loading *l, uint32_t index)
+{
+    struct roster *r = l->out;
+    const struct config_connection *c = &r->config.connections[index];
+    char path[1024], why[768], key[96];
+    bool known;
+    if (failed_has(l->failed, c->policy)) return;
+    uint32_t k = version_get(l, c->policy, &known);
+    if (k == NO_VERSION) {
+        failed_add(l->failed, c->policy);
+        if (known || roster_policy_find(&r->config, c->policy, path, sizeof path, why, sizeof why)) return;
+        connection_key(c, key);
+        snprintf(key + strlen(key), sizeof key - strlen(key), ".policy");
+        problems_add(l->problems, false, c->file, c->line, key, "%s", why);
+        return;
+    }
+    if (is_as_before(l, index, k)) return;
+    if (r->versions[k]) {
+        roster_build(r, index, l->problems);
+        return;
+    }
+    /* Built for good by whoever owns the version that runs; this one says what is wrong, if anything is. */
+    struct policy_build *check =
+        l->checks[k] ? policy_build_create(l->checks[k], &c->settings, c->file, l->problems) : NULL;
+    policy_build_destroy(check);
+}
+
+static void also_load(struct loading *l)
+{
+    bool known;
+    for (uint32_t i = 0; i < l->load->also_count && !is_cancelled(l->load); i++) {
+        const struct roster_also *a = &l->load->also[i];
+        if (config_connection_find(&l->out->config, a->connection) || failed_has(l->failed, a->policy)) continue;
+        if (version_get(l, a->policy, &known) != NO_VERSION) continue;
+        failed_add(l->failed, a->policy);
+        if (known) continue;
+        problems_add(l->problems, false, "", 0, a->connection,
+                     "was added over the API, and its policy `%s` is gone", a->policy);
+    }
+}
+
+void roster_adopt(struct roster *r, uint32_t k, struct policy_version *running)
+{
+    ASSERT(k < r->version_count);
+    ASSERT(r->versions[k] == NULL);
+    r->versions[k] = policy_ref(running);
+}
+
+bool roster_is_built(const struct roster *r, uint32_t index)
+{
+    return r->builds[index] || r->who[index].same;
+}
+
+bool roster_build(struct roster *r, uint32_t index, struct problems *problems)
+{
+    const struct config_connection *c = &r->config.connections[index];
+    struct policy_version *v = roster_policy(r, c->policy);
+    ASSERT(v != NULL);
+    ASSERT(r->builds[index] == NULL);
+    struct policy_build *b = r->builds[index] = policy_build_create(v, &c->settings, c->file, problems);
+    if (!b) return false;
+    r->who[index].identity = b->identity;
+    r->who[index].account = b->account;
+    return true;
+}
+
+struct policy_version *roster_policy_load(const struct config *config, const char *name, uint32_t number,
+                                          uint64_t seed, struct problems *problems, bool *known)
 {
     char path[1024], why[768];
     *known = roster_policy_find(config, name, path, sizeof path, why, sizeof why);
     if (!*known) return NULL;
-    struct policy_load pl = { .name = name,
-                              .path = path,
-                              .version = old ? policy_version_number(old) + 1 : 1,
-                              .seed = seed };
-    struct policy_version *v = policy_load(&pl, problems);
-    if (v && old && policy_text_hash(v) == policy_text_hash(old)) {
-        policy_unref(v);
-        v = policy_ref(old);
-    }
-    return v;
+    struct policy_load pl = { .name = name, .path = path, .version = number, .seed = seed };
+    return policy_load(&pl, problems);
 }
 
 /* --- where policies are ------------------------------------------------------------------------------------ */
@@ -243,14 +356,20 @@ static int by_identity(const void *a, const void *b)
     return x->index < y->index ? -1 : x->index > y->index;
 }
 
-static void identities_check(const struct roster *r, struct problems *problems)
+static int by_number(const void *a, const void *b)
+{
+    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Rare: who has them is asked for only once two are the same. */
+static void twins_tell(const struct roster *r, struct problems *problems)
 {
     uint32_t count = 0;
     struct owner *owners = calloc(r->config.connection_count + 1, sizeof *owners);
     ASSERT(owners != NULL);
     for (uint32_t i = 0; i < r->config.connection_count; i++) {
-        if (!r->builds[i] || !r->builds[i]->identity) continue;
-        owners[count++] = (struct owner){ r->builds[i]->identity, i };
+        if (r->who[i].identity) owners[count++] = (struct owner){ r->who[i].identity, i };
     }
     qsort(owners, count, sizeof *owners, by_identity);
     for (uint32_t i = 1; i < count; i++) {
@@ -264,4 +383,31 @@ static void identities_check(const struct roster *r, struct problems *problems)
                      other->name, other->file, other->line);
     }
     free(owners);
+}
+
+bool roster_claims(struct roster *r, struct problems *problems)
+{
+    bool twins = false;
+    r->claim_count = 0;
+    for (uint32_t i = 0; i < r->config.connection_count; i++) {
+        if (r->who[i].identity) r->claims[r->claim_count++] = r->who[i].identity;
+    }
+    qsort(r->claims, r->claim_count, sizeof *r->claims, by_number);
+    for (uint32_t i = 1; i < r->claim_count; i++) twins = twins || r->claims[i] == r->claims[i - 1];
+    if (twins) twins_tell(r, problems);
+    return !twins;
+}
+
+bool roster_claimed(const struct roster *r, uint64_t identity)
+{
+    return bsearch(&identity, r->claims, r->claim_count, sizeof *r->claims, by_number) != NULL;
+}
+
+const char *roster_claimant(const struct roster *r, uint64_t identity)
+{
+    if (!identity || !roster_claimed(r, identity)) return NULL;
+    for (uint32_t i = 0; i < r->config.connection_count; i++) {
+        if (r->who[i].identity == identity) return r->config.connections[i].name;
+    }
+    return NULL;
 }

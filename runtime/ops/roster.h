@@ -3,36 +3,82 @@
 #ifndef HOLDFAST_OPS_ROSTER_H
 #define HOLDFAST_OPS_ROSTER_H
 
+#include <stdatomic.h>
+
 #include "base/proxy.h"
 #include "config/config.h"
 #include "policy/policy.h"
 
-struct roster {
-    struct config config;
-    struct policy_version **versions; /* owned references; one per policy in use */
-    uint32_t version_count;
-    struct policy_build **builds;     /* owned; by index of config.connections; NULL once taken */
+/* Of one connection: what must be known of it whether or not there is a build. */
+struct roster_who {
+    uint64_t identity, account;
+    bool same; /* as before: nothing was built, and nothing is to be done */
 };
 
+struct roster {
+    struct config config;
+    struct policy_version **versions; /* owned references; NULL: as before, until roster_adopt() */
+    char (*names)[CONFIG_NAME_MAX];   /* owned: of those */
+    uint32_t version_count;
+    struct policy_build **builds;     /* owned; by index of config.connections; NULL once taken */
+    struct roster_who *who;           /* owned; likewise by index */
+    uint64_t *claims;                 /* owned: the identities, sorted; roster_claims() */
+    uint32_t claim_count;
+};
+
+/* A version that runs, as a thread may know it. */
+struct roster_running {
+    char name[CONFIG_NAME_MAX];
+    uint32_t number;
+    uint64_t hash;
+};
+
+/* A policy that a connection uses which is not of the file. */
+struct roster_also {
+    char policy[CONFIG_NAME_MAX], connection[CONFIG_NAME_MAX];
+};
+
+/* The first three are all that a start needs; the others are for a reload, whose loading may be done by another
+ * thread: what is handed in is only read, and what comes out is bound to nothing that runs. */
 struct roster_load {
     const char *path;            /* of the configuration */
-    const struct roster *before; /* its versions go on where the text is the same; or NULL */
-    const char *only;            /* read this policy again and keep `before`'s others; NULL: all */
     uint64_t seed;
+    const atomic_bool *cancel;   /* may be NULL; true: an empty answer, soon */
+    const char *only;            /* read this policy again and keep the others that run; NULL: all */
+    const struct roster *before; /* what did not change since is not built again; must not change meanwhile */
+    const struct roster_running *running;
+    uint32_t running_count;
+    const struct roster_also *also; /* policies to load as well, unless the file has the connection */
+    uint32_t also_count;
 };
 
 /* False with every error in `problems`; `*out` is empty then. */
 bool roster_load(const struct roster_load *load, struct roster *out, struct problems *problems);
 void roster_deinit(struct roster *r);
+/* The same in pieces: frees one connection, or all of the rest, and says whether something is left. */
+bool roster_drop(struct roster *r);
 /* Moved to the caller. */
 struct policy_build *roster_take(struct roster *r, uint32_t index);
 
-/* The policy called `name`, loaded again; `old` (may be NULL) when its text is the same. Owned reference, or
- * NULL: then *known tells a policy with errors, which were added, from one that is not there. */
-struct policy_version *roster_policy_load(const struct config *config, const char *name,
-                                          struct policy_version *old, uint64_t seed,
-                                          struct problems *problems, bool *known);
-/* Borrowed from the roster; NULL when none of its connections uses the policy. */
+/* --- what is left to be done by whoever owns the versions that run ---------------------------------------- */
+
+/* The version called names[k] is as before: takes this one, which runs. Its own reference. */
+void roster_adopt(struct roster *r, uint32_t k, struct policy_version *running);
+/* Has the connection its build, or need it none? Else roster_build() makes it. */
+bool roster_is_built(const struct roster *r, uint32_t index);
+/* Only once its version is there. False with problems. */
+bool roster_build(struct roster *r, uint32_t index, struct problems *problems);
+/* All are built: finds two with one identity, and fills `claims`. False with problems. */
+bool roster_claims(struct roster *r, struct problems *problems);
+bool roster_claimed(const struct roster *r, uint64_t identity);
+/* Who that is. NULL: nobody. */
+const char *roster_claimant(const struct roster *r, uint64_t identity);
+
+/* The policy called `name`, from its file; `number`: of the version. Owned reference, or NULL: then *known
+ * tells a policy with errors, which were added, from one that is not there. */
+struct policy_version *roster_policy_load(const struct config *config, const char *name, uint32_t number,
+                                          uint64_t seed, struct problems *problems, bool *known);
+/* Borrowed from the roster; NULL when it has no such policy. */
 struct policy_version *roster_policy(const struct roster *r, const char *name);
 
 /* The proxies that this process's environment names: for connections without `proxy`. False with a sentence

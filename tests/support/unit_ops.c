@@ -215,7 +215,7 @@ static void box_log(void *self, enum log_level level, const char *text)
     buffer_printf(&b->log, "%d %s\n", (int)level, text);
 }
 
-static enum ops_reloaded box_reload(void *self, const struct ops_reload *wish, struct buffer *problems)
+static enum ops_reloaded box_reload(void *self, struct ops_reload *wish, struct buffer *problems)
 {
     struct box *b = self;
     buffer_printf(&b->rt.orders, "reload %s%s\n", wish->policy ? wish->policy : "all",
