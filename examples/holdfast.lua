@@ -14,8 +14,14 @@ listen {
 -- var/holdfast.db beside this file; { memory = true } keeps nothing.
 store { path = "../var/holdfast.db" }
 
--- Policies of your own come first, the shipped ones (discord, generic) after them.
-policies { path = "../policies" }
+-- Policies of your own come first, the shipped ones after them. A changed file is taken by itself once it was
+-- proven against faults, for at most `prove` (false: taken without); with `watch = false` only when asked to
+-- (SIGHUP, `holdfast reload`).
+policies {
+  path = "../policies",
+  -- prove = "30s",
+  -- watch = true,
+}
 
 -- One connection is one bot (one shard of it). `policy` says whose rules apply; everything that is not one of
 -- holdfast's own keys (policy tune trial owner ca_file proxy plain backlog) is an option of that policy.
