@@ -278,6 +278,11 @@ struct handle runtime_owner(const struct runtime *rt, uint64_t identity)
     return engine_owner(rt->engine, identity);
 }
 
+uint32_t runtime_count_up(const struct runtime *rt)
+{
+    return rt->conns_up;
+}
+
 uint32_t runtime_count(const struct runtime *rt)
 {
     return rt->conn_count;

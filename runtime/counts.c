@@ -56,6 +56,9 @@ void rt_count_state(struct runtime *rt, struct rt_conn *c, const struct effect *
     if (fx->state.to == CONN_UP) c->missed_ms = 0;
     else if (!c->missed_ms || fx->state.from == CONN_STOPPED) c->missed_ms = now_ms ? now_ms : 1;
     if (fx->state.to == CONN_STOPPED) c->down_ms = 0;
+    const bool up = fx->state.to == CONN_UP;
+    rt->conns_up += (uint32_t)up - (uint32_t)c->is_up;
+    c->is_up = up;
 }
 
 void rt_count_ready(struct runtime *rt, const struct rt_conn *c)
@@ -80,6 +83,8 @@ void rt_count_gone(struct runtime *rt, const struct rt_conn *c)
     n->events_gone += c->frames_delivered;
     n->malformed_gone += c->frames_malformed;
     n->duplicate_gone += c->frames_duplicate;
+    rt->conns_up -= c->is_up;
+    n->removed++;
 }
 
 uint64_t rt_ticks_us(const struct runtime *rt)

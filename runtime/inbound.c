@@ -288,6 +288,7 @@ static bool accept(struct runtime *rt, struct rt_conn *c, struct rt_link *l, str
     FAILPOINT("accepted");
     c->frames_delivered++;
     c->last_event_ms = now.mono_ms;
+    l->delivered = true;
     if (item->malformed || item->fault) c->frames_malformed++;
     remember(c, l, build, item);
     if (keyed) {

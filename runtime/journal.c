@@ -31,7 +31,7 @@ struct rt_entry {
     uint64_t wall_ms;
     uint32_t generation;
     uint8_t kind, from, to;
-    bool has_decision;
+    bool has_decision : 1, given_up : 1;
     uint32_t len; /* of what follows */
     char bytes[]; /* NUL-ended: file, text; decision: struct packed_decision, cause name, reason, note */
 };
@@ -194,11 +194,14 @@ static void entry_add(struct runtime *rt, struct rt_conn *c, uint32_t generation
     if (kind == JOURNAL_STATE) {
         e->from = (uint8_t)fx->state.from;
         e->to = (uint8_t)fx->state.to;
+        e->given_up = c->history.count && c->history.marks[c->history.count - 1].state == HISTORY_GIVEN_UP;
     }
     memcpy(e->bytes, b.data, b.len);
     buffer_deinit(&b);
     entry_push(rt, c, e);
-    struct journal_entry told = { .generation = generation, .kind = kind, .from = e->from, .to = e->to };
+    struct journal_entry told = { .generation = generation, .kind = kind, .from = e->from, .to = e->to,
+                                  .given_up = e->given_up,
+                                  .cause_kind = kind == JOURNAL_STATE ? fx->state.cause.kind : CAUSE_NONE };
     text_copy(told.file, sizeof told.file, c->build->build->plan->file, strlen(c->build->build->plan->file));
     memcpy(told.text, shown, sizeof told.text);
     rt_keep_journal(rt, c, e->wall_ms, &told);
@@ -230,6 +233,11 @@ static uint8_t state_of(const struct value *entry, const char *key)
     return CONN_STOPPED;
 }
 
+static bool is_true(const struct value *v)
+{
+    return v && v->kind == VALUE_BOOL && v->boolean;
+}
+
 void rt_journal_restore(struct runtime *rt, struct rt_conn *c, uint64_t wall_ms, const struct value *entry)
 {
     const char *file = value_get_text(entry, "file"), *text = value_get_text(entry, "text");
@@ -246,6 +254,7 @@ void rt_journal_restore(struct runtime *rt, struct rt_conn *c, uint64_t wall_ms,
                                         : (uint8_t)JOURNAL_NOTE,
                             .from = state_of(entry, "from"),
                             .to = state_of(entry, "to"),
+                            .given_up = is_true(value_get(entry, "given_up")),
                             .len = (uint32_t)b.len };
     memcpy(e->bytes, b.data, b.len);
     buffer_deinit(&b);
@@ -281,13 +290,16 @@ void rt_journal_state(struct runtime *rt, struct rt_conn *c, const struct effect
     }
     snprintf(whole, sizeof whole, "%s -> %s%s%s", conn_state_name(fx->state.from),
              conn_state_name(fx->state.to), cause, next);
+    struct engine_view view;
+    const bool known = engine_get(rt->engine, c->self, &view);
+    const bool given_up = fx->state.to == CONN_STOPPED && known && view.stop_is_fatal;
+    history_add(&c->history, now.wall_ms, given_up ? HISTORY_GIVEN_UP : (uint8_t)fx->state.to, (uint8_t)fx->state.cause.kind);
     entry_add(rt, c, fx->generation, JOURNAL_STATE, fx, whole);
     /* The decision before it said why and for how long; the log keeps to what an operator acts on. */
     bool told = fx->state.to == CONN_UP || fx->state.to == CONN_STOPPED || fx->state.to == CONN_QUEUED;
     struct log_facts facts = { .kind = "state", .generation = fx->generation, .cause = &fx->state.cause,
                                .from = conn_state_name(fx->state.from), .to = conn_state_name(fx->state.to) };
-    struct engine_view view;
-    if (engine_get(rt->engine, c->self, &view)) {
+    if (known) {
         facts.next = fx->state.next_ms != ENGINE_NEVER && view.next ? view.next : NULL;
         facts.next_in_ms = fx->state.next_ms > now.mono_ms ? fx->state.next_ms - now.mono_ms : 0;
         if (fx->state.to == CONN_WAITING || fx->state.to == CONN_STOPPED) facts.verdict = rt_verdict_of(&view.decision);
@@ -327,6 +339,7 @@ void rt_journal_free(struct rt_conn *c)
 {
     for (uint32_t i = 0; i < c->journal_count; i++) free(c->journal[i]);
     free(c->journal);
+    history_clear(&c->history);
 }
 
 void runtime_note(struct runtime *rt, struct handle conn, const char *text)
@@ -349,6 +362,7 @@ bool runtime_journal(const struct runtime *rt, struct handle conn, uint32_t inde
     out->kind = e->kind;
     out->from = e->from;
     out->to = e->to;
+    out->given_up = e->given_up;
     get_text(&at, out->file, sizeof out->file);
     get_text(&at, out->text, sizeof out->text);
     if (e->has_decision) get_decision(at, &out->decision);

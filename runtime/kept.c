@@ -2,6 +2,7 @@
  * store, and what an earlier process left into what it was: permits to the engine, streams and cursors to
  * deliver at once; sessions, keeps, wishes, seen keys and the journal when their connection is added. Daemon
  * and simulator share it; it knows no disk. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,6 +38,7 @@ struct rt_parked {
     uint32_t seen_count, seen_capacity;
     struct rt_old_entry *journal; /* owned; a ring of journal_entries */
     uint32_t journal_count, journal_next;
+    struct history history;
 };
 
 static void submit(struct runtime *rt, const struct store_request *request)
@@ -146,6 +148,8 @@ void rt_keep_journal(struct runtime *rt, const struct rt_conn *c, uint64_t wall_
     if (entry->kind == JOURNAL_STATE) {
         value_set(&v, "from", value_string(conn_state_name(entry->from)));
         value_set(&v, "to", value_string(conn_state_name(entry->to)));
+        value_set(&v, "cause", value_string(cause_kind_name(entry->cause_kind)));
+        if (entry->given_up) value_set(&v, "given_up", value_bool(true));
     }
     if (value_to_json(&v, &json)) {
         submit(rt, &(struct store_request){ .op = STORE_OP_JOURNAL,
@@ -190,6 +194,7 @@ static void parked_free(struct runtime *rt, struct rt_parked *p)
     free(p->seen);
     for (uint32_t i = 0; p->journal && i < rt->options.journal_entries; i++) free(p->journal[i].json);
     free(p->journal);
+    history_clear(&p->history);
     free(p);
 }
 
@@ -203,6 +208,12 @@ void rt_parked_free(struct runtime *rt)
     }
     free(rt->parked);
     rt->parked = NULL;
+}
+
+/* What was on disk was done by somebody who still lived. */
+static void lived(struct runtime *rt, uint64_t wall_ms)
+{
+    if (wall_ms > rt->left_wall_ms && wall_ms <= rt_clock(rt).wall_ms) rt->left_wall_ms = wall_ms;
 }
 
 static void left_wish(void *self, const char *connection, bool stopped)
@@ -227,6 +238,7 @@ static void left_session(void *self, const char *connection, uint64_t session_of
                          uint64_t saved_wall_ms, const void *json, size_t len)
 {
     struct rt_parked *p = parked_get(self, connection);
+    lived(self, saved_wall_ms);
     left_table(&p->session, json, len);
     p->session_of = session_of;
     p->session_saved_wall_ms = saved_wall_ms;
@@ -261,6 +273,7 @@ static void left_event(void *self, const char *connection, enum store_event_kind
                        uint64_t epoch, uint64_t offset, uint64_t wall_ms, const void *line, size_t len)
 {
     struct runtime *rt = self;
+    lived(rt, wall_ms);
     if (!rt->options.deliver) return;
     deliver_restore_event(rt->options.deliver, connection, kind == STORE_EVENT_GAP, epoch, offset,
                           wall_ms, line, len);
@@ -296,6 +309,36 @@ static void left_seen(void *self, const char *connection, uint64_t key_high, uin
         (struct rt_seen){ .key = { key_high, key_low }, .offset = offset, .wall_ms = wall_ms };
 }
 
+/* The text of a key whose value is a word of ours. Without parsing: a hundred thousand entries may have to be looked
+ * at. A quote inside of a text has a backslash before it, so nothing but a key looks like this. */
+static bool word_at(const char *json, size_t len, const char *key, char out[32])
+{
+    char wanted[32];
+    const size_t wanted_len = (size_t)snprintf(wanted, sizeof wanted, "\"%s\":\"", key);
+    const char *at = memmem(json, len, wanted, wanted_len), *end = at ? json + len : NULL;
+    if (!at) return false;
+    at += wanted_len;
+    const char *quote = memchr(at, '"', (size_t)(end - at));
+    if (!quote || quote - at >= 32) return false;
+    text_copy(out, 32, at, (size_t)(quote - at));
+    return true;
+}
+
+static void left_mark(struct rt_parked *p, uint64_t wall_ms, const char *json, size_t len)
+{
+    char word[32];
+    uint8_t cause = CAUSE_NONE;
+    if (!word_at(json, len, "to", word)) return;
+    int state = 0;
+    while (state < CONN_STATE_COUNT && strcmp(conn_state_name((enum conn_state)state), word) != 0) state++;
+    if (state == CONN_STATE_COUNT) return;
+    if (memmem(json, len, "\"given_up\":true", 15)) state = HISTORY_GIVEN_UP;
+    if (word_at(json, len, "cause", word))
+        for (int kind = 0; kind < CAUSE_KIND_COUNT; kind++)
+            if (strcmp(cause_kind_name((enum cause_kind)kind), word) == 0) cause = (uint8_t)kind;
+    history_add(&p->history, wall_ms, (uint8_t)state, cause);
+}
+
 static void left_journal(void *self, const char *connection, uint64_t wall_ms, const void *json,
                          size_t len)
 {
@@ -303,6 +346,8 @@ static void left_journal(void *self, const char *connection, uint64_t wall_ms, c
     uint32_t most = rt->options.journal_entries;
     if (!connection) return;
     struct rt_parked *p = parked_get(rt, connection);
+    lived(rt, wall_ms);
+    left_mark(p, wall_ms, json, len);
     if (!p->journal) p->journal = calloc(most, sizeof *p->journal);
     ASSERT(p->journal != NULL);
     struct rt_old_entry *e = &p->journal[p->journal_next];
@@ -384,6 +429,13 @@ void rt_parked_take(struct runtime *rt, struct rt_conn *c)
     if (!p) return;
     seen_again(rt, c, p);
     journal_again(rt, c, p);
+    history_clear(&c->history);
+    c->history = p->history;
+    p->history = (struct history){ 0 };
+    /* What it did after its last sign of life nobody wrote down. */
+    if (c->history.count && c->history.marks[c->history.count - 1].state < HISTORY_GIVEN_UP &&
+        c->history.marks[c->history.count - 1].state != CONN_STOPPED)
+        history_add(&c->history, rt->left_wall_ms, HISTORY_UNKNOWN, CAUSE_NONE);
     struct rt_parked **at = &rt->parked[hash_text(p->name) & rt->bucket_mask];
     while (*at != p) at = &(*at)->next;
     *at = p->next;

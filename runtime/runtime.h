@@ -12,6 +12,7 @@
 #include "engine/engine.h"
 #include "engine/life.h"
 #include "engine/weather.h"
+#include "history.h"
 #include "host.h"
 #include "policy/policy.h"
 #include "store/core.h"
@@ -91,6 +92,7 @@ bool runtime_next(const struct runtime *rt, uint32_t *index, struct handle *conn
 uint32_t runtime_count(const struct runtime *rt);
 /* Who has the identity, one on its way out included; HANDLE_NONE: nobody. */
 struct handle runtime_owner(const struct runtime *rt, uint64_t identity);
+uint32_t runtime_count_up(const struct runtime *rt);
 
 void runtime_start(struct runtime *rt, struct handle conn);
 /* As above, and its next session start may be of the share of the budget that the policy keeps for people,
@@ -179,7 +181,8 @@ struct runtime_counts {
     struct histogram time_to_ready;        /* from the begin of an attempt */
     struct histogram outage;               /* from leaving `up` until up again; operators' stops do not count */
     struct histogram round_trip;
-    struct pulse gone;                     /* bytes and frames of connections that were removed */
+    uint64_t removed;                      /* connections */
+    struct pulse gone;                     /* their bytes and frames */
     uint64_t events_gone, malformed_gone, duplicate_gone;
 };
 const struct runtime_counts *runtime_counts(const struct runtime *rt);
@@ -200,6 +203,8 @@ struct journal_entry {
     uint32_t generation;
     enum { JOURNAL_STATE, JOURNAL_DECISION, JOURNAL_ALARM, JOURNAL_HOOK, JOURNAL_NOTE } kind;
     enum conn_state from, to;     /* STATE */
+    bool given_up;                /* STATE: a fatal cause stopped it */
+    enum cause_kind cause_kind;   /* STATE, and not when read later */
     struct decision decision;     /* DECISION */
     char file[128];               /* of the policy at that time */
     char text[256];               /* in words, one line, no secrets */
@@ -208,6 +213,9 @@ struct journal_entry {
 void runtime_note(struct runtime *rt, struct handle conn, const char *text);
 bool runtime_journal(const struct runtime *rt, struct handle conn, uint32_t index,
                      struct journal_entry *out);
+/* The states of hours, of earlier processes too where a store keeps the journal. Borrowed until the next tick; false:
+ * no such connection. */
+bool runtime_history(const struct runtime *rt, struct handle conn, const struct history_mark **marks, uint32_t *count);
 /* Connection's JSON as the API and `status --json` show it. */
 bool runtime_view_json(const struct connection_view *view, struct buffer *out);
 /* Names of the session keys kept now, and their JSON (no secrets can be in it). For tests and status. */

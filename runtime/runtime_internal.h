@@ -79,6 +79,7 @@ struct rt_link {
     struct buffer out;               /* owned: what the host's queue had no room for; mostly empty */
     bool finish_wanted;              /* link_finish() when `out` is written */
     bool ready;
+    bool delivered;                  /* an event came by it */
     bool close_sent, close_received;
     bool out_of_order;               /* a frame was missing: what follows is not taken */
     char shown[256];
@@ -158,6 +159,8 @@ struct rt_conn {
     uint32_t warning_of;             /* the link whose hook said it; 0: none */
     struct rt_entry **journal;       /* owned ring of owned entries; grows to journal_entries */
     uint32_t journal_count, journal_next;
+    struct history history;
+    bool is_up;                      /* and counted in conns_up */
     uint64_t random_count;
     struct {
         uint64_t due_ms;             /* 0: off */
@@ -243,8 +246,9 @@ struct runtime {
     struct rt_conn **buckets;        /* owned; by name, chained */
     uint32_t bucket_mask;
     uint32_t conns_max;
-    uint32_t conn_count;
+    uint32_t conn_count, conns_up;
     struct rt_parked **parked;       /* owned, or NULL; by name, as `buckets` */
+    uint64_t left_wall_ms;           /* the last that the process before is known to have done; 0 */
     uint64_t unclean_until_ms;       /* the process before was killed: what is added until then may lack frames */
     struct slots links, tasks, calls, sends, stores;
     struct rt_fetch *fetches;        /* owned list */

@@ -49,6 +49,7 @@ static void life_look(const struct runtime *rt, const struct rt_conn *c, struct 
         return;
     }
     facts.ready_ms = e->ready_ms;
+    for (const struct rt_link *each = l; each; each = each->next) facts.event_here = facts.event_here || each->delivered;
     facts.last_byte_ms = l->pulse.last_byte_ms;
     facts.last_pong_ms = l->pulse.last_pong_ms;
     facts.last_answer_ms = e->beat_answered_ms;
@@ -104,6 +105,15 @@ bool runtime_view(const struct runtime *rt, struct handle conn, struct connectio
     out->kept_in = runtime_store_kind(rt);
     if (rt->options.deliver) deliver_stream_get(rt->options.deliver, c->stream, &out->backlog);
     copy_text(out->warning, sizeof out->warning, c->warning);
+    return true;
+}
+
+bool runtime_history(const struct runtime *rt, struct handle conn, const struct history_mark **marks, uint32_t *count)
+{
+    const struct rt_conn *c = rt_conn_get(rt, conn);
+    if (!c) return false;
+    *marks = c->history.marks;
+    *count = c->history.count;
     return true;
 }
 

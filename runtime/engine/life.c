@@ -46,10 +46,11 @@ void life_judge(const struct life_facts *f, struct life *out)
     } else if (is_suspect(f, &w)) {
         out->verdict = LIFE_SUSPECT;
     } else {
-        const uint64_t from = f->last_event_ms > f->ready_ms ? f->last_event_ms : f->ready_ms;
+        const bool event = f->event_here && f->last_event_ms;
+        const uint64_t from = event ? f->last_event_ms : f->ready_ms;
         const uint64_t quiet_ms = age(f, from);
         out->verdict = quiet_ms >= LIFE_QUIET_MS ? LIFE_QUIET : LIFE_ALIVE;
-        if (f->last_event_ms >= f->ready_ms && f->last_event_ms)
+        if (event)
             say(&w, "an event %s ago", duration_span(quiet_ms, span));
         else
             say(&w, "no event yet, up for %s", duration_span(age(f, f->ready_ms), span));

@@ -36,7 +36,9 @@ struct life_facts {
     bool up;                    /* a link serves */
     const char *down;           /* otherwise: what it does instead, in words; borrowed until return */
     uint64_t ready_ms;          /* when the link became ready */
-    uint64_t last_byte_ms, last_event_ms;
+    uint64_t last_byte_ms;
+    uint64_t last_event_ms;     /* of any link */
+    bool event_here;            /* it, or one before it, came by this link: maybe within the greeting, before it was ready */
     uint64_t last_pong_ms, last_answer_ms; /* answer: of a beat */
     uint64_t ping_since_ms;     /* pings since then are unanswered, as far as the engine was told */
     uint64_t beat_since_ms;     /* a beat sent then is unanswered */

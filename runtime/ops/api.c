@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "deliver/envelope.h"
 #include "frame/json.h"
+#include "ops/gather.h"
 #include "ops/journal.h"
 #include "ops/ops_internal.h"
 
@@ -56,6 +57,8 @@ static const struct route routes[] = {
     { "GET", { "v1", "connections" }, OPS_READ, 0, get_connections },
     { "GET", { "v1", "connections", "*" }, OPS_READ, 0, get_connection },
     { "GET", { "v1", "connections", "*", "journal" }, OPS_READ, 0, get_journal },
+    { "GET", { "v1", "connections", "*", "history" }, OPS_READ, 0, history__one },
+    { "GET", { "v1", "history" }, OPS_READ, 0, history__get },
     { "PUT", { "v1", "connections", "*" }, OPS_OPERATE, PUT_BYTES_MAX, manage__put },
     { "DELETE", { "v1", "connections", "*" }, OPS_OPERATE, PUT_BYTES_MAX, manage__delete },
     { "POST", { "v1", "connections", "*", "stop" }, OPS_OPERATE, 0, post_order },
@@ -171,35 +174,31 @@ static int get_ready(struct client *c, const char *name)
     return http__answer(c, 503, "application/json", "{\"ready\":false}\n", 16);
 }
 
+static bool list_begin(struct client *c, struct gather *g)
+{
+    (void)c;
+    return buffer_append_text(&g->out, "{\"connections\":[");
+}
+
+static bool list_each(struct client *c, struct gather *g, struct handle conn, const struct connection_view *view)
+{
+    (void)c;
+    (void)conn;
+    return (g->count++ == 0 || buffer_append_char(&g->out, ',')) && runtime_view_json(view, &g->out);
+}
+
+static bool list_end(struct client *c, struct gather *g)
+{
+    return buffer_append_text(&g->out, "],\"store\":") && store_view__json(c->ops, &g->out) &&
+           buffer_append_text(&g->out, ",\"weather\":") && runtime_weather_json(c->ops->rt, &g->out) &&
+           buffer_append_text(&g->out, "}\n");
+}
+
 static int get_connections(struct client *c, const char *name)
 {
+    static const struct gather_ops list = { "application/json", true, list_begin, list_each, list_end };
     (void)name;
-    struct buffer out;
-    struct handle h;
-    struct connection_view view;
-    char item[256], *value;
-    bool ok, first = true;
-    buffer_init(&out, ANSWER_BYTES_MAX);
-    ok = buffer_append_text(&out, "{\"connections\":[");
-    for (uint32_t i = 0; ok && runtime_next(c->ops->rt, &i, &h); i++) {
-        if (!runtime_view(c->ops->rt, h, &view)) continue;
-        bool wanted = true;
-        int index = 0;
-        for (bool any = false; api__query_next(c, &index, item, sizeof item, &value);) {
-            if (strcmp(item, "connection") != 0) continue;
-            any = any || text_glob(value, view.name);
-            wanted = any;
-        }
-        if (!wanted) continue;
-        ok = (first || buffer_append_char(&out, ',')) && runtime_view_json(&view, &out);
-        first = false;
-    }
-    ok = ok && buffer_append_text(&out, "],\"store\":") && store_view__json(c->ops, &out) &&
-         buffer_append_text(&out, ",\"weather\":") && runtime_weather_json(c->ops->rt, &out) &&
-         buffer_append_text(&out, "}\n");
-    int result = ok ? http__answer(c, 200, "application/json", out.data, out.len) : -1;
-    buffer_deinit(&out);
-    return result;
+    return gather_begin(c, gather_create(0, &list));
 }
 
 static int get_connection(struct client *c, const char *name)

@@ -486,16 +486,10 @@ static void on_signal(uv_signal_t *handle, int number)
 static void on_telling(uv_timer_t *handle)
 {
     struct daemon *d = handle->data;
-    struct connection_view view;
-    struct handle h;
     char text[320];
     struct store_health store;
-    uint32_t up = 0;
-    for (uint32_t i = 0; runtime_next(d->rt, &i, &h); i++) {
-        up += runtime_view(d->rt, h, &view) && view.engine.state == CONN_UP;
-    }
     bool ill = daemon__store_health(d, &store) && store.degraded;
-    snprintf(text, sizeof text, "%u of %u connections are up%s%s", up, runtime_count(d->rt),
+    snprintf(text, sizeof text, "%u of %u connections are up%s%s", runtime_count_up(d->rt), runtime_count(d->rt),
              ill ? "; the store cannot write: " : "", ill ? store.why : "");
     if (!d->stopping) notify_status(&d->notify, text);
     notify_watchdog(&d->notify);

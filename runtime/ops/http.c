@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "deliver/envelope.h"
+#include "ops/gather.h"
 #include "ops/ops_internal.h"
 
 static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
@@ -72,6 +73,19 @@ int http__answer(struct client *c, int status, const char *type, const void *bod
     if (head_write(c, status, type, len)) return -1;
     c->answering = true;
     if (c->at_once) return on_writeable(c);
+    lws_callback_on_writable(c->wsi);
+    return 0;
+}
+
+int http__answer_own(struct client *c, int status, const char *type, struct buffer *body)
+{
+    ASSERT(body->len >= LWS_PRE);
+    if (strcmp(c->method, "HEAD") == 0) body->len = LWS_PRE;
+    buffer_deinit(&c->out);
+    c->out = *body;
+    c->sent = 0;
+    if (head_write(c, status, type, c->out.len - LWS_PRE)) return -1;
+    c->answering = true;
     lws_callback_on_writable(c->wsi);
     return 0;
 }
@@ -187,6 +201,7 @@ static int on_writeable(struct client *c)
 {
     if (c->kind == CLIENT_EVENTS) return on_lines_writeable(c);
     if (c->kind == CLIENT_WATCH) return watch__writeable(c);
+    if (c->gather) return gather_turn(c);
     if (!c->answering) return 0;
     size_t left = c->out.len - LWS_PRE - c->sent;
     size_t part = left < WRITE_BYTES_MAX ? left : WRITE_BYTES_MAX;

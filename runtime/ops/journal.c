@@ -21,7 +21,8 @@ bool journal__entry_json(struct buffer *out, const struct journal_entry *e)
               append(out, "kind", kind_names[e->kind]);
     if (ok && e->kind == JOURNAL_STATE)
         ok = append(out, "from", conn_state_name(e->from)) &&
-             append(out, "to", conn_state_name(e->to));
+             append(out, "to", conn_state_name(e->to)) &&
+             (!e->given_up || buffer_append_text(out, ",\"given_up\":true"));
     if (ok && e->kind == JOURNAL_DECISION) ok = journal__decision_json(out, &e->decision);
     if (ok && e->file[0]) ok = append(out, "file", e->file);
     return ok && append(out, "text", e->text) && buffer_append_char(out, '}');

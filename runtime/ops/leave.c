@@ -44,7 +44,7 @@ void ops_let_go(struct ops *ops)
 bool ops_is_quiet(const struct ops *ops)
 {
     for (const struct client *c = ops->clients; c; c = c->next) {
-        if (c->answering || c->leaving) return false;
+        if (c->answering || c->gather || c->leaving) return false;
     }
     return true;
 }

@@ -3,11 +3,11 @@
  * address or a peer's words. Every name stands in examples/monitoring/README.md, which a spec compares. */
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 
 #include "base/text.h"
+#include "ops/gather.h"
 #include "ops/ops_internal.h"
 
 #define POLICIES_MAX 64   /* with a label of their own; the rest share one */
@@ -32,9 +32,15 @@ struct sums {
     uint64_t events, malformed, duplicate, dropped, gaps;
     struct host_loop_delay loop;
     bool loop_known;
+    uint64_t removed;   /* connections, when the adding up began */
+    uint32_t attempts;
 };
 
-static void sum_up(struct ops *ops, struct sums *s);
+#define ATTEMPTS_MAX 5u
+
+static bool sum_begin(struct client *c, struct gather *g);
+static bool sum_each(struct client *c, struct gather *g, struct handle h, const struct connection_view *view);
+static bool sum_end(struct client *c, struct gather *g);
 static bool write_connections(struct buffer *out, const struct sums *s);
 static bool write_counts(struct buffer *out, const struct ops *ops, const struct sums *s);
 static bool write_weather(struct buffer *out, const struct ops *ops);
@@ -44,18 +50,9 @@ static bool write_daemon(struct buffer *out, const struct ops *ops, const struct
 
 int metrics__get(struct client *c, const char *name)
 {
+    static const struct gather_ops metrics = { "text/plain; version=0.0.4; charset=utf-8", false, sum_begin, sum_each, sum_end };
     (void)name;
-    struct sums *s = calloc(1, sizeof *s);
-    struct buffer out;
-    buffer_init(&out, ANSWER_BYTES_MAX);
-    if (s) sum_up(c->ops, s);
-    bool ok = s && write_connections(&out, s) && write_counts(&out, c->ops, s) && write_weather(&out, c->ops) &&
-              write_consumers(&out, c->ops) &&
-              write_store(&out, c->ops) && write_daemon(&out, c->ops, s);
-    int result = ok ? http__answer(c, 200, "text/plain; version=0.0.4; charset=utf-8", out.data, out.len) : -1;
-    buffer_deinit(&out);
-    free(s);
-    return result;
+    return gather_begin(c, gather_create(sizeof(struct sums), &metrics));
 }
 
 /* --- adding up ---------------------------------------------------------------------------------------------- */
@@ -83,33 +80,51 @@ static void add_budgets(struct ops *ops, struct policy_sums *p, struct handle h,
     if (v->engine.queued) p->queued[v->engine.queued_for]++;
 }
 
-static void sum_up(struct ops *ops, struct sums *s)
+static bool sum_begin(struct client *c, struct gather *g)
 {
-    struct handle h;
-    struct connection_view v;
-    for (uint32_t i = 0; runtime_next(ops->rt, &i, &h); i++) {
-        if (!runtime_view(ops->rt, h, &v)) continue;
-        struct policy_sums *p = policy_of(s, v.policy);
-        const struct engine_view *e = &v.engine;
-        p->states[e->state]++;
-        p->lives[v.life.verdict] += e->state == CONN_UP;
-        p->fatal += e->state == CONN_STOPPED && e->stop_is_fatal;
-        p->backlog_frames += v.backlog.frames;
-        p->backlog_bytes += v.backlog.bytes;
-        const bool missed = e->state != CONN_UP && (e->wanted || e->stop_is_fatal);
-        if (missed && v.down_for_ms > p->longest_down_ms) p->longest_down_ms = v.down_for_ms;
-        add_budgets(ops, p, h, &v);
-        s->total.bytes_in += v.total.bytes_in;
-        s->total.bytes_out += v.total.bytes_out;
-        s->total.frames_in += v.total.frames_in;
-        s->total.frames_out += v.total.frames_out;
-        s->events += v.frames_delivered;
-        s->malformed += v.frames_malformed;
-        s->duplicate += v.frames_duplicate;
-        s->dropped += v.backlog.dropped_total;
-        s->gaps += v.backlog.gaps_total;
+    ((struct sums *)g->state)->removed = runtime_counts(c->ops->rt)->removed;
+    return true;
+}
+
+static bool sum_each(struct client *c, struct gather *g, struct handle h, const struct connection_view *v)
+{
+    struct sums *s = (struct sums *)g->state;
+    struct policy_sums *p = policy_of(s, v->policy);
+    const struct engine_view *e = &v->engine;
+    p->states[e->state]++;
+    p->lives[v->life.verdict] += e->state == CONN_UP;
+    p->fatal += e->state == CONN_STOPPED && e->stop_is_fatal;
+    p->backlog_frames += v->backlog.frames;
+    p->backlog_bytes += v->backlog.bytes;
+    const bool missed = e->state != CONN_UP && (e->wanted || e->stop_is_fatal);
+    if (missed && v->down_for_ms > p->longest_down_ms) p->longest_down_ms = v->down_for_ms;
+    add_budgets(c->ops, p, h, v);
+    s->total.bytes_in += v->total.bytes_in;
+    s->total.bytes_out += v->total.bytes_out;
+    s->total.frames_in += v->total.frames_in;
+    s->total.frames_out += v->total.frames_out;
+    s->events += v->frames_delivered;
+    s->malformed += v->frames_malformed;
+    s->duplicate += v->frames_duplicate;
+    s->dropped += v->backlog.dropped_total;
+    s->gaps += v->backlog.gaps_total;
+    return true;
+}
+
+static bool sum_end(struct client *c, struct gather *g)
+{
+    struct sums *s = (struct sums *)g->state;
+    const struct ops *ops = c->ops;
+    /* Who was removed meanwhile would count twice, or not at all: a total would fall. */
+    if (runtime_counts(ops->rt)->removed != s->removed && s->attempts < ATTEMPTS_MAX) {
+        const uint32_t attempts = s->attempts + 1;
+        memset(s, 0, sizeof *s);
+        s->attempts = attempts;
+        return g->again = sum_begin(c, g);
     }
     s->loop_known = runtime_loop_delay(ops->rt, &s->loop);
+    return write_connections(&g->out, s) && write_counts(&g->out, ops, s) && write_weather(&g->out, ops) &&
+           write_consumers(&g->out, ops) && write_store(&g->out, ops) && write_daemon(&g->out, ops, s);
 }
 
 /* --- lines -------------------------------------------------------------------------------------------------- */

@@ -5,6 +5,7 @@
  * nothing.
  *
  * GET  /v1/connections            GET  /v1/connections/NAME        GET /v1/connections/NAME/journal
+ * GET  /v1/history (states of hours)                          GET /v1/connections/NAME/history
  * PUT  /v1/connections/NAME       DELETE /v1/connections/NAME
  * POST /v1/connections/NAME/{stop,start,restart,send}              POST /v1/reload
  * GET  /v1/attach (WebSocket)     GET  /v1/events (NDJSON)         POST /v1/ack?consumer=NAME

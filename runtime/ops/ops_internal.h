@@ -83,6 +83,7 @@ struct client {
     bool blocked;         /* the sink refused: deliver_resume() is due */
     bool leaving;         /* detached: what is queued goes out, then it ends */
     struct watcher *watch; /* owned; WATCH */
+    struct gather *gather; /* owned; an answer that is still being made */
     char why[96];         /* why deliver let go, for the close frame */
 };
 
@@ -191,6 +192,8 @@ void http__adopt(struct client *c);
 void http__end(struct client *c);
 /* Writes the head now and the body when the socket takes it. `body`: copied. */
 int http__answer(struct client *c, int status, const char *type, const void *body, size_t len);
+/* `body`: moved, with LWS_PRE bytes of room first. */
+int http__answer_own(struct client *c, int status, const char *type, struct buffer *body);
 int http__refuse(struct client *c, int status, const char *what, const char *expected);
 /* Lines until the client goes: a head without a length. */
 int http__stream(struct client *c, const char *type);
@@ -238,7 +241,16 @@ bool watch__judge(struct client *c, uint64_t now_ms);
 void watch__close(struct ops *ops);
 void watch__free(struct ops *ops);
 int summary__get(struct client *c, const char *name);
-bool summary__json(const struct ops *ops, struct buffer *out);
+/* What a summary counts: begun with zeroes, told each connection once, then written. */
+struct tally {
+    uint32_t all, wanted, fatal;
+    uint32_t states[CONN_STATE_COUNT], lives[LIFE_COUNT];
+    struct connection_view worst;
+    int worst_rank; /* 0: none */
+    uint64_t worst_ms;
+};
+void summary__count(struct tally *t, const struct connection_view *view);
+bool summary__json(const struct ops *ops, const struct tally *t, struct buffer *out);
 uint64_t ops__wall_ms(void);
 
 /* --- dashboard.c -------------------------------------------------------------------------------- */
@@ -246,6 +258,11 @@ uint64_t ops__wall_ms(void);
 /* The page, or one of the files that it is made of. */
 int dashboard__file(struct client *c, const char *name);
 int dashboard__token(struct client *c, const char *name);
+
+/* --- history.c ---------------------------------------------------------------------------------- */
+
+int history__get(struct client *c, const char *name);
+int history__one(struct client *c, const char *name);
 
 /* --- metrics.c ---------------------------------------------------------------------------------- */
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/text.h"
+#include "ops/gather.h"
 #include "ops/ops_internal.h"
 
 #define CLIENTS_DEFAULT 1024u
@@ -161,6 +162,7 @@ void client__destroy(struct client *c)
     ASSERT(c->poller == NULL);
     lines__detach(c);
     watch__gone(c);
+    gather_gone(c);
     if (c->send_id) deliver_send_drop(ops->deliver, c->send_id);
     if (c->listed) {
         struct client **at = &ops->dirty;
@@ -320,7 +322,7 @@ static void client_judge(struct client *c, uint64_t now_ms)
     }
     /* While an answer is under way libwebsockets does not look at what comes in, its end included.
      */
-    if (c->wsi && (c->kind == CLIENT_EVENTS || c->kind == CLIENT_WATCH || c->send_id || c->waits_upgrade || c->waits_reload) && peer_is_gone(c)) {
+    if (c->wsi && (c->kind == CLIENT_EVENTS || c->kind == CLIENT_WATCH || c->send_id || c->waits_upgrade || c->waits_reload || c->gather) && peer_is_gone(c)) {
         client_end(c);
         return;
     }
@@ -328,7 +330,7 @@ static void client_judge(struct client *c, uint64_t now_ms)
         if (watch__judge(c, now_ms)) client_end(c);
         return;
     }
-    if (!handle_is_none(c->consumer) || c->send_id || c->waits_upgrade || c->waits_reload) return;
+    if (!handle_is_none(c->consumer) || c->send_id || c->waits_upgrade || c->waits_reload || c->gather) return;
     /* Until the first request is whole; after it, between requests and during one. */
     uint64_t limit_ms = c->served || c->in_request ? o->idle_ms : o->head_ms;
     if (now_ms - c->active_ms >= limit_ms) client_end(c);

@@ -17,15 +17,8 @@
 
 #include "base/duration.h"
 #include "base/text.h"
+#include "ops/gather.h"
 #include "ops/ops_internal.h"
-
-struct tally {
-    uint32_t all, wanted, fatal;
-    uint32_t states[CONN_STATE_COUNT], lives[LIFE_COUNT];
-    struct connection_view worst;
-    int worst_rank; /* 0: none */
-    uint64_t worst_ms;
-};
 
 /* Higher is worse; 0: nothing is wrong. */
 static int rank(const struct connection_view *v)
@@ -37,25 +30,19 @@ static int rank(const struct connection_view *v)
     return v->life.verdict == LIFE_SUSPECT ? 2 : 0;
 }
 
-static void count(const struct ops *ops, struct tally *t)
+void summary__count(struct tally *t, const struct connection_view *view)
 {
-    struct connection_view view;
-    struct handle h;
-    memset(t, 0, sizeof *t);
-    for (uint32_t i = 0; runtime_next(ops->rt, &i, &h); i++) {
-        if (!runtime_view(ops->rt, h, &view)) continue;
-        const struct engine_view *e = &view.engine;
-        const int r = rank(&view);
-        t->all++;
-        t->wanted += e->state != CONN_STOPPED || e->stop_is_fatal;
-        t->fatal += e->state == CONN_STOPPED && e->stop_is_fatal;
-        t->states[e->state]++;
-        if (e->state == CONN_UP) t->lives[view.life.verdict]++;
-        if (!r || r < t->worst_rank || (r == t->worst_rank && view.down_for_ms <= t->worst_ms)) continue;
-        t->worst_rank = r;
-        t->worst_ms = view.down_for_ms;
-        t->worst = view;
-    }
+    const struct engine_view *e = &view->engine;
+    const int r = rank(view);
+    t->all++;
+    t->wanted += e->state != CONN_STOPPED || e->stop_is_fatal;
+    t->fatal += e->state == CONN_STOPPED && e->stop_is_fatal;
+    t->states[e->state]++;
+    if (e->state == CONN_UP) t->lives[view->life.verdict]++;
+    if (!r || r < t->worst_rank || (r == t->worst_rank && view->down_for_ms <= t->worst_ms)) return;
+    t->worst_rank = r;
+    t->worst_ms = view->down_for_ms;
+    t->worst = *view;
 }
 
 static bool worst_json(struct buffer *out, const struct connection_view *v)
@@ -75,32 +62,39 @@ static bool worst_json(struct buffer *out, const struct connection_view *v)
     return ok && buffer_append_char(out, '}');
 }
 
-bool summary__json(const struct ops *ops, struct buffer *out)
+bool summary__json(const struct ops *ops, const struct tally *t, struct buffer *out)
 {
-    struct tally t;
     struct runtime_held held = runtime_held(ops->rt);
     const bool ill = store_view__is_ill(ops);
-    count(ops, &t);
-    const bool well = t.worst_rank == 0 && !ill;
+    const bool well = t->worst_rank == 0 && !ill;
     bool ok = buffer_printf(out, "{\"well\":%s,\"needs_person\":%s,\"connections\":{\"all\":%" PRIu32 ",\"wanted\":%" PRIu32 ",\"given_up\":%" PRIu32,
-                            well ? "true" : "false", t.fatal || ill ? "true" : "false", t.all, t.wanted, t.fatal);
+                            well ? "true" : "false", t->fatal || ill ? "true" : "false", t->all, t->wanted, t->fatal);
     for (int s = 0; ok && s < CONN_STATE_COUNT; s++)
-        ok = buffer_printf(out, ",\"%s\":%" PRIu32, conn_state_name((enum conn_state)s), t.states[s]);
+        ok = buffer_printf(out, ",\"%s\":%" PRIu32, conn_state_name((enum conn_state)s), t->states[s]);
     ok = ok && buffer_append_text(out, "},\"peers\":{");
     for (int l = 0; ok && l < LIFE_COUNT; l++)
-        ok = buffer_printf(out, "%s\"%s\":%" PRIu32, l ? "," : "", life_name((enum life_verdict)l), t.lives[l]);
-    ok = ok && buffer_append_char(out, '}') && (!t.worst_rank || worst_json(out, &t.worst));
+        ok = buffer_printf(out, "%s\"%s\":%" PRIu32, l ? "," : "", life_name((enum life_verdict)l), t->lives[l]);
+    ok = ok && buffer_append_char(out, '}') && (!t->worst_rank || worst_json(out, &t->worst));
     return ok && buffer_append_text(out, ",\"weather\":") && runtime_weather_json(ops->rt, out) &&
            buffer_printf(out, ",\"held\":%" PRIu32 ",\"store\":{\"degraded\":%s}}", held.now, ill ? "true" : "false");
 }
 
+static bool each(struct client *c, struct gather *g, struct handle conn, const struct connection_view *view)
+{
+    (void)c;
+    (void)conn;
+    summary__count((struct tally *)g->state, view);
+    return true;
+}
+
+static bool end(struct client *c, struct gather *g)
+{
+    return summary__json(c->ops, (struct tally *)g->state, &g->out) && buffer_append_char(&g->out, '\n');
+}
+
 int summary__get(struct client *c, const char *name)
 {
+    static const struct gather_ops summary = { "application/json", false, NULL, each, end };
     (void)name;
-    struct buffer out;
-    buffer_init(&out, 1 << 20);
-    bool ok = summary__json(c->ops, &out) && buffer_append_char(&out, '\n');
-    int result = ok ? http__answer(c, 200, "application/json", out.data, out.len) : -1;
-    buffer_deinit(&out);
-    return result;
+    return gather_begin(c, gather_create(sizeof(struct tally), &summary));
 }

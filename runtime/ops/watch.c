@@ -31,7 +31,8 @@
 #define RING_KEPT_MS 30000u    /* after the last watcher left: a page that reloads goes on */
 #define FILL_BYTES ((size_t)48 << 10)
 #define SNAPSHOT_PIECE 64u
-#define SLICE 512u             /* connections looked at in one go */
+#define SLICE 96u              /* connections looked at in one go: a millisecond or two */
+#define STATES_IN_ONE_GO 64u
 #define SWEEP_MS 1000u
 #define STATES_AT_ONCE 200u    /* a second; the rest with the sweep */
 #define JOURNAL_AT_ONCE 500u
@@ -70,6 +71,8 @@ struct watch {
     struct seen *seen;      /* owned; by index */
     uint32_t seen_count;
     uint32_t at, round;     /* of the sweep */
+    bool priming;           /* the first sweep: who is there already is no news, and snapshots wait for its end */
+    struct tally tally;     /* of the sweep so far */
     bool states_due;        /* some changed in this turn */
     uint64_t second, states_told, journal_told, journal_missed;
     struct buffer scratch, summary_told;
@@ -87,10 +90,10 @@ struct watcher {
 static struct watch *watch_get(struct ops *ops);
 static void on_sweep(uv_timer_t *handle);
 static void on_soon(uv_timer_t *handle);
+static void wake(struct watch *w);
 static void push(struct watch *w, const char *kind, bool joined, uint32_t pieces);
 static void ring_drop(struct watch *w);
 static bool told_state(struct watch *w, struct handle conn);
-static void prime(struct watch *w);
 static bool snapshot_piece(struct client *c);
 static bool event_write(struct client *c, const struct event_kept *e);
 static bool wants(const struct watcher *x, const char *name);
@@ -123,7 +126,12 @@ int watch__get(struct client *c, const char *name)
     x->wrote_ms = uv_now(c->ops->loop);
     c->watch = x;
     c->kind = CLIENT_WATCH;
-    if (!w->watchers && !w->idle_since_ms) prime(w);
+    if (!w->watchers && !w->idle_since_ms) {
+        w->priming = true;
+        w->at = 0;
+        w->tally = (struct tally){ 0 };
+        uv_timer_stop(&w->sweep);
+    }
     w->watchers++;
     w->idle_since_ms = 0;
     if (!uv_is_active((uv_handle_t *)&w->sweep)) uv_timer_start(&w->sweep, on_sweep, 0, 0);
@@ -151,6 +159,7 @@ int watch__writeable(struct client *c)
     if (!x->snapshot && x->next_id < w->first_id) return -1; /* too slow: it comes back with a snapshot */
     bool ok = true;
     while (ok && c->out.len < FILL_BYTES) {
+        if (x->snapshot && w->priming) break;
         if (x->snapshot) ok = snapshot_piece(c);
         else if (x->next_id < w->end_id) ok = event_write(c, w->ring[x->next_id++ % WATCH_EVENTS_MAX]);
         else break;
@@ -163,7 +172,7 @@ int watch__writeable(struct client *c)
     x->wrote_ms = uv_now(c->ops->loop);
     buffer_clear(&c->out);
     buffer_trim(&c->out, 4096);
-    if (x->snapshot || x->next_id < w->end_id) lws_callback_on_writable(c->wsi);
+    if ((x->snapshot && !w->priming) || (!x->snapshot && x->next_id < w->end_id)) lws_callback_on_writable(c->wsi);
     return 0;
 }
 
@@ -338,15 +347,6 @@ static void meet(struct seen *s, struct handle h, const struct connection_view *
     look(s, v);
 }
 
-/* The first watcher's snapshot tells of those that are there: they are no news. */
-static void prime(struct watch *w)
-{
-    struct connection_view view;
-    struct handle h;
-    for (uint32_t i = 0; runtime_next(w->ops->rt, &i, &h); i++)
-        if (runtime_view(w->ops->rt, h, &view) && seen_grow(w, h.index)) meet(&w->seen[h.index], h, &view);
-}
-
 static void told_gone(struct watch *w, const struct seen *s)
 {
     buffer_clear(&w->scratch);
@@ -366,12 +366,14 @@ static void sweep_slice(struct watch *w)
     for (; n < SLICE && runtime_next(w->ops->rt, &w->at, &h); w->at++, n++) {
         if (!runtime_view(w->ops->rt, h, &view) || !seen_grow(w, h.index)) continue;
         struct seen *s = &w->seen[h.index];
+        summary__count(&w->tally, &view);
         if (!handle_equal(s->conn, h)) {
             if (!handle_is_none(s->conn)) told_gone(w, s);
             meet(s, h, &view);
-            s->changed = true;
+            s->changed = !w->priming;
         }
         s->round = w->round;
+        if (w->priming) continue;
         if (s->changed) told_state(w, h);
         struct seen now = *s;
         look(&now, &view);
@@ -408,7 +410,9 @@ static void sweep_slice(struct watch *w)
 static void sweep_ends(struct watch *w)
 {
     buffer_clear(&w->scratch);
-    if (!buffer_append_char(&w->scratch, 0) || !summary__json(w->ops, &w->scratch) || !buffer_append_char(&w->scratch, 0)) return;
+    const bool counted = buffer_append_char(&w->scratch, 0) && summary__json(w->ops, &w->tally, &w->scratch);
+    w->tally = (struct tally){ 0 };
+    if (!counted || !buffer_append_char(&w->scratch, 0)) return;
     if (w->scratch.len != w->summary_told.len || memcmp(w->scratch.data, w->summary_told.data, w->scratch.len) != 0) {
         buffer_clear(&w->summary_told);
         if (buffer_append(&w->summary_told, w->scratch.data, w->scratch.len)) push(w, "summary", false, 1);
@@ -431,26 +435,40 @@ static void on_sweep(uv_timer_t *handle)
         w->seen = NULL;
         w->seen_count = w->at = 0;
         w->idle_since_ms = 0;
+        w->priming = false;
         w->epoch++; /* who comes back later has missed something */
         return;
     }
     sweep_slice(w);
+    const bool primed = w->priming && w->at == 0;
+    if (primed) {
+        w->priming = false;
+        wake(w);
+    }
     if (w->at == 0) sweep_ends(w);
     const uint32_t slices = runtime_count(w->ops->rt) / SLICE + 1;
-    uv_timer_start(&w->sweep, on_sweep, SWEEP_MS / slices, 0);
+    uv_timer_start(&w->sweep, on_sweep, w->priming ? 0 : SWEEP_MS / slices, 0);
 }
 
 /* States that changed in this turn, then all who wait for events. */
 static void on_soon(uv_timer_t *handle)
 {
     struct watch *w = handle->data;
-    for (uint32_t i = 0; w->states_due && i < w->seen_count && w->states_told < STATES_AT_ONCE; i++) {
+    uint32_t told = 0, i = 0;
+    for (; w->states_due && i < w->seen_count && w->states_told < STATES_AT_ONCE && told < STATES_IN_ONE_GO; i++) {
         if (!w->seen[i].changed || handle_is_none(w->seen[i].conn)) continue;
         w->states_told++;
+        told++;
         told_state(w, w->seen[i].conn);
     }
-    w->states_due = false;
+    w->states_due = told == STATES_IN_ONE_GO && i < w->seen_count && w->states_told < STATES_AT_ONCE;
     uv_timer_stop(&w->soon);
+    wake(w);
+    if (w->states_due) uv_timer_start(&w->soon, on_soon, 1, 0);
+}
+
+static void wake(struct watch *w)
+{
     for (struct client *c = w->ops->clients; c; c = c->next)
         if (c->kind == CLIENT_WATCH && c->wsi && !c->closing) lws_callback_on_writable(c->wsi);
 }

@@ -113,7 +113,7 @@ describe("the dashboard's bytes", function ()
   end)
 
   it("are all that answers without a token, and /v1/token says what one is good for", function ()
-    for _, path in ipairs { "/v1/token", "/v1/connections", "/v1/connections/deaf", "/v1/connections/deaf/journal", "/v1/summary", "/v1/watch", "/metrics",
+    for _, path in ipairs { "/v1/token", "/v1/connections", "/v1/connections/deaf", "/v1/connections/deaf/journal", "/v1/history", "/v1/connections/deaf/history", "/v1/summary", "/v1/watch", "/metrics",
                             "/dashboard", "/dashboard/", "/index.html", "/dashboard/view.js/", "/dashboard/other.js" } do
       assert.equal(401, (api.request(daemon, to, "GET", path)), path)
     end

@@ -142,7 +142,7 @@ describe("a server that repeats the token", function ()
     ops.shut(watch)
     shows_none(watched)
     local all = {}
-    for _, path in ipairs { "/v1/connections", "/v1/connections/bot10", "/v1/connections/bot10/journal", "/v1/summary", "/metrics" } do
+    for _, path in ipairs { "/v1/connections", "/v1/connections/bot10", "/v1/connections/bot10/journal", "/v1/connections/bot10/history", "/v1/history", "/v1/summary", "/metrics" } do
       local status, body = api.request(run, socket, "GET", path)
       assert.are.equal(200, status)
       all[#all + 1] = type(body) == "table" and json.encode(body) or body

@@ -34,6 +34,7 @@ static int l_judge(lua_State *L)
         .ready_ms = number(L, "ready", 0),
         .last_byte_ms = number(L, "byte", 0),
         .last_event_ms = number(L, "event", 0),
+        .event_here = !flag(L, "elsewhere"),
         .last_pong_ms = number(L, "pong", 0),
         .last_answer_ms = number(L, "answer", 0),
         .ping_since_ms = number(L, "ping_since", 0),

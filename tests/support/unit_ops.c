@@ -17,6 +17,7 @@
 #include "base/text.h"
 #include "frame/ws.h"
 #include "ops/ops.h"
+#include "ops/ops_internal.h"
 
 #define BOX "unit.ops"
 #define CONNECTIONS_MAX 20000
@@ -86,6 +87,28 @@ bool runtime_journal(const struct runtime *rt, struct handle conn, uint32_t inde
     strcpy(out->text, "a \"text\"");
     strcpy(out->file, "policies/chatter.lua");
     return true;
+}
+
+bool runtime_history(const struct runtime *rt, struct handle conn, const struct history_mark **marks, uint32_t *count)
+{
+    /* 2026-11-22T10:00:00.123Z, and what followed. */
+    static const struct history_mark all[] = { { 1795341600, 123, CONN_UP, CAUSE_NONE },
+                                               { 1795341700, 0, CONN_WAITING, CAUSE_EOF },
+                                               { 1795341701, 5, HISTORY_GIVEN_UP, CAUSE_CLOSED },
+                                               { 1795341800, 0, HISTORY_UNKNOWN, CAUSE_NONE } };
+    *marks = all;
+    *count = conn.index == 0 ? 4 : 0;
+    return conn.index < rt->count;
+}
+
+uint64_t history_at_ms(const struct history_mark *m)
+{
+    return (uint64_t)m->at_s * 1000 + m->at_ms;
+}
+
+const char *history_state_name(uint8_t state)
+{
+    return state == HISTORY_GIVEN_UP ? "given_up" : state == HISTORY_UNKNOWN ? "unknown" : conn_state_name((enum conn_state)state);
 }
 
 const struct runtime_counts *runtime_counts(const struct runtime *rt)
@@ -422,6 +445,15 @@ static int l_address(lua_State *L)
     return 1;
 }
 
+/* Clients whose answer is being made over several turns. */
+static int l_gathering(lua_State *L)
+{
+    lua_Integer n = 0;
+    for (const struct client *c = check_box(L)->ops->clients; c; c = c->next) n += c->gather != NULL;
+    lua_pushinteger(L, n);
+    return 1;
+}
+
 static int l_clients(lua_State *L)
 {
     lua_pushinteger(L, (lua_Integer)ops_clients(check_box(L)->ops));
@@ -632,7 +664,7 @@ static const luaL_Reg methods[] = {
     { "suspend", l_suspend }, { "resume", l_resume }, { "let_go", l_let_go }, { "quiet", l_quiet },
     { "hand_over", l_hand_over }, { "upgraded", l_upgraded },
     { "journal", l_journal }, { "close", l_close }, { "step", l_step }, { "add", l_add }, { "append", l_append },
-    { "held", l_held }, { "orders", l_orders }, { "log", l_log }, { "set", l_set },
+    { "held", l_held }, { "orders", l_orders }, { "gathering", l_gathering }, { "log", l_log }, { "set", l_set },
     { "answer", l_answer }, { "address", l_address }, { "clients", l_clients }, { "__gc", l_close },
     { NULL, NULL }
 };

@@ -8,7 +8,7 @@ local function judge(row)
   for _, key in ipairs { "ready", "byte", "event", "pong", "answer", "ping_since", "beat_since", "beat_due", "silence", "silence_due", "loop_delay" } do
     if row[key] then facts[key] = row[key] * 1000 end
   end
-  for _, key in ipairs { "down", "missed", "dead", "promised", "paused", "repeats", "unacked", "round_trip" } do facts[key] = row[key] end
+  for _, key in ipairs { "down", "elsewhere", "missed", "dead", "promised", "paused", "repeats", "unacked", "round_trip" } do facts[key] = row[key] end
   return life.judge(facts)
 end
 
@@ -16,7 +16,9 @@ end
 local TABLE = {
   { "an event a moment ago", { ready = 1, byte = 9999, event = 9999 }, "alive", "an event 1.0s ago; last byte 1.0s ago" },
   { "fresh and without an event", { ready = 9990, byte = 9991 }, "alive", "no event yet, up for 10s" },
-  { "an event of the link before does not count as this one's", { ready = 9990, byte = 9991, event = 9000 }, "alive", "no event yet, up for 10s" },
+  { "an event of the link before does not count as this one's", { ready = 9990, byte = 9991, event = 9000, elsewhere = true }, "alive", "no event yet, up for 10s" },
+  { "an event of the greeting, a millisecond before it was ready", { ready = 9990, byte = 9991, event = 9989.999 }, "alive", "an event 10s ago" },
+  { "the greeting's event alone, long ago", { ready = 100, byte = 9999, event = 99 }, "quiet", "an event 2h 45m ago" },
   { "no event for a minute", { ready = 1, byte = 9999, event = 9940 }, "quiet", "an event 1m 0s ago" },
   { "no event for a millisecond less", { ready = 1, byte = 9999, event = 9940.001 }, "alive", "an event 59s ago" },
   { "never an event, beats answered", { ready = 1, byte = 9990, answer = 9990 }, "quiet", "no event yet, up for 2h 46m; a beat was answered 10s ago" },

@@ -32,6 +32,49 @@ describe("the API on the UNIX socket", function ()
     assert.equal("connection-10000", body.connections[10000].name)
   end)
 
+  it("lets others have their turn while an answer is made of very many", function ()
+    for i = 1, 20000 do box:add("connection-" .. i) end
+    local slow, quick = server:connect(), server:connect()
+    for _, path in ipairs { "/v1/connections", "/v1/connections?connection=none", "/v1/history", "/v1/summary" } do
+      slow:write("GET " .. path .. " HTTP/1.1\r\nHost: localhost\r\n\r\n")
+      server:eventually(function () return box:gathering() > 0 end, path .. " under way")
+      assert.equal(200, (quick:request("GET", "/healthz")))
+      local status, body = slow:answer()
+      assert.equal(200, status, path)
+      assert.equal("table", type(body))
+    end
+  end)
+
+  it("forgets an answer under way when its reader hangs up", function ()
+    for i = 1, 20000 do box:add("connection-" .. i) end
+    local slow = server:connect()
+    slow:write("GET /v1/connections HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    server:eventually(function () return box:gathering() > 0 end, "an answer under way")
+    slow:close(true)
+    server:eventually(function () return box:gathering() == 0 end, "its end")
+    assert.equal(200, (client:request("GET", "/healthz")))
+  end)
+
+  it("shows the states of hours, of one and of all, as far back as asked for", function ()
+    for _, name in ipairs { "a", "b" } do box:add(name) end
+    local T = 1795341600123
+    local all = { { T, "up" }, { 1795341700000, "waiting", "eof" }, { 1795341701005, "given_up", "closed" }, { 1795341800000, "unknown" } }
+    local status, body = client:request("GET", "/v1/connections/a/history")
+    assert.same({ 200, "a", all }, { status, body.connection, body.history })
+    assert.equal("number", type(body.now))
+    status, body = client:request("GET", "/v1/connections/a/history?from=1795341700500")
+    assert.same({ 200, { all[2], all[3], all[4] } }, { status, body.history })
+    status, body = client:request("GET", "/v1/history?from=1h") -- long ago: what holds since then
+    assert.same({ 200, { all[4] }, {} }, { status, body.connections.a, body.connections.b })
+    assert.same({ a = all }, (select(2, client:request("GET", "/v1/history?connection=a"))).connections)
+    for _, from in ipairs { "", "yesterday", "-1", "1795341700500x" } do
+      assert.equal(400, (client:request("GET", "/v1/history?from=" .. from)))
+      assert.equal(400, (client:request("GET", "/v1/connections/a/history?from=" .. from)))
+    end
+    assert.equal(404, (client:request("GET", "/v1/connections/c/history")))
+    assert.equal(405, (client:request("DELETE", "/v1/history")))
+  end)
+
   it("shows one connection, decoded from its address", function ()
     box:add "a b"
     local status, body = client:request("GET", "/v1/connections/a%20b")
