@@ -164,6 +164,17 @@ prove-long: deps
 kill-matrix: deps
 	@$(MAKE) --no-print-directory -j$(JOBS) FLAVOUR=test build/test/runner build/test/holdfast $(UNITS:%=build/test/unit/%.so)
 	@tests/kill_matrix.sh test
+# What is changed in a rule or a number is noticed: MUTANTS (150) of them by MUTANTS_SEED (1), MUTANTS_JOBS (2) at once. Takes an
+# hour; keeps build/mutants/report.txt. tests/mutants/mutants.lua has the rest.
+.PHONY: mutants mutants-run
+mutants: deps
+	@$(MAKE) --no-print-directory -j$(JOBS) FLAVOUR=test build/test/runner build/test/holdfast $(UNITS:%=build/test/unit/%.so)
+	@$(MAKE) -s --no-print-directory FLAVOUR=test mutants-run
+mutants-run: export MUTANTS_CC = $(CC) $(CPPFLAGS) $(filter-out -MMD -MP,$(CFLAGS))
+mutants-run: export MUTANTS_LIBS = $(LDLIBS)
+mutants-run: export MUTANTS_BUILD = $(O)
+mutants-run:
+	@HOLDFAST_BUILD=$(O) HOLDFAST_OUTPUT=TAP $(O)/runner tests/mutants/mutants.lua
 # Mixed faults on the real daemon for SOAK_SECONDS (1800): what grows, what is lost. Keeps build/soak.
 .PHONY: soak
 soak: deps

@@ -1,0 +1,119 @@
+-- What may be changed in the engine's sources: comparisons, conditions, numbers, sums, and statements. Assertions, marks
+-- and the bugs that can be planted for tests are left alone.
+local tokens = require "tokens"
+
+local operators = {}
+
+local QUIET = { ASSERT = true, MARK = true, PLANTED = true, ENSURE_CONN = true, _Static_assert = true, sizeof = true, __attribute__ = true,
+                fx_alarm = true, snprintf = true }
+local RELATIONS = { ["<"] = { "<=", ">=" }, ["<="] = { "<", ">" }, [">"] = { ">=", "<=" }, [">="] = { ">", "<" }, ["=="] = { "!=" }, ["!="] = { "==" },
+                    ["&&"] = { "||" }, ["||"] = { "&&" } }
+local SUMS = { ["+"] = "-", ["+="] = "-=", ["-="] = "+=", ["/"] = "*", ["*"] = "/", ["%"] = "/" }
+local NO_STATEMENT = { ["return"] = true, ["break"] = true, ["case"] = true, ["goto"] = true, ["continue"] = true, ["default"] = true,
+                       ["struct"] = true, ["static"] = true, ["const"] = true, ["enum"] = true, ["typedef"] = true, ["bool"] = true, ["char"] = true,
+                       ["int"] = true, ["double"] = true, ["uint8_t"] = true, ["uint16_t"] = true, ["uint32_t"] = true, ["uint64_t"] = true,
+                       ["int64_t"] = true, ["size_t"] = true, ["else"] = true, ["void"] = true, ["ENSURE_CONN"] = true, ["ASSERT"] = true, ["MARK"] = true,
+                       ["fx_alarm"] = true, ["snprintf"] = true }
+
+-- The token that closes the bracket at `i`.
+local PAIRS = { ["("] = ")", ["{"] = "}", ["["] = "]" }
+local function closing(list, i)
+  local open, close, depth = list[i].text, PAIRS[list[i].text], 0
+  while list[i] do
+    if list[i].text == open then depth = depth + 1 end
+    if list[i].text == close then
+      depth = depth - 1
+      if depth == 0 then return i end
+    end
+    i = i + 1
+  end
+end
+
+local function whole(text) return tonumber((text:gsub("[uUlL]+$", ""))) end
+
+-- One function's.
+local function body(text, list, first, last, put)
+  local i, heads_end = first, 0
+  while i <= last do
+    local t, before, after = list[i], list[i - 1], list[i + 1]
+    local starts = before.text == ";" or before.text == "{" or before.text == "}" or before.text == ")" or before.text == ":" or before.text == "else"
+    local skip
+    if t.kind == "name" and QUIET[t.text] and after.text == "(" then
+      skip = closing(list, i + 1)
+    elseif t.text == "if" and after.text == "(" and list[i + 2].text == "PLANTED" then
+      -- To the end of the statement behind it.
+      skip = closing(list, i + 1) + 1
+      while list[skip].text ~= ";" do skip = skip + 1 end
+    elseif t.kind == "string" then
+      skip = i
+    end
+    if skip then
+      i = skip + 1
+    else
+      if t.text == "if" and after.text == "(" then
+        local ends = closing(list, i + 1)
+        put("condition negated", i + 1, ends, "(!(" .. text:sub(list[i + 2].first, list[ends - 1].last) .. "))")
+        local single = list[ends + 1].text ~= "{"
+        if single then
+          local semi = ends + 1
+          while list[semi].text ~= ";" do semi = semi + 1 end
+          if list[semi + 1].text ~= "else" and before.text ~= "else" then put("guard removed", i, semi, ";") end
+        end
+      end
+      for _, other in ipairs(t.kind == "symbol" and RELATIONS[t.text] or {}) do put("relation changed", i, i, other) end
+      if t.kind == "symbol" and SUMS[t.text] and (before.kind ~= "symbol" or before.text == ")" or before.text == "]")
+        and not (t.text == "*" and after.kind == "name" and (before.text == "const" or before.text == "return" or list[i - 2].text == "struct")) then
+        put("sum changed", i, i, SUMS[t.text])
+      end
+      if t.text == "-" and (before.kind == "name" and before.text ~= "return" or before.kind == "number" or before.text == ")" or before.text == "]") then
+        put("sum changed", i, i, "+")
+      end
+      if t.text == "!" and t.kind == "symbol" then put("negation removed", i, i, "") end
+      if t.text == "true" then put("boolean flipped", i, i, "false") end
+      if t.text == "false" then put("boolean flipped", i, i, "true") end
+      if t.kind == "number" and not t.text:find("0x", 1, true) and whole(t.text) and before.text ~= "case" then
+        local n = whole(t.text)
+        put("number plus one", i, i, ("%.14g"):format(n + 1))
+        if n > 0 then put("number minus one", i, i, ("%.14g"):format(n - 1)) end
+        if n > 1 then put("number doubled", i, i, ("%.14g"):format(n * 2)) end
+      end
+      if t.text == "for" then heads_end = closing(list, i + 1) end
+      -- A call or an assignment that is a statement of its own.
+      if starts and i > heads_end and (t.kind == "name" and not NO_STATEMENT[t.text] and (after.text ~= ":" ) and t.text ~= "if" and t.text ~= "for"
+        and t.text ~= "while" and t.text ~= "switch" and t.text ~= "do") and list[i + 1].kind ~= "name" and list[i + 1].text ~= "*" then
+        local semi, depth, good = i, 0, true
+        while list[semi] and not (list[semi].text == ";" and depth == 0) do
+          if PAIRS[list[semi].text] then depth = depth + 1 end
+          if list[semi].text == ")" or list[semi].text == "}" or list[semi].text == "]" then depth = depth - 1 end
+          if depth < 0 then good = false break end
+          semi = semi + 1
+        end
+        if good and list[semi] and semi <= last then put("statement removed", i, semi, ";") end
+      end
+      i = i + 1
+    end
+  end
+end
+
+---Every mutant of the text: { operator, first, last, with }.
+function operators.of(text)
+  local list = tokens.c(text)
+  local found = {}
+  local function put(operator, first, last, with)
+    found[#found + 1] = { operator = operator, first = list[first].first, last = list[last].last, with = with }
+  end
+  -- Function bodies: braces at the outermost level behind a closing parenthesis.
+  local i = 1
+  while list[i] do
+    local t = list[i]
+    if t.text == "{" then
+      local ends = closing(list, i)
+      if list[i - 1].text == ")" then body(text, list, i + 1, ends - 1, put) end
+      i = ends
+    end
+    i = i + 1
+  end
+  return found
+end
+
+return operators

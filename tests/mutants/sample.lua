@@ -1,0 +1,130 @@
+-- Which mutants are judged: drawn by seed from all that can be made, so many of each of the five policies and of the
+-- engine. One that cannot be loaded or compiled is no mutant, and neither is one that is the same code.
+local policy_operators = require "policy_operators"
+local engine_operators = require "engine_operators"
+local tokens = require "tokens"
+
+local sample = {}
+
+sample.POLICIES = { "discord", "slack", "feishu", "qqbot", "wukongim" }
+-- The rules of the engine. Left out: what only names, shows or prints.
+sample.ENGINE = { "attempt", "backoff", "budget", "cause", "conn", "ending", "engine", "hold", "ledger", "life", "link", "match", "plan",
+                  "send_ledger", "sends", "stall", "state", "verdict", "weather" }
+local ENGINE_SHARE = 0.4
+
+local function read(path)
+  local f = assert(io.open(path))
+  local text = f:read "*a"
+  f:close()
+  return text
+end
+
+local function write(path, text)
+  local f = assert(io.open(path, "w"))
+  f:write(text)
+  f:close()
+end
+
+local function sh(command) return os.execute(command) == 0 end
+
+local function one_line(text) return (text:gsub("%s+", " "):gsub("^ ", ""):gsub(" $", "")) end
+
+-- The lines that a mutant touches, before and after.
+local function described(path, text, m)
+  local starts = tokens.lines_of(text)
+  local from, to, line = 1, #text, 1
+  for n, at in ipairs(starts) do
+    if at <= m.first then from, line = at, n end
+    if at <= m.last then to = (starts[n + 1] or #text + 1) - 1 end
+  end
+  m.file, m.line = path, line
+  m.before = one_line(text:sub(from, to))
+  m.after = one_line(text:sub(from, m.first - 1) .. m.with .. text:sub(m.last + 1, to))
+  m.text = text:sub(1, m.first - 1) .. m.with .. text:sub(m.last + 1)
+  return m
+end
+
+-- Draws that depend on the seed alone.
+local function shuffled(list, seed)
+  local state = seed % 4294967296
+  for i = #list, 2, -1 do
+    for _ = 1, 3 do state = (state * 1664525 + 1013904223) % 4294967296 end
+    local k = math.floor(state / 4294967296 * i) + 1
+    list[i], list[k] = list[k], list[i]
+  end
+  return list
+end
+
+local function all_of_policy(name)
+  local path = ("policies/%s.lua"):format(name)
+  local text, list = read(path), {}
+  for _, m in ipairs(policy_operators.of(text)) do
+    m.subject = name
+    list[#list + 1] = described(path, text, m)
+  end
+  return list
+end
+
+local function all_of_engine()
+  local list = {}
+  for _, stem in ipairs(sample.ENGINE) do
+    local path = ("runtime/engine/%s.c"):format(stem)
+    local text = read(path)
+    for _, m in ipairs(engine_operators.of(text)) do
+      m.subject, m.stem = "engine", stem
+      list[#list + 1] = described(path, text, m)
+    end
+  end
+  return list
+end
+
+-- Is it one? Leaves in its folder what the judge needs.
+local function made(m, o)
+  if m.subject ~= "engine" then
+    write(m.folder .. "/policy.lua", m.text)
+    return sh(("chmod 600 '%s/policy.lua' && HOLDFAST_LUA=lua %s/holdfast check '%s/policy.lua' >'%s/check.log' 2>&1"):format(m.folder, o.build, m.folder, m.folder))
+  end
+  write(m.folder .. "/" .. m.stem .. ".c", m.text)
+  local object = ("%s/%s.o"):format(m.folder, m.stem)
+  local function compiled(source, out) return sh(("%s -w -g0 -c '%s' -o '%s' 2>/dev/null"):format(o.cc, source, out)) end
+  local whole = ("%s/whole_%s.o"):format(o.folder, m.stem)
+  if not io.open(whole) then assert(compiled(m.file, whole), "the engine itself does not compile") end
+  if not compiled(("%s/%s.c"):format(m.folder, m.stem), object) then return false end
+  -- The name of the source is in it as an assertion's place: both are compiled under the same one.
+  return not sh(("for s in .text .rodata .data; do objcopy -O binary -j $s '%s' '%s.a' 2>/dev/null; objcopy -O binary -j $s '%s' '%s.b' 2>/dev/null; "
+    .. "cmp -s '%s.a' '%s.b' || exit 1; done"):format(whole, object, object, object, object, object))
+end
+
+---@param o { count: number, seed: number, folder: string, build: string, cc: string, only?: string, out: fun(text: string) }
+---@return table[] mutants, table counts  how many there could be, how many were drawn and were none
+function sample.draw(o)
+  local chosen, counts = {}, { all = 0, none = 0 }
+  local engine = math.floor(o.count * ENGINE_SHARE + 0.5)
+  local function take(list, want, salt)
+    counts.all = counts.all + #list
+    shuffled(list, o.seed * 7919 + salt)
+    local got = 0
+    for _, m in ipairs(list) do
+      if got >= want then break end
+      m.id = ("m%03d"):format(#chosen + 1)
+      m.folder = o.folder .. "/" .. m.id
+      assert(sh(("rm -rf '%s' && mkdir -p '%s'"):format(m.folder, m.folder)))
+      if made(m, o) then
+        chosen[#chosen + 1] = m
+        got = got + 1
+      else
+        counts.none = counts.none + 1
+      end
+    end
+  end
+  for i, name in ipairs(sample.POLICIES) do
+    if not o.only or o.only == name then
+      local share = math.floor((o.count - engine) * i / #sample.POLICIES) - math.floor((o.count - engine) * (i - 1) / #sample.POLICIES)
+      take(all_of_policy(name), o.only and o.count or share, i)
+    end
+  end
+  if not o.only or o.only == "engine" then take(all_of_engine(), o.only and o.count or engine, 99) end
+  return chosen, counts
+end
+
+return sample
