@@ -182,10 +182,11 @@ void checkers__check_dead(struct checkers *k, uint64_t index)
         world_check_at(k->world, d->due_ms, CHECK_DEAD, index);
         return;
     }
-    for (int i = 0; i < 2 && strcmp(d->why, "stage limit") == 0; i++) {
+    for (int i = 0; i < 2; i++) {
         if (v.link_generation[i] != d->generation) continue;
         if (v.link_state[i] != LINK_READY && v.link_state[i] != LINK_DRAINING) continue;
-        /* What was under way when it died ended its greeting: from there on it is judged as one that is ready. */
+        /* What was under way when it died still came: it may have ended a greeting, and it was a pulse. */
+        if (strcmp(d->why, "stage limit") != 0 && s.last_arrival_ms <= d->dead_ms) continue;
         uint64_t from = s.last_arrival_ms > d->dead_ms ? s.last_arrival_ms : d->dead_ms;
         d->due_ms = bound_of(&v, v.link_state[i], &s, from, d->why, sizeof d->why);
         if (d->due_ms == 0) return;

@@ -112,7 +112,7 @@ describe("the incident", function ()
     local policy = mutant("discord", "storm", function (t)
       return t:gsub('backoff  = %b{}', 'backoff = { first = "250ms", factor = 1, most = "250ms", floor = "250ms", jitter = "none", settle = "1s" }', 1)
     end)
-    local r = found(run(policy), "I3", "a storm: %d+ attempts in an hour")
+    local r = found(run(policy), "I3", "a storm: %d+ attempts in ")
     assert.equal(1, #r.schedule.moves)
   end)
 

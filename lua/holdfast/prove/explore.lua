@@ -1,6 +1,7 @@
 -- Which schedules are played, in which order: none; each fault alone; each long one for more than an hour; all
 -- pairs and all triples, where a state that was entered before is not entered again; then random ones by seed
--- until the time is over. The first that breaks a promise ends it, and is shrunk.
+-- until the time is over. Behind each of these parts, 24 quiet hours from every state that its schedules ended in: they cost
+-- a hundred times the rest. The first that breaks a promise ends it, and is shrunk.
 local sim = require "holdfast.sim"
 local play = require "holdfast.prove.play"
 local faults = require "holdfast.prove.faults"
@@ -85,7 +86,8 @@ function explore.run(setup, options)
   local report = new_report(setup, options)
   local started = sim.core.stopwatch()
   local said, phase = 0, ""
-  local quiet = {}
+  -- Ends of schedules: { print = true }, and those that were not yet followed for 24 hours.
+  local ended, to_rest = {}, {}
 
   local function progress(force)
     local now = sim.core.stopwatch()
@@ -96,13 +98,28 @@ function explore.run(setup, options)
       play.time(report.time), options.seed))
   end
 
-  local function try(schedule, want_quiet)
+  local function try(schedule, quiet)
     if options.cap_ms and sim.core.stopwatch() - started > options.cap_ms then error(CAPPED, 0) end
-    local result = play.schedule(setup, schedule, { quiet = want_quiet == nil and quiet or want_quiet })
+    local result = play.schedule(setup, schedule, { quiet = quiet })
     note(report, result)
     progress()
     if not result.ok then error({ schedule = schedule, result = result }, 0) end
+    if not quiet and result.ended and not ended[result.ended] then
+      ended[result.ended] = true
+      to_rest[#to_rest + 1] = schedule
+    end
     return result
+  end
+
+  -- 24 quiet hours from each end that no schedule before had.
+  local function quiet_hours()
+    local was, list = phase, to_rest
+    to_rest = {}
+    for i, schedule in ipairs(list) do
+      phase = ("%s: 24 quiet hours %d of %d"):format(was, i, #list)
+      try(schedule, true)
+    end
+    phase = was
   end
 
   local function exhaustive(moves, depth)
@@ -140,9 +157,10 @@ function explore.run(setup, options)
       if d == 1 then
         phase = "an hour of each"
         for _, hour in ipairs(faults.hours(moves)) do
-          try({ seed = options.seed, moves = hour, hour = true }, {})
+          try({ seed = options.seed, moves = hour, hour = true })
         end
       end
+      quiet_hours()
       prefixes = next_prefixes
     end
     return entered
@@ -155,6 +173,7 @@ function explore.run(setup, options)
     while (most and report.random < most) or (not most and sim.core.stopwatch() - from < (options.for_ms or 10000)) do
       try(random_schedule(moves, options.seed, report.random + 1))
       report.random = report.random + 1
+      quiet_hours()
     end
   end
 

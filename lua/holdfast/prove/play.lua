@@ -149,13 +149,17 @@ end
 -- More than an hour of the same: how many attempts that makes.
 local function hold_hour(s, run)
   s:advance(10 * MINUTE)
-  local before = attempts_of(s)
-  s:advance(HOUR)
+  local before, from, attempts = attempts_of(s), s:now(), 0
+  -- A storm need not be watched for the whole hour.
+  while s:now() < from + HOUR and attempts <= play.ATTEMPTS_PER_HOUR do
+    s:advance(5 * MINUTE)
+    attempts = attempts_of(s) - before
+  end
   check_stop(s, run)
-  local attempts = attempts_of(s) - before
   run.attempts = math.max(run.attempts, attempts)
   if attempts > play.ATTEMPTS_PER_HOUR then
-    broken("I3", ("a storm: %d attempts in an hour, at most %d may be"):format(attempts, play.ATTEMPTS_PER_HOUR))
+    broken("I3", ("a storm: %d attempts in %s, at most %d in an hour may be"):format(attempts, play.time(s:now() - from),
+      play.ATTEMPTS_PER_HOUR))
   end
 end
 
@@ -209,10 +213,8 @@ local function rest(s, setup, run, quiet)
   speak(s, setup)
   s:advance "5s"
   s:caught_up()
+  run.ended = print_of(s, setup, run)
   if not quiet then return end
-  local print = print_of(s, setup, run)
-  if quiet ~= true and print and quiet[print] then return end
-  if quiet ~= true and print then quiet[print] = true end
   run.quiet = true
   s:quiet("24h", NAME)
 end
@@ -238,7 +240,7 @@ end
 ---come. A failure of anything but a promise is raised.
 ---@param setup table  from prove.setup()
 ---@param schedule { seed: number, moves: table[], hour?: boolean, probe?: boolean }
----@param options? { trace?: boolean, quiet?: table|true, arrive?: fun(index: number, print: string?): boolean? }
+---@param options? { trace?: boolean, quiet?: boolean, arrive?: fun(index: number, print: string?): boolean? }  `quiet`: 24 quiet hours at the end
 function play.schedule(setup, schedule, options)
   options = options or {}
   local run = { said = {}, armed = {}, in_force = {}, known = {}, lasting = 0, attempts = 0, stages = {} }

@@ -35,7 +35,7 @@ function shrink.shortest(setup, schedule, result)
     tries = tries + 1
     local candidate = { seed = schedule.seed, moves = moves, hour = schedule.hour, probe = schedule.probe }
     for k, v in pairs(changes or {}) do candidate[k] = v or nil end
-    local ok, answer = pcall(play.schedule, setup, candidate, { quiet = true })
+    local ok, answer = pcall(play.schedule, setup, candidate, { quiet = result.quiet })
     if not ok or answer.ok or answer.promise ~= result.promise then return false end
     schedule = candidate
     return true
@@ -61,7 +61,7 @@ function shrink.shortest(setup, schedule, result)
       if m.lasts and not schedule.hour and m.lasts ~= lasts and breaks(with(schedule.moves, i, { lasts = lasts })) then break end
     end
   end
-  local last = play.schedule(setup, schedule, { quiet = true, trace = true })
+  local last = play.schedule(setup, schedule, { quiet = result.quiet, trace = true })
   return schedule, last.ok and result or last
 end
 
