@@ -78,12 +78,8 @@ function prove.setup(options)
       return ok, answer
     end
     local ok, answer = says "prove"
-    local found, with = pcall(require, "holdfast.prove.with." .. setup.peer)
-    if found then
-      for k, v in pairs(with) do about[k] = v end
-    end
     if ok and type(answer) == "table" then
-      -- The peer's own word counts; a plain list is one of faults.
+      -- A plain list is one of faults.
       for k, v in pairs(answer[1] and { faults = answer } or answer) do about[k] = v end
     end
     setup.heals = {}

@@ -506,10 +506,18 @@ end
 
 function control.prove_print()
   local parts = {}
+  -- That it keeps more than one that nobody will ask for makes no other state.
+  local seen = {}
   for _, session in pairs(state.sessions) do
-    parts[#parts + 1] = (session.ws and "held" or "kept") .. (session.ready and " ready" or "")
+    local part = (session.ws and "held" or "kept") .. (session.ready and " ready" or "")
+    if session.ws or not seen[part] then parts[#parts + 1] = part end
+    seen[part] = true
   end
-  for _, fate in pairs(state.buried) do parts[#parts + 1] = "buried " .. tostring(fate) end
+  for _, fate in pairs(state.buried) do
+    local part = "buried " .. tostring(fate)
+    if not seen[part] then parts[#parts + 1] = part end
+    seen[part] = true
+  end
   for name, value in pairs(faults) do
     if type(value) ~= "table" then
       parts[#parts + 1] = name .. tostring(value)

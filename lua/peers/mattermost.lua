@@ -195,7 +195,7 @@ function control.prove()
   add({ "down" }, "fault", "users/me is answered with 429 once", { http = { status = 429, times = 1 } })
   add({ "down" }, "fault", "users/me is answered with 403 twice", { http = { status = 403, times = 2 } })
   add({ "down" }, "fault", "the token is refused", { http = { status = 401 } }, { fatal = true })
-  return list
+  return { faults = list, speak = { verb = "post", with = { count = 1 } } }
 end
 
 function control.prove_print()

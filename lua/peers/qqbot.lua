@@ -580,10 +580,18 @@ end
 
 function control.prove_print(p)
   local parts = {}
+  -- That it keeps more than one that nobody will ask for makes no other state.
+  local seen = {}
   for _, session in pairs(state.sessions) do
-    parts[#parts + 1] = (session.ws and "held" or "kept") .. (session.ready and " ready" or "")
+    local part = (session.ws and "held" or "kept") .. (session.ready and " ready" or "")
+    if session.ws or not seen[part] then parts[#parts + 1] = part end
+    seen[part] = true
   end
-  for _, fate in pairs(state.buried) do parts[#parts + 1] = "buried " .. tostring(fate) end
+  for _, fate in pairs(state.buried) do
+    local part = "buried " .. tostring(fate)
+    if not seen[part] then parts[#parts + 1] = part end
+    seen[part] = true
+  end
   for _, t in pairs(state.tokens) do parts[#parts + 1] = t.current.until_ms > p:now() and "token" or "old token" end
   for name, value in pairs(faults) do
     local v = type(value) == "table" and value or { code = value }

@@ -374,7 +374,8 @@ function control.prove()
   for _, code in ipairs { "invalid_auth", "token_revoked", "missing_scope" } do
     add({ "down" }, "fault", "apps.connections.open says " .. code, { open_error = { error = code } }, { fatal = true })
   end
-  return list
+  return { faults = list, speak = { verb = "event", with = {} }, heal = { "heal", "enable" },
+           settings = { app_token = "xapp-1-A0PROVE-1-nothing", api = "$url/api" } }
 end
 
 function control.prove_print()

@@ -14,7 +14,8 @@
 --   retry            { after = 60000, scan = 30000, times = 5 } of unacknowledged messages
 --   faults           see `faults` below; changed while running by control verbs fault and heal
 --
--- Controls: stats, log, sent, message, repeat_message, kick, close, drop, blank, update_tokens, forget, rival, raw, deaf, fault, heal.
+-- Controls: stats, log, sent, message, repeat_message, kick, close, drop, blank, update_tokens, forget, rival, raw, deaf, fault, heal,
+-- prove (what the prover may do with it), prove_print (what tells two states of it apart).
 
 -- How the lines differ: what a bad token gets, what a second session does to the first.
 local LINES = {
@@ -426,6 +427,69 @@ function control.fault(_, a)
 end
 
 function control.heal() faults = {} end
+
+-- Stages and words: lua/holdfast/prove/faults.lua.
+function control.prove()
+  local list, held, fatal = {}, { held = true }, { fatal = true }
+  local up, hand, settled, down = { "settled", "ready" }, { "settled", "greeting" }, { "settled" }, { "down" }
+  local function add(at, verb, say, with, more)
+    local row = { at = at, verb = verb, say = say, with = with }
+    for k, v in pairs(more or {}) do row[k] = v end
+    list[#list + 1] = row
+  end
+  local function fault(say, with, more) add(down, "fault", say, with, more) end
+  add(up, "kick", "another device takes the session")
+  add(settled, "rival", "another installation takes the session every three seconds for ten minutes", { lasts = 600000, every = 3000 })
+  add(settled, "update_tokens", "the REST server starts and stores every token again")
+  add(settled, "kick", "an operator kicks", { reason = "server kick" })
+  add(settled, "blank", "the token is blanked")
+  add(settled, "forget", "the server starts again and knows no token")
+  add(up, "close", "the server closes without a packet")
+  add(hand, "drop", "the server drops the stream")
+  add(up, "deaf", "the server goes deaf")
+  add(settled, "raw", "a packet comes that is none", { hex = "50ffffffff01" })
+  add(settled, "raw", "a packet comes that nobody knows", { hex = "d003010203" })
+  add(settled, "fault", "PINGs are not answered any more", { no_pong = true }, held)
+  fault("no CONNECT is answered", { stall = true }, held)
+  fault("one CONNECT is not answered", { stall = 1 })
+  fault("every CONNECT is refused in silence", { auth = "silent" }, held)
+  fault("every CONNECT is refused", { auth = "connack" }, held)
+  for _, code in ipairs { 0, 6, 12, 14, 15, 17, 19, 22 } do
+    fault("one CONNACK says " .. code, { connack = { code = code, times = 1 } })
+  end
+  fault("CONNACK says that the version is too old", { connack = { code = 27, times = 1 } }, fatal)
+  fault("each session is kicked three seconds after it was accepted", { kick_after = { ms = 3000 } }, held)
+  fault("each session is closed after two seconds", { close_after = 2000 }, held)
+  fault("no upgrade is answered", { silent_upgrade = true }, held)
+  fault("the REST server never answers", { silent_http = true }, held)
+  fault("register is answered with 500", { http = { status = 500, path = "register" } }, held)
+  fault("register is answered with 429 once", { http = { status = 429, times = 1, path = "register" } })
+  fault("register is answered with 401 once", { http = { status = 401, times = 1, path = "register" } })
+  fault("register fails within", { http = { status = 400, times = 1, path = "register", body = '{"msg":"获取IM Token失败","status":400}' } })
+  fault("register knows no such bot", { http = { status = 400, times = 1, path = "register", body = '{"msg":"无效的bot token","status":400}' } }, fatal)
+  fault("register is answered with 403", { http = { status = 403, times = 1, path = "register" } }, fatal)
+  return { faults = list, speak = { verb = "message", with = { count = 1 } }, settings = { api = "$url" } }
+end
+
+-- What tells two states of this server apart.
+function control.prove_print()
+  local parts, count_of = {}, {}
+  local function add(part)
+    count_of[part] = (count_of[part] or 0) + 1
+    if count_of[part] <= 2 then parts[#parts + 1] = part end
+  end
+  for _, user in pairs(state.users) do add(user.token and "known" or "unknown") end
+  for _, ws in pairs(state.open) do
+    add((ws.session and "session" or ws.uid and "asked" or "socket") .. (ws.kicked and " kicked" or "")
+      .. (ws.unacked and next(ws.unacked) and " owed" or ""))
+  end
+  for name, value in pairs(faults) do
+    local v = type(value) == "table" and value or { code = value }
+    add(name .. tostring(v.code) .. tostring(v.status) .. tostring(v.times) .. tostring(v.body and #v.body))
+  end
+  table.sort(parts)
+  return table.concat(parts, ",")
+end
 
 -- ---- HTTP --------------------------------------------------------------------------------------------------
 

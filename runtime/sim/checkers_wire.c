@@ -184,11 +184,15 @@ void checkers__check_dead(struct checkers *k, uint64_t index)
     }
     for (int i = 0; i < 2; i++) {
         if (v.link_generation[i] != d->generation) continue;
-        if (v.link_state[i] != LINK_READY && v.link_state[i] != LINK_DRAINING) continue;
+        enum link_state state = v.link_state[i];
         /* What was under way when it died still came: it may have ended a greeting, and it was a pulse. */
-        if (strcmp(d->why, "stage limit") != 0 && s.last_arrival_ms <= d->dead_ms) continue;
+        if (strcmp(d->why, "stage limit") != 0) {
+            if (s.last_arrival_ms <= d->dead_ms) continue;
+            if (state == LINK_CLOSING) state = LINK_READY;
+        }
+        if (state != LINK_READY && state != LINK_DRAINING) continue;
         uint64_t from = s.last_arrival_ms > d->dead_ms ? s.last_arrival_ms : d->dead_ms;
-        d->due_ms = bound_of(&v, v.link_state[i], &s, from, d->why, sizeof d->why);
+        d->due_ms = bound_of(&v, state, &s, from, d->why, sizeof d->why);
         if (d->due_ms == 0) return;
         if (d->due_ms <= world_now_ms(k->world)) break;
         world_check_at(k->world, d->due_ms, CHECK_DEAD, index);

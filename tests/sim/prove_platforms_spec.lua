@@ -72,3 +72,24 @@ describe("a bug of the engine", function ()
     found(run("policies/slack.lua", { plant = "I7" }), "I7", ".")
   end)
 end)
+
+describe("a judge that is fair", function ()
+  it("counts a byte that was under way when the platform went deaf as a pulse", function ()
+    prove.check { policy = "policies/slack.lua", seed = 1, moves = {
+      { at = "down", peer = "fault", with = { counted = 6 } },
+      { at = "ready", peer = "deaf" },
+    } }
+  end)
+
+  it("lets a person see to what the platform meant for good, also when the word arrives after all was made well", function ()
+    -- The word is under way for three seconds when the rest is made well.
+    local function under_way(peer)
+      return { { at = "down", fault = "slow", with = { what = "any", ms = 3000 }, lasts = "10s" }, peer }
+    end
+    prove.check { policy = "policies/wukongim.lua", seed = 1, moves = under_way {
+      at = "down", peer = "fault", with = { http = { status = 403, times = 1, path = "register" } }, fatal = true } }
+    prove.check { policy = "policies/discord.lua", seed = 1, moves = {
+      { at = "settled", fault = "slow", with = { what = "any", ms = 3000 }, lasts = "1s" },
+      { at = "settled", peer = "kick", with = { code = 4004 }, fatal = true } } }
+  end)
+end)

@@ -100,6 +100,7 @@ local function apply(s, setup, run, m)
   if m.peer then
     s.prover.peer:control(m.peer, m.with or {})
     run.fatal = run.fatal or m.fatal
+    run.pardons = run.pardons + (m.fatal and 1 or 0)
     run.held = run.held or m.held
   elseif m.fault == "flap" then
     run.lasting = math.max(run.lasting, s:now() + sim.duration(m.lasts))
@@ -163,28 +164,49 @@ local function hold_hour(s, run)
   end
 end
 
+local function is_fatal(s) return stage(s) == "stopped" and s:view(NAME).fatal end
+
+-- The platform said so, and a person has seen to it.
+local function pardon(s, run)
+  run.pardons = run.pardons - 1
+  s:start(NAME)
+  s:try_until(function () return not s:view(NAME).fatal end, "1s")
+end
+
+-- Waits until it is so, for as long as `limit()` says. What the platform meant for good may still be under way when all
+-- is made well, and stops it then: a person sees to that as well, once for each such word, and the wait begins anew.
+local function come_to(s, run, is_so, limit)
+  while true do
+    s:try_until(function () return is_so() or is_fatal(s) end, limit() + MINUTE)
+    if is_so() then return true end
+    if not is_fatal(s) or run.pardons <= 0 then return false end
+    pardon(s, run)
+  end
+end
+
 -- All is well from here on: up within the bound, settled, alive.
 local function heal(s, setup, run)
   check_stop(s, run)
   run.healed, s.prover.healed = s:now(), true
   for _, verb in ipairs(setup.heals or {}) do s.prover.peer:control(verb) end
-  if stage(s) == "stopped" and s:view(NAME).fatal then
-    -- The platform said so, and a person has seen to it.
-    s:start(NAME)
-    s:try_until(function () return not s:view(NAME).fatal end, "1s")
+  local bound
+  local function recovers()
+    bound = s:heal()
+    run.bound = math.max(run.bound or 0, bound)
+    return bound
   end
-  local bound = s:heal { check = setup.comes_up }
+  if is_fatal(s) then pardon(s, run) end
   if not setup.comes_up then
+    s:heal { check = false }
     s:advance "30m"
     return
   end
-  run.bound = bound
-  if not s:try_until(function () return stage(s) == "ready" or stage(s) == "settled" end, bound + MINUTE) then
+  if not come_to(s, run, function () return stage(s) == "ready" or stage(s) == "settled" end, recovers) then
     check_stop(s, run)
     broken("I6", ("%s %s after all was well"):format(stage(s), play.time(bound)))
   end
   local from = s:now()
-  if not s:try_until(function () return stage(s) == "settled" end, bound + HOUR) then
+  if not come_to(s, run, function () return stage(s) == "settled" end, function () return run.bound + HOUR end) then
     broken("I6", ("all is well, and it does not settle within %s"):format(play.time(s:now() - from)))
   end
 end
@@ -206,7 +228,7 @@ local function rest(s, setup, run, quiet)
       local _, why = check_alive(s)
       broken("I4", ("a zombie: up by its own word for %s, and %s"):format(ZOMBIE, why))
     end
-    if not s:try_until(function () return stage(s) == "settled" and (check_alive(s)) end, run.bound + HOUR) then
+    if not come_to(s, run, function () return stage(s) == "settled" and (check_alive(s)) end, function () return run.bound + HOUR end) then
       broken("I6", ("all was well, and it is %s and does not stay"):format(stage(s)))
     end
   end
@@ -243,7 +265,7 @@ end
 ---@param options? { trace?: boolean, quiet?: boolean, arrive?: fun(index: number, print: string?): boolean? }  `quiet`: 24 quiet hours at the end
 function play.schedule(setup, schedule, options)
   options = options or {}
-  local run = { said = {}, armed = {}, in_force = {}, known = {}, lasting = 0, attempts = 0, stages = {} }
+  local run = { said = {}, armed = {}, in_force = {}, known = {}, lasting = 0, attempts = 0, stages = {}, pardons = 0 }
   local s = world(setup, schedule.seed, options)
   local ok, err = xpcall(function ()
     for i, m in ipairs(schedule.moves) do
