@@ -164,6 +164,7 @@ struct handle runtime_add(struct runtime *rt, const struct connection_spec *aske
     *bucket = c;
     c->build = build_wrap(build);
     rt_weather_added(rt, c);
+    c->lately.since_ms = rt_clock(rt).mono_ms;
     c->ca_file = copy_or_null(spec->ca_file);
     c->plain = spec->plain;
     if (spec->owner) text_copy(c->owner, sizeof c->owner, spec->owner, strlen(spec->owner));
@@ -197,6 +198,7 @@ void rt_conn_free(struct runtime *rt, struct rt_conn *c)
     }
     rt_count_gone(rt, c);
     rt_weather_gone(rt, c);
+    rt_trial_gone(rt, c);
     uint32_t i = 0;
     struct handle h;
     struct rt_send *s;

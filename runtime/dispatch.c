@@ -93,6 +93,7 @@ void rt_dispatch(struct runtime *rt, const struct effect *fx)
         rt_count_ended(rt, &fx->journal);
         rt_journal_decision(rt, c, fx);
         rt_weather_decided(rt, c, fx->generation, &fx->journal);
+        rt_trial_decided(rt, c, &fx->journal);
         break;
     case FX_ALARM:
         text_copy(c->warning, sizeof c->warning, fx->alarm.text, strlen(fx->alarm.text));
@@ -116,6 +117,7 @@ static void on_ready(struct runtime *rt, struct rt_conn *c, struct rt_link *l)
     if (c->warning_of != l->generation) c->warning[0] = 0;
     rt_count_ready(rt, c);
     rt_weather_ready(rt, c);
+    rt_trial_ready(rt, c);
     rt_link_adopt_build(rt, l);
     rt_every_start(rt, c, l->generation);
 }
@@ -193,6 +195,7 @@ static void on_state(struct runtime *rt, struct rt_conn *c, const struct effect 
     rt_journal_state(rt, c, fx);
     rt_count_state(rt, c, fx);
     rt_weather_state(rt, c, fx);
+    rt_trial_state(rt, c, fx);
     if (!rt->options.deliver) return;
     struct clock now = rt_clock(rt);
     struct engine_view view;

@@ -69,6 +69,12 @@ static uint64_t key_of(const struct policy_build *build, const struct fetch_rule
     return addresses_into(key, &build->options);
 }
 
+/* A version on trial and the one that it may replace do not read each other's values: their shapes may differ. */
+static uint64_t key_for(const struct runtime *rt, const struct policy_build *build, const struct fetch_rule *rule)
+{
+    return key_of(build, rule) ^ rt_trial_salt(rt, build->version);
+}
+
 /* What nobody asked for in a long time is of a connection that is gone, or may as well be fetched anew. */
 static void sweep(struct runtime *rt, uint64_t now_ms)
 {
@@ -103,7 +109,7 @@ static struct rt_fetch *fetch_find(const struct runtime *rt, const struct policy
 const struct value *rt_fetch_value(const struct runtime *rt, const struct policy_build *build,
                                    const struct fetch_rule *rule)
 {
-    struct rt_fetch *f = fetch_find(rt, build, rule, key_of(build, rule));
+    struct rt_fetch *f = fetch_find(rt, build, rule, key_for(rt, build, rule));
     return f ? &f->value : NULL;
 }
 
@@ -111,7 +117,7 @@ static struct rt_fetch *fetch_of(struct runtime *rt, const struct policy_build *
                                  const struct fetch_rule *rule)
 {
     uint64_t now_ms = rt_clock(rt).boot_ms;
-    uint64_t key = key_of(build, rule);
+    uint64_t key = key_for(rt, build, rule);
     const char *policy = policy_name(build->version);
     struct rt_fetch *f = fetch_find(rt, build, rule, key);
     if (f) {
@@ -414,7 +420,7 @@ static bool wants(const struct runtime *rt, const struct rt_conn *c, const struc
     if (strcmp(policy_name(build->version), f->policy) != 0) return false;
     const struct fetch_rule *rule = rule_of(build, f->rule.name);
     if (!rule || !engine_get(rt->engine, c->self, &view) || !view.wanted || view.stop_is_fatal) return false;
-    return view.generation != 0 && key_of(build, rule) == f->key;
+    return view.generation != 0 && key_for(rt, build, rule) == f->key;
 }
 
 /* Who asked last, or any other that shares the value; NULL when nobody needs it any more. */

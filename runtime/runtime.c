@@ -94,6 +94,7 @@ void runtime_destroy(struct runtime *rt)
     for (i = 0; i < rt->conns_max; i++) {
         if (rt->conns[i]) rt_conn_free(rt, rt->conns[i]);
     }
+    rt_trials_free(rt);
     struct rt_send *s;
     for (i = 0; (s = slots_next(&rt->sends, &i, &h)); i++) rt_send_free(rt, s);
     rt_fetches_free(rt);
@@ -341,6 +342,7 @@ void runtime_tick(struct runtime *rt)
     for (uint32_t n = 0; n < STEPS_PER_TICK_MAX && step_due(rt) && rt_clock(rt).mono_ms < until_ms; n++) {}
     timers_run(rt);
     rt_weather_tick(rt);
+    rt_trials_tick(rt);
     if (rt->held) rt_backlog_check(rt);
     rt_pump(rt);
     if (rt->options.deliver) {
@@ -360,8 +362,9 @@ uint64_t runtime_deadline_ms(const struct runtime *rt)
     if (rt->queue_count || rt->jump.on) return 0;
     if (rt->options.deliver && deliver_wants_pump(rt->options.deliver)) return 0;
     uint64_t deadline = engine_deadline_ms(rt->engine);
-    uint64_t timer = timers_next_ms(&rt->timers), weather = rt_weather_due_ms(rt);
+    uint64_t timer = timers_next_ms(&rt->timers), weather = rt_weather_due_ms(rt), trial = rt_trials_due_ms(rt);
     if (weather < deadline) deadline = weather;
+    if (trial < deadline) deadline = trial;
     return timer < deadline ? timer : deadline;
 }
 

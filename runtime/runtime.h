@@ -16,6 +16,7 @@
 #include "host.h"
 #include "policy/policy.h"
 #include "store/core.h"
+#include "trials.h"
 
 struct runtime;   /* opaque */
 struct path_item; /* frame/path.h */

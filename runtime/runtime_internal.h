@@ -104,7 +104,16 @@ struct rt_ack_list {
 };
 
 struct rt_host;  /* weather.c */
+struct rt_trial; /* trials.c */
 struct rt_entry; /* journal.c: one entry of the journal, packed */
+
+/* What a connection did in this hour and the one before, outside of trials. */
+struct rt_lately {
+    uint64_t since_ms;               /* mono: this hour of its own began; 0: nothing yet */
+    uint32_t ready_ms;               /* its last time to ready, when known */
+    uint16_t endings[2], hook_errors[2], slows[2];
+    bool ready_known, before_known;
+};
 
 struct rt_conn {
     struct handle self;              /* the engine's handle */
@@ -157,6 +166,11 @@ struct rt_conn {
     uint64_t hook_failures;
     char warning[PLAN_NOTE_MAX];
     uint32_t warning_of;             /* the link whose hook said it; 0: none */
+    struct rt_lately lately;
+    struct rt_trial *trial;          /* that it is counted in, or NULL */
+    uint64_t trial_since_ms;         /* mono: it runs what it should in it */
+    uint8_t trial_side, trial_endings;
+    bool trial_well, trial_errors, trial_stopped; /* was up when it began; a hook failed; was given up in it */
     struct rt_entry **journal;       /* owned ring of owned entries; grows to journal_entries */
     uint32_t journal_count, journal_next;
     struct history history;
@@ -290,6 +304,7 @@ struct runtime {
         struct weather_front fronts[WEATHER_FRONTS_MAX];
         uint32_t front_count;
     } weather;
+    struct rt_trial *trials;         /* owned list */
     struct rt_link *held;            /* links that wait for room */
     struct rt_ack *acks_pooled;      /* owned */
     uint32_t acks_pooled_count;
@@ -300,6 +315,7 @@ struct runtime {
         uint32_t generation;
         const struct rt_build *build; /* whose Lua it is: may be older than the connection's */
         struct rt_fetch *fetch;
+        const struct policy_version *ran; /* whose Lua ran last; to be compared with, never followed */
         struct value lost;           /* what it sees as session when its own was dropped */
     } now;
 };
@@ -337,6 +353,18 @@ void rt_weather_settled(struct runtime *rt, struct rt_conn *c);
 void rt_weather_tick(struct runtime *rt);
 uint64_t rt_weather_due_ms(const struct runtime *rt);
 const struct weather_front *rt_weather_front(const struct runtime *rt, const struct rt_conn *c);
+
+/* trials.c: what becomes of a connection, for the trial of a version. */
+void rt_trial_hook_failed(struct runtime *rt, struct rt_conn *c, const struct policy_version *ran, const char *error);
+void rt_trial_decided(struct runtime *rt, struct rt_conn *c, const struct decision *d);
+void rt_trial_ready(struct runtime *rt, struct rt_conn *c);
+void rt_trial_state(struct runtime *rt, struct rt_conn *c, const struct effect *fx);
+void rt_trial_gone(struct runtime *rt, struct rt_conn *c);
+/* Not 0: values that this version fetches are its own while it is on trial. */
+uint64_t rt_trial_salt(const struct runtime *rt, const struct policy_version *v);
+void rt_trials_tick(struct runtime *rt);
+uint64_t rt_trials_due_ms(const struct runtime *rt);
+void rt_trials_free(struct runtime *rt);
 
 /* counts.c: what is counted on the way. */
 void rt_counts_init(struct runtime *rt);

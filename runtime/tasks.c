@@ -39,6 +39,7 @@ static void hook_begins(struct runtime *rt, const struct rt_build *build, enum h
 static void hook_ends(struct runtime *rt)
 {
     rt->now.on = false;
+    rt->now.ran = rt->now.build->build->version;
     rt->now.build = NULL;
     rt->now.fetch = NULL;
     value_clear(&rt->now.lost);
@@ -185,6 +186,7 @@ void rt_hook_failed(struct runtime *rt, struct rt_conn *c, uint32_t generation, 
                                        [CALL_BAD_ANSWER] = "gave a bad answer" };
     c->hook_failures++;
     rt->counts.hook_failures[hook]++;
+    rt_trial_hook_failed(rt, c, rt->now.ran, answer->error);
     rt_journal_note(rt, c, generation, JOURNAL_HOOK, "%s %s: %s", hook_name(hook), how[result],
                     answer->error);
     rt_log(rt, LOG_WARNING, c, "%s %s: %s", hook_name(hook), how[result], answer->error);

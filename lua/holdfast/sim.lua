@@ -322,7 +322,7 @@ end
 ---@param name? string  what is shown instead
 function Sim:secret(text, name) return core.secret(text, name) end
 
-local OWN = { policy = true, plain = true, stopped = true, owner = true }
+local OWN = { policy = true, plain = true, stopped = true, owner = true, trial = true }
 
 ---Adds a connection and starts it. `policy` is a name in the policies folder or the text of a policy file;
 ---`plain`, `stopped` and `owner` are holdfast's own; everything else goes to the policy, `tune` included.
@@ -376,6 +376,22 @@ function Sim:try_reload(name, policy) return self.core:reload(name, policy) end
 
 ---Settings for the next reload.
 function Sim:set(name, settings) self.core:set(name, settings) return self end
+
+---A new version (name or text) of the policy that this connection has, on a share of all connections that have it:
+---{ share = 0.1, watch = "10m", rehearse = false }. True, or nil and why there is nobody to try it on.
+function Sim:trial(name, policy, options)
+  options = options or {}
+  return self.core:trial(name, policy, options.share or 0.1, duration(options.watch or "10m"), options.rehearse or false)
+end
+
+---Ends the trial of this connection's policy: "adopt" or "take_back".
+function Sim:end_trial(name, how, why) return self.core:trial_end(name, how, why or "an operator wished so") end
+
+---Trials under way, each with the counts of both sides; and `over`, how the last one ended.
+function Sim:trials() return self.core:trials() end
+
+---The number of the version that it runs, and whether it is among the tried.
+function Sim:tried(name) return self.core:tried(name) end
 
 ---Closes everything with `keep` and waits until all links are closed.
 function Sim:shutdown(time)

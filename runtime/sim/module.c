@@ -484,6 +484,7 @@ int luaopen_holdfast_sim_core(lua_State *L)
     lua_newtable(L);
     luaL_register(L, NULL, methods);
     luaL_register(L, NULL, sim__conn_methods);
+    luaL_register(L, NULL, sim__trial_methods);
     luaL_register(L, NULL, sim__view_methods);
     luaL_register(L, NULL, sim__peer_methods);
     luaL_register(L, NULL, sim__consumer_methods);

@@ -63,8 +63,7 @@ static struct policy_version *load(struct sim *s, struct sim_policy *p, char *wh
     return v;
 }
 
-/* Index of the policy, loaded; -1 with a sentence. */
-static int policy_get(struct sim *s, const char *which, char *why, size_t why_bytes)
+int sim__policy_get(struct sim *s, const char *which, uint32_t number, char *why, size_t why_bytes)
 {
     char path[288];
     bool is_text = strchr(which, '\n') || strstr(which, "return ");
@@ -78,7 +77,7 @@ static int policy_get(struct sim *s, const char *which, char *why, size_t why_by
     for (uint32_t i = 0; i < s->policy_count; i++) {
         if (strcmp(s->policies[i].path, path) == 0) return (int)i;
     }
-    struct sim_policy p = { .path = sim__copy(path, strlen(path)) };
+    struct sim_policy p = { .path = sim__copy(path, strlen(path)), .number = number };
     const char *base = strrchr(path, '/');
     base = base ? base + 1 : path;
     p.name = is_text ? sim__copy("text", 4) : sim__copy(base, strcspn(base, "."));
@@ -118,7 +117,7 @@ void sim__conn_free(struct sim *s, struct sim_conn *c)
     free(c);
 }
 
-static struct policy_build *build(struct sim *s, struct sim_conn *c, char *why, size_t why_bytes)
+struct policy_build *sim__build(struct sim *s, struct sim_conn *c, char *why, size_t why_bytes)
 {
     struct problems problems;
     problems_init(&problems);
@@ -131,8 +130,8 @@ static struct policy_build *build(struct sim *s, struct sim_conn *c, char *why, 
 
 bool sim__conn_add(struct sim *s, struct sim_conn *c, char *why, size_t why_bytes)
 {
-    struct policy_build *theirs = build(s, c, why, why_bytes), *ours = NULL;
-    if (theirs) ours = build(s, c, why, why_bytes);
+    struct policy_build *theirs = sim__build(s, c, why, why_bytes), *ours = NULL;
+    if (theirs) ours = sim__build(s, c, why, why_bytes);
     if (!ours) {
         if (theirs) policy_build_destroy(theirs);
         return false;
@@ -164,7 +163,7 @@ static int l_add(lua_State *L)
     luaL_checktype(L, 4, LUA_TTABLE);
     if (!s->runtime) return luaL_error(L, "nothing runs");
     char why[2048] = "";
-    int index = policy_get(s, policy, why, sizeof why);
+    int index = sim__policy_get(s, policy, 0, why, sizeof why);
     if (index < 0) {
         lua_pushnil(L);
         lua_pushstring(L, why);
@@ -229,7 +228,7 @@ static int l_reload(lua_State *L)
     if (!s->runtime) return luaL_error(L, "nothing runs");
     char why[2048] = "";
     int index = (int)c->policy;
-    if (other) index = policy_get(s, other, why, sizeof why);
+    if (other) index = sim__policy_get(s, other, 0, why, sizeof why);
     if (index >= 0 && (!other || (uint32_t)index == c->policy)) {
         struct policy_version *v = load(s, &s->policies[index], why, sizeof why);
         if (v) {
@@ -241,8 +240,8 @@ static int l_reload(lua_State *L)
     }
     uint32_t before = c->policy;
     if (index >= 0) c->policy = (uint32_t)index;
-    struct policy_build *theirs = index >= 0 ? build(s, c, why, sizeof why) : NULL;
-    struct policy_build *ours = theirs ? build(s, c, why, sizeof why) : NULL;
+    struct policy_build *theirs = index >= 0 ? sim__build(s, c, why, sizeof why) : NULL;
+    struct policy_build *ours = theirs ? sim__build(s, c, why, sizeof why) : NULL;
     if (!ours) {
         if (theirs) policy_build_destroy(theirs);
         c->policy = before;

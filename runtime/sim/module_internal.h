@@ -124,6 +124,12 @@ struct sim {
     struct sim_pending_dial dials[EFFECTS_MAX];
     uint32_t pending_count, pending_next;
     uint64_t links_opened;
+    struct {
+        char why[TRIAL_WHY_MAX];
+        enum trial_end end;
+        enum trial_outcome outcome;
+        bool on, asked;
+    } trial_over;            /* how the last trial ended */
 };
 
 /* module.c */
@@ -138,8 +144,15 @@ char *sim__copy(const char *text, size_t len);
 void sim__conn_free(struct sim *s, struct sim_conn *c);
 /* Into a new runtime, with what the disk holds. False with a sentence. */
 bool sim__conn_add(struct sim *s, struct sim_conn *c, char *why, size_t why_bytes);
+/* Index of the policy, loaded as the version after `number`; -1 with a sentence. */
+int sim__policy_get(struct sim *s, const char *which, uint32_t number, char *why, size_t why_bytes);
+/* By the policy that the connection has now. Owned, or NULL with a sentence. */
+struct policy_build *sim__build(struct sim *s, struct sim_conn *c, char *why, size_t why_bytes);
 extern const luaL_Reg sim__conn_methods[];
 void sim__policies_free(struct sim *s);
+
+/* module_trial.c */
+extern const luaL_Reg sim__trial_methods[];
 
 /* module_view.c */
 extern const luaL_Reg sim__view_methods[];
