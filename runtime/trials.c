@@ -596,7 +596,7 @@ static void rehearse(struct runtime *rt, struct rt_trial *t)
     for (uint32_t i = 0; runtime_next(rt, &i, &conn); i++) {
         struct rt_conn *c = rt_conn_get(rt, conn);
         if (c->trial != t || c->trial_side != SIDE_TRIED || !c->links || !c->links->ready) continue;
-        if (!c->build->build->plan.overlap) break;
+        if (!c->build->build->plan->overlap) break;
         struct event ev = rt_event(EV_RETIRE_SET, conn, c->links->generation);
         ev.retire_set.after_ms = REHEARSE_MS;
         rt_post(rt, &ev);
