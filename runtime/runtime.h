@@ -185,6 +185,7 @@ struct runtime_counts {
     uint64_t removed;                      /* connections */
     struct pulse gone;                     /* their bytes and frames */
     uint64_t events_gone, malformed_gone, duplicate_gone;
+    uint64_t trials_adopted, trials_taken_back; /* of versions of policies */
 };
 const struct runtime_counts *runtime_counts(const struct runtime *rt);
 /* "resume" "fresh" "renew" "slow" "stop": the stronger part of the verdict. */

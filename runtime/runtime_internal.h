@@ -305,6 +305,7 @@ struct runtime {
         uint32_t front_count;
     } weather;
     struct rt_trial *trials;         /* owned list */
+    bool trials_held;
     struct rt_link *held;            /* links that wait for room */
     struct rt_ack *acks_pooled;      /* owned */
     uint32_t acks_pooled_count;

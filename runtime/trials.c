@@ -51,6 +51,8 @@ struct rt_trial {
     uint32_t walk;            /* index of the next connection */
 };
 
+static void finish(struct runtime *rt, struct rt_trial *t, enum trial_end end, enum trial_outcome outcome, bool asked,
+                   const char *why);
 static void look(struct runtime *rt, struct rt_trial *t);
 static void walk(struct runtime *rt, struct rt_trial *t);
 
@@ -394,36 +396,40 @@ static void walk_begin(struct runtime *rt, struct rt_trial *t)
     rt->options.host.ops->wake(rt->options.host.self);
 }
 
-bool runtime_trial_begin(struct runtime *rt, const struct trial_wish *wish, char *why, size_t why_bytes)
+static void replace(struct runtime *rt, const char *policy)
+{
+    struct rt_trial *old = find(rt, policy);
+    if (!old) return;
+    if (old->phase == PHASE_WATCHING && old->now[SIDE_TRIED]) {
+        rt_log(rt, LOG_INFO, NULL, "policy %s: the trial of v%u is over without a verdict: another version came", policy,
+               policy_version_number(old->wish.after));
+    }
+    drop(rt, old);
+}
+
+bool runtime_trial_begin(struct runtime *rt, const struct trial_wish *wish)
 {
     uint32_t all, willing;
     const char *policy = policy_name(wish->before);
     ASSERT(wish->before != wish->after && wish->share > 0 && wish->share <= 1 && wish->watch_ms > 0);
     rt_pump(rt);
     struct candidate *list = candidates(rt, wish, &all, &willing);
-    if (!willing) {
-        snprintf(why, why_bytes, "%s", all ? "no connection of it may be tried (trial = false)" : "no connection of it runs");
-        free(list);
-        return false;
-    }
-    struct rt_trial *old = find(rt, policy), *t = calloc(1, sizeof *t);
+    struct rt_trial *t = calloc(1, sizeof *t);
     ASSERT(t != NULL);
     t->wish = *wish;
     policy_ref(t->wish.before);
     policy_ref(t->wish.after);
-    if (old) {
-        if (old->phase == PHASE_WATCHING && old->now[SIDE_TRIED])
-            rt_log(rt, LOG_INFO, NULL, "policy %s: the trial of v%u is over without a verdict: another version came", policy,
-                   policy_version_number(old->wish.after));
-        drop(rt, old);
-    }
+    replace(rt, policy); /* may let go of the wish's own versions */
+    policy = t->policy;
     struct clock now = rt_clock(rt);
-    text_copy(t->policy, sizeof t->policy, policy, strlen(policy));
+    text_copy(t->policy, sizeof t->policy, policy_name(t->wish.before), strlen(policy_name(t->wish.before)));
     t->began_ms = t->looked_ms = t->counted_ms = now.mono_ms;
     t->began_wall_ms = now.wall_ms;
+    t->next = rt->trials;
+    rt->trials = t;
     uint32_t tried = trial_count(all, wish->share);
     if (tried > willing) tried = willing;
-    for (uint32_t i = 0; i < all; i++) {
+    for (uint32_t i = 0; i < all && tried; i++) {
         struct rt_conn *c = list[i].c;
         join(rt, t, c, i < tried ? SIDE_TRIED : SIDE_OTHERS);
         if (i >= tried) continue;
@@ -432,12 +438,15 @@ bool runtime_trial_begin(struct runtime *rt, const struct trial_wish *wish, char
             t->ready[SIDE_NONE].ms[t->ready[SIDE_NONE].count++] = c->lately.ready_ms;
     }
     free(list);
-    t->next = rt->trials;
-    rt->trials = t;
+    if (!tried) {
+        finish(rt, t, TRIAL_ADOPTED, TRIAL_NO_VERDICT, false,
+               all ? "untried, because no connection of it may be tried (trial = false)" : "untried, because no connection of it runs");
+        return false;
+    }
     char watch[DURATION_TEXT_MAX];
     rt_log(rt, LOG_INFO, NULL, "policy %s: v%u is on trial for %s on %u of %u connection%s; v%u serves the others", policy,
-           policy_version_number(wish->after), duration_format(wish->watch_ms, watch), tried, all, all == 1 ? "" : "s",
-           policy_version_number(wish->before));
+           policy_version_number(t->wish.after), duration_format(t->wish.watch_ms, watch), tried, all, all == 1 ? "" : "s",
+           policy_version_number(t->wish.before));
     walk_begin(rt, t);
     return true;
 }
@@ -457,6 +466,8 @@ static void finish(struct runtime *rt, struct rt_trial *t, enum trial_end end, e
         rt_log(rt, asked ? LOG_WARNING : LOG_ALARM, NULL, "policy %s: v%u is taken back, v%u goes on: %s", t->policy, after, before,
                t->why);
     }
+    if (end == TRIAL_ADOPTED) rt->counts.trials_adopted++;
+    else rt->counts.trials_taken_back++;
     struct trial_over over = { .policy = t->policy, .before = t->wish.before, .after = t->wish.after, .end = end,
                                .outcome = outcome, .asked = asked, .why = t->why };
     if (t->wish.over) t->wish.over(t->wish.self, &over);
@@ -466,6 +477,7 @@ static void finish(struct runtime *rt, struct rt_trial *t, enum trial_end end, e
 bool runtime_trial_end(struct runtime *rt, const char *policy, enum trial_end end, const char *why)
 {
     struct rt_trial *t = find(rt, policy);
+    rt_pump(rt);
     if (!t || t->phase != PHASE_WATCHING) return false;
     finish(rt, t, end, TRIAL_NO_VERDICT, true, why);
     return true;
@@ -486,10 +498,8 @@ void runtime_trial_align(struct runtime *rt, const char *policy)
 /* All tried ones are gone: whoever is left is tried, and the window begins anew. */
 static void nobody_left(struct runtime *rt, struct rt_trial *t)
 {
-    char why[128];
-    struct trial_wish wish = t->wish;
-    if (runtime_trial_begin(rt, &wish, why, sizeof why)) return; /* `t` is gone */
-    finish(rt, t, TRIAL_ADOPTED, TRIAL_NO_VERDICT, false, why);
+    const struct trial_wish wish = t->wish;
+    runtime_trial_begin(rt, &wish);
 }
 
 static void look(struct runtime *rt, struct rt_trial *t)
@@ -499,7 +509,7 @@ static void look(struct runtime *rt, struct rt_trial *t)
     const uint64_t now_ms = mono_ms(rt);
     if (t->now[SIDE_TRIED] == 0) {
         nobody_left(rt, t);
-        return;
+        return; /* `t` is gone */
     }
     if (!t->weather) t->fair_ms += now_ms - t->looked_ms;
     t->looked_ms = now_ms;
@@ -547,6 +557,8 @@ static void tell(struct runtime *rt, struct rt_trial *t, struct rt_conn *c, enum
                         t->sides[SIDE_TRIED].connections + t->sides[SIDE_OTHERS].connections);
     } else if (t->phase == PHASE_WATCHING) {
         rt_journal_note(rt, c, 0, JOURNAL_NOTE, "goes on with %s v%u: v%u is on trial on others", t->policy, before, after);
+    } else if (t->phase == PHASE_ADOPTING && t->sides[SIDE_TRIED].connections == 0) {
+        rt_journal_note(rt, c, 0, JOURNAL_NOTE, "goes on with %s v%u, %s", t->policy, after, t->why);
     } else if (t->phase == PHASE_ADOPTING) {
         rt_journal_note(rt, c, 0, JOURNAL_NOTE, "goes on with %s v%u, which was on trial and is adopted: %s", t->policy, after, t->why);
     } else {
@@ -634,10 +646,22 @@ static uint64_t due_ms(const struct runtime *rt, const struct rt_trial *t)
     return due;
 }
 
+/* Links that we close say nothing of a version. */
+static bool is_held(const struct runtime *rt)
+{
+    return rt->trials_held || rt->shutting_down;
+}
+
+void runtime_trials_hold(struct runtime *rt, bool on)
+{
+    rt->trials_held = on;
+    if (!on && rt->trials) rt->options.host.ops->wake(rt->options.host.self);
+}
+
 uint64_t rt_trials_due_ms(const struct runtime *rt)
 {
     uint64_t due = ENGINE_NEVER;
-    for (const struct rt_trial *t = rt->shutting_down ? NULL : rt->trials; t; t = t->next) {
+    for (const struct rt_trial *t = is_held(rt) ? NULL : rt->trials; t; t = t->next) {
         const uint64_t one = due_ms(rt, t);
         if (one < due) due = one;
     }
@@ -646,7 +670,7 @@ uint64_t rt_trials_due_ms(const struct runtime *rt)
 
 void rt_trials_tick(struct runtime *rt)
 {
-    if (!rt->trials || rt->shutting_down) return; /* links that we close say nothing */
+    if (!rt->trials || is_held(rt)) return;
     const uint64_t now_ms = mono_ms(rt);
     for (struct rt_trial *t = rt->trials, *next; t; t = next) {
         next = t->next;

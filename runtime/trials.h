@@ -41,13 +41,15 @@ struct trial_wish {
     void (*over)(void *self, const struct trial_over *over);
 };
 
-/* Takes the place of a trial of this policy that runs: its tried ones go on with the new trial's, or with `before`. False
- * with a sentence when there is nobody to try it on: nothing was changed then. */
-bool runtime_trial_begin(struct runtime *rt, const struct trial_wish *wish, char *why, size_t why_bytes);
+/* Takes the place of a trial of this policy that runs: its tried ones go on with the new trial's, or with `before`. Where
+ * there is nobody to try it on it is adopted at once, and `over` is called from inside. False then. */
+bool runtime_trial_begin(struct runtime *rt, const struct trial_wish *wish);
 /* Ends it now. False: none of this policy is being watched. */
 bool runtime_trial_end(struct runtime *rt, const char *policy, enum trial_end end, const char *why);
 /* Forgets it: whoever calls swaps all connections himself. `over` is not called. */
 void runtime_trial_forget(struct runtime *rt, const char *policy);
+/* True: none ends by itself, and none swaps, until false is told: somebody else has the versions in his hands. */
+void runtime_trials_hold(struct runtime *rt, bool on);
 /* Somebody swapped connections of this policy, or added some: each gets the version that it should have, soon. */
 void runtime_trial_align(struct runtime *rt, const char *policy);
 

@@ -378,7 +378,8 @@ function Sim:try_reload(name, policy) return self.core:reload(name, policy) end
 function Sim:set(name, settings) self.core:set(name, settings) return self end
 
 ---A new version (name or text) of the policy that this connection has, on a share of all connections that have it:
----{ share = 0.1, watch = "10m", rehearse = false }. True, or nil and why there is nobody to try it on.
+---{ share = 0.1, watch = "10m", rehearse = false }. False: there was nobody to try it on, and it is adopted at once;
+---nil and why: it cannot be loaded.
 function Sim:trial(name, policy, options)
   options = options or {}
   return self.core:trial(name, policy, options.share or 0.1, duration(options.watch or "10m"), options.rehearse or false)

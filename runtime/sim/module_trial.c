@@ -57,7 +57,8 @@ static int refuse(lua_State *L, const char *why)
     return 2;
 }
 
-/* s:trial(name, policy, share, watch_ms, rehearse): of the policy that this connection has. True, or nil and why. */
+/* s:trial(name, policy, share, watch_ms, rehearse): of the policy that this connection has. False: there was nobody to try
+ * it on, and it is adopted; nil and why: it cannot be loaded. */
 static int l_trial(lua_State *L)
 {
     struct sim *s = sim__check(L, 1);
@@ -79,8 +80,7 @@ static int l_trial(lua_State *L)
                                .over = over };
     luaL_argcheck(L, wish.before != wish.after, 3, "the same text");
     s->trial_over.on = false;
-    if (!runtime_trial_begin(s->runtime, &wish, why, sizeof why)) return refuse(L, why);
-    lua_pushboolean(L, true);
+    lua_pushboolean(L, runtime_trial_begin(s->runtime, &wish));
     return 1;
 }
 

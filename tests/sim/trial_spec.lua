@@ -343,16 +343,19 @@ describe("who is tried", function ()
     s:close()
   end)
 
-  it("is nobody when all say never, and that is said", function ()
+  it("is nobody when all say never: then it is adopted as it is, and that is said", function ()
     open({ c01 = { trial = false } }, 1)
-    local ok, why = s:trial("c01", world.policy({}, GOOD))
-    assert.is_nil(ok)
-    assert.equal("no connection of it may be tried (trial = false)", why)
+    assert.is_false(s:trial("c01", world.policy({}, GOOD)))
+    assert.equal("adopted", s:trials().over.ended)
+    assert.equal("untried, because no connection of it may be tried (trial = false)", s:trials().over.why)
+    s:advance "1s"
+    assert.equal(2, (s:tried "c01"))
+    assert.is_truthy(notes "c01":match "goes on with text v2, untried, because no connection of it may be tried")
     s:stop "c01"
     s:advance "1s"
-    ok, why = s:trial("c01", world.policy({}, GOOD))
-    assert.is_nil(ok)
-    assert.equal("no connection of it runs", why)
+    assert.is_false(s:trial("c01", world.policy()))
+    assert.equal("untried, because no connection of it runs", s:trials().over.why)
+    s:advance "1s"
     s:close()
   end)
 
