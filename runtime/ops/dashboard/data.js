@@ -1,4 +1,5 @@
-// What is known: connections with their states over time, taken from /v1/watch, and the journals of what is on screen.
+// What is known: connections with their states over time, taken from /v1/watch and, for the hours before, from
+// /v1/history, and the journals of what is on screen.
 // Keeps the token for this tab at most. The stream's end is no error: it comes back by itself.
 'use strict';
 
@@ -28,12 +29,13 @@ function connection(name) {
 
 const stateOf = v => v.state === 'stopped' && v.stop_is_fatal ? 'fatal' : v.state;
 
-function mark(c, at, state) {
+// A mark: since when, in which state, because of what kind of cause where that is known.
+function mark(c, at, state, cause) {
   const m = c.marks;
   let i = m.length;
   while (i > 0 && m[i - 1][0] > at) i--;
   if (i > 0 && m[i - 1][1] === state) return;
-  m.splice(i, 0, [at, state]);
+  m.splice(i, 0, [at, state, cause || '']);
   if (i + 1 < m.length && m[i + 1][1] === state) m.splice(i + 1, 1);
   while (m.length > 1 && (m[1][0] < now() - KEEP_MS || m.length > 2000)) m.shift();
 }
@@ -76,35 +78,27 @@ const rateOf = c => {
   return s && now() - s[0] < 2500 ? s[1] : 0;
 };
 
-// Decisions before a stop say whose it was.
-function entryState(e, before) {
-  return e.to === 'stopped' && before && before.kind === 'decision' && before.pace === 'stop' && before.by !== 'operator' ? 'fatal' : e.to;
-}
-
 function journalEntry(c, e) {
-  const before = c.journal.find(x => x.kind === 'decision');
-  if (e.kind === 'state') mark(c, Date.parse(e.at), entryState(e, before));
+  if (e.kind === 'state') mark(c, Date.parse(e.at), e.given_up ? 'fatal' : e.to, e.to === 'up' || !c.decision ? '' : c.decision.cause.kind);
   if (e.kind === 'decision') { c.decision = e; c.fresh = Date.parse(e.at); }
   c.journal.unshift(e);
   if (c.journal.length > JOURNAL_SHOWN) c.journal.length = JOURNAL_SHOWN;
   c.dirty = true;
 }
 
-// What the daemon remembers replaces what was seen here, as far back as it goes.
 function journalWhole(c, list) {
   c.journal = list;
   c.decision = list.find(e => e.kind === 'decision') || null;
   c.fresh = c.decision ? Date.parse(c.decision.at) : 0;
-  const states = [];
-  let before = null;
-  for (let i = list.length - 1; i >= 0; i--) {
-    if (list[i].kind === 'decision') before = list[i];
-    if (list[i].kind === 'state') states.push([Date.parse(list[i].at), entryState(list[i], before)]);
-  }
-  if (states.length) {
-    c.marks = c.marks.filter(m => m[0] < states[0][0]);
-    for (const [at, state] of states) mark(c, at, state);
-  }
+  c.dirty = true;
+}
+
+// What the daemon remembers of the hours replaces what was seen here, as far as it goes.
+function historyWhole(c, list) {
+  const last = list.length ? list[list.length - 1][0] : 0;
+  const later = list.length ? c.marks.filter(m => m[0] > last && m[1] !== 'unknown') : c.marks;
+  c.marks = list.map(([at, state, cause]) => [at, state === 'given_up' ? 'fatal' : state, cause || '']);
+  for (const [at, state, cause] of later) mark(c, at, state, cause);
   if (c.v) take(c.v);
   c.dirty = true;
 }
@@ -191,6 +185,8 @@ function event(text) {
       for (const name of conns.keys()) if (!snapshot.has(name)) conns.delete(name);
       snapshot = null;
       lostAt = 0;
+      historyDue = true;
+      historyAsked = 0;
     }
     sorting = true;
   } else if (kind === 'state') {
@@ -216,8 +212,21 @@ function event(text) {
     said();
   } else if (kind === 'missed' && now() - missedAt > 5000) {
     missedAt = now();
+    historyDue = true;
     for (const c of conns.values()) c.stale = true;
   }
+}
+
+let historyDue = false, historyAsked = 0;
+function histories() {
+  if (!historyDue || !stream || snapshot || Date.now() - historyAsked < 5000) return;
+  historyDue = false;
+  historyAsked = Date.now();
+  answer('/v1/history?from=24h').then(body => {
+    for (const name in body.connections) if (conns.has(name)) historyWhole(conns.get(name), body.connections[name]);
+    sorting = true;
+    soon();
+  }, () => { /* with the next stream: until then the lines begin where this page did */ });
 }
 
 let fetching = 0;

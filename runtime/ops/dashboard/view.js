@@ -72,7 +72,17 @@ function rank(c) {
   if (c.state !== 'up') return c.v.attempt > 0 ? 6 : 5;
   if (c.life === 'dead') return 4;
   if (c.life === 'suspect') return 3;
-  return now() - c.fresh < RECENT_MS && !(c.decision && c.decision.planned) ? 2 : 0;
+  return now() - droppedAt(c) < RECENT_MS ? 2 : 0;
+}
+
+// What somebody asked for, or the policy plans, is no drop.
+const WISHED = ['retired', 'wished', 'stopped', 'restarted', 'shutdown', 'suspend'];
+
+function droppedAt(c) {
+  const m = c.marks;
+  for (let i = m.length - 1; i > 0; i--)
+    if (m[i - 1][1] === 'up' && m[i][1] !== 'unknown' && !WISHED.includes(m[i][2]) && !(c.decision && c.decision.planned && c.fresh >= m[i][0] - 2000)) return m[i][0];
+  return 0;
 }
 
 // When it was up last, or the beginning of what is known.
@@ -223,6 +233,7 @@ function draw(all) {
   const c = conns.get(opened);
   if (opened && !c) close();
   if (c && (all || c.shownAt !== c.journal[0] || Date.now() - detail.at > 400)) detailDraw(c);
+  histories();
   journals();
 }
 
