@@ -329,6 +329,7 @@ void rt_journal_decision(struct runtime *rt, struct rt_conn *c, const struct eff
     /* What a person asked for alarms nobody. */
     bool alarm = d->pace == PACE_STOP && d->by != DECIDED_BY_OPERATOR;
     struct log_facts facts = { .kind = "decision", .generation = fx->generation, .cause = &d->cause,
+                               .whose = blame_name(blame_of(&d->cause, d->planned, d->note)),
                                .verdict = rt_verdict_of(d),
                                .next = d->pace == PACE_STOP ? NULL : "dial",
                                .next_in_ms = d->delay_ms };

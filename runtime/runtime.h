@@ -9,6 +9,7 @@
 #include "base/proxy.h"
 #include "base/histogram.h"
 #include "deliver/deliver.h"
+#include "engine/blame.h"
 #include "engine/engine.h"
 #include "engine/life.h"
 #include "engine/weather.h"
@@ -30,6 +31,7 @@ struct log_facts {
     uint32_t generation;
     const char *from, *to;     /* of a state; NULL */
     const struct cause *cause; /* NULL or kind NONE: none */
+    const char *whose;         /* doing it is: blame_name(); NULL without a cause */
     const char *verdict;       /* runtime_verdict_name(), or NULL */
     const char *next;          /* or NULL */
     uint64_t next_in_ms;       /* while there is a next */
@@ -154,6 +156,7 @@ struct connection_view {
     struct host_loop_delay loop;  /* of the daemon */
     struct life life;
     char weather[WEATHER_TEXT_MAX]; /* of the front that it is part of; "" */
+    enum blame whose;             /* doing its last ending was; NOBODY without one */
     uint64_t down_for_ms;         /* since a link served, or since it was started; 0: one does */
     struct deliver_stream_view backlog;
     const char *kept_in;          /* static: what kind of store has it, "memory" or "sqlite" */

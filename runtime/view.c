@@ -70,6 +70,21 @@ static void life_look(const struct runtime *rt, const struct rt_conn *c, struct 
     life_judge(&facts, &out->life);
 }
 
+/* What fails alike for many tells more than one of them can. */
+static enum blame whose(const struct engine_view *e, const struct weather_front *front)
+{
+    const bool same = e->decision.cause.kind == e->cause.kind;
+    const enum blame b = blame_of(&e->cause, same && e->decision.planned, same ? e->decision.note : "");
+    if (!front || (b != BLAME_WAY && b != BLAME_NETWORK)) return b;
+    switch (front->scope) {
+    case WEATHER_MACHINE: return BLAME_MACHINE;
+    case WEATHER_NETWORK: return BLAME_NETWORK;
+    case WEATHER_PLATFORM:
+    case WEATHER_HOST: return BLAME_PLATFORM;
+    default: return b;
+    }
+}
+
 bool runtime_view(const struct runtime *rt, struct handle conn, struct connection_view *out)
 {
     const struct rt_conn *c = rt_conn_get(rt, conn);
@@ -94,6 +109,7 @@ bool runtime_view(const struct runtime *rt, struct handle conn, struct connectio
     }
     const struct weather_front *front = rt_weather_front(rt, c);
     if (front) weather_text(front, out->weather);
+    out->whose = whose(&out->engine, front);
     if (c->missed_ms && c->missed_ms < out->now.mono_ms) out->down_for_ms = out->now.mono_ms - c->missed_ms;
     out->last_event_ms = c->last_event_ms;
     life_look(rt, c, out);

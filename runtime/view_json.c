@@ -204,7 +204,9 @@ bool runtime_view_json(const struct connection_view *view, struct buffer *out)
         put_open(w, "cause");
         write_cause(w, &e->cause);
         put_close(w);
+        put_text(w, "whose", blame_name(view->whose));
     }
+    if (view->down_for_ms && (e->wanted || e->stop_is_fatal)) put_time(w, "down_since", view->now.wall_ms - view->down_for_ms);
     if (e->deadline_ms != ENGINE_NEVER) {
         put_open(w, "next");
         put_text(w, "what", e->next ? e->next : "");

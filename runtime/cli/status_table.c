@@ -75,8 +75,10 @@ static void add_row(struct grid *g, const cJSON *c, uint64_t now_ms)
     char words[WORDS_MAX], text[WORDS_MAX + 64];
     const char *state = words_text(c, "state"), *life = words_text(get(c, "life"), "verdict");
     const cJSON *pulse = get(c, "pulse"), *frames = get(c, "frames"), *policy = get(c, "policy"), *next = get(c, "next");
-    const uint64_t since_ms = words_time(words_text(c, "since"));
-    const bool up = is(state, "up");
+    const bool up = is(state, "up"), stopped = is(state, "stopped");
+    /* Of one that should be up, since when it is not: its states change with each attempt. */
+    const uint64_t down_ms = up || stopped ? 0 : words_time(words_text(c, "down_since"));
+    const uint64_t since_ms = down_ms ? down_ms : words_time(words_text(c, "since"));
 
     grid_add(g, TERM_BOLD, words_text(c, "name"));
     grid_add(g, words_state_colour(state, cJSON_IsTrue(get(c, "stop_is_fatal"))), state);

@@ -87,7 +87,9 @@ static void print_summary(struct buffer *out, const struct term *t, const cJSON 
     wrap(out, t, 0, 2, s->headline);
     buffer_printf(out, "%s%s", term_off(t, colour), term_off(t, TERM_BOLD));
     line(out, t, "since", s->since);
+    line(out, t, "down", s->down);
     line(out, t, up ? "before" : "because", s->because);
+    line(out, t, "whose", s->whose);
     line(out, t, "decided", s->decided);
     line(out, t, "weather", s->weather);
     line(out, t, "life", s->life);
@@ -231,7 +233,8 @@ static void print_json(struct buffer *out, const struct ask_answer *view, const 
                   { "because", s->because },   { "decided", s->decided },
                   { "note", s->note },         { "budget", s->budget },
                   { "next", s->next },         { "recovers", s->recovers },
-                  { "life", s->life },
+                  { "life", s->life },         { "down", s->down },
+                  { "whose", s->whose },
                   { "weather", s->weather } };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         if (texts[i].text[0]) cJSON_AddStringToObject(sum, texts[i].key, texts[i].text);

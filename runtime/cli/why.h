@@ -13,6 +13,8 @@
 struct why_summary {
     char headline[WHY_TEXT_MAX]; /* "support-bot is stopped, and stays so" */
     char since[WHY_TEXT_MAX];
+    char down[WHY_TEXT_MAX];    /* "": it is up, or nobody wants it to be */
+    char whose[WHY_TEXT_MAX];   /* doing it is, as far as this side can tell; "" */
     char because[WHY_TEXT_MAX]; /* "": nothing happened yet */
     char decided[WHY_TEXT_MAX]; /* "": nothing was */
     char note[WHY_TEXT_MAX];    /* what the rule says to people; "" */

@@ -99,6 +99,10 @@ static const struct {
       "report it with the log of that minute: it is a bug of holdfast, and costs this connection "
       "alone",
       NULL },
+    { "wished",
+      "look at what in the policy closes it: a link on which nothing happens is quiet and not dead, "
+      "pings prove it alive, and no watchdog of events is needed",
+      NULL },
     { "suspend", "nothing: the machine slept, the link could not outlive that", NULL },
     { "hook", "correct the policy where the story below says it failed, then `holdfast reload`",
       NULL },
@@ -140,6 +144,7 @@ static void kind_find(const cJSON *cause, char out[32])
 {
     const char *kind = words_text(cause, "kind"), *reason = words_text(cause, "reason");
     size_t len = strcspn(reason, ": ");
+    if (is(words_text(cause, "name"), "conflict")) kind = "conflict"; /* so policies call a second client */
     bool repeats = (is(kind, "failed") || is(kind, "call")) && reason[len] == ':' && len < 32;
     snprintf(out, 32, "%.*s", repeats ? (int)len : 31, repeats ? reason : kind);
 }
@@ -164,6 +169,10 @@ static void advise_down(const cJSON *view, const cJSON *cause, struct why_summar
         advise_timeout(cause, s);
     else if (words_number(cause, "http_status") > 0)
         advise_http(cause, s);
+    if (!s->step_count && is(words_text(view, "whose"), "another_client"))
+        step(s, "find the other installation that uses these credentials and stop one of the two");
+    if (!s->step_count && is(words_text(view, "whose"), "platform") && words_number(view, "attempt") >= 3)
+        step(s, "nothing here: the platform ends each attempt; see its status page");
     if (s->note[0] && !s->step_count) step(s, "see the rule's note above");
     if (!s->step_count) step(s, "nothing");
 }
@@ -222,7 +231,9 @@ void why_advise(const cJSON *view, uint64_t now_ms, struct why_summary *s)
     if (is(state, "stopped")) {
         advise_stopped(view, cause, s);
     } else if (is(state, "up")) {
-        step(s, "nothing");
+        /* Up again, and not for the first time. */
+        if (words_number(view, "attempt") >= 2) advise_down(view, cause, s);
+        if (!s->step_count) step(s, "nothing");
     } else if (is(state, "queued")) {
         snprintf(s->recovers, sizeof s->recovers,
                  "by itself, when its turn comes and the platform is well");

@@ -63,9 +63,10 @@ const char *why_cause(const cJSON *cause, char out[WHY_TEXT_MAX])
         return out;
     }
     words_cause(cause, words);
-    say(out, "%s%s", is(kind, "failed") ? "the policy gave up: " : "", words);
+    const bool answered = words_number(cause, "http_status") > 0 || words_number(cause, "code") != 0;
+    say(out, "%s%s", is(kind, "failed") && !answered ? "the policy gave up: " : "", words);
     if (is(by, "operator")) return out;
-    bool told = is(kind, "failed") || is(kind, "ended");
+    bool told = is(kind, "failed") || is(kind, "ended") || is(kind, "wished");
     by = told ? "" : is(by, "peer") ? "by the platform" : is(by, "policy") ? "by the policy" : "";
     if (by[0] || stage[0]) say(out, " (%s%s%s)", by, by[0] && stage[0] ? ", " : "", stage);
     return out;
@@ -244,6 +245,40 @@ static const cJSON *decision_find(const cJSON *view, const cJSON *journal)
     return NULL;
 }
 
+/* Whose doing it is, and how anybody would know. */
+static void say_whose(const cJSON *view, struct why_summary *s)
+{
+    static const struct {
+        const char *whose, *words;
+    } all[] = {
+        { "platform", "the platform's" },
+        { "platform_or_network", "the platform's or the network's: from here nobody can tell which" },
+        { "network", "the network's, on the way from this machine to the platform" },
+        { "machine", "this machine's" },
+        { "credentials", "the credentials': the platform does not take them" },
+        { "limits", "this account's: it asked for more than the platform allows" },
+        { "another_client", "another client's, which uses the same credentials" },
+        { "configuration", "the configuration's" },
+        { "policy", "the policy's own: nothing was wrong with the link that it closed" },
+        { "consumer", "a consumer's, which does not take its frames" },
+        { "holdfast", "holdfast's own" },
+    };
+    const char *whose = words_text(view, "whose"), *kind = words_text(get(view, "cause"), "kind");
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        if (!is(all[i].whose, whose)) continue;
+        say(s->whose, "%s", is(whose, "policy") && !is(kind, "wished") ? "the policy's own" : all[i].words);
+    }
+}
+
+static void say_down(const cJSON *view, uint64_t now_ms, struct why_summary *s)
+{
+    char clock[WORDS_MAX], span[WORDS_MAX];
+    const uint64_t down_ms = words_time(words_text(view, "down_since"));
+    const bool wanted = cJSON_IsTrue(get(view, "wanted")) || cJSON_IsTrue(get(view, "stop_is_fatal"));
+    if (!down_ms || !wanted || is(words_text(view, "state"), "up")) return;
+    say(s->down, "since %s, for %s", why_clock(down_ms, now_ms, clock), words_span(down_ms < now_ms ? now_ms - down_ms : 0, span));
+}
+
 void why_summarise(const cJSON *view, const cJSON *journal, uint64_t now_ms, struct why_summary *s)
 {
     char a[WHY_TEXT_MAX], b[WHY_TEXT_MAX], clock[WORDS_MAX], span[WORDS_MAX];
@@ -255,6 +290,8 @@ void why_summarise(const cJSON *view, const cJSON *journal, uint64_t now_ms, str
     say(s->since, "%s, for %s", why_clock(since_ms, now_ms, clock),
         words_span(since_ms < now_ms ? now_ms - since_ms : 0, span));
     why_cause(get(view, "cause"), s->because);
+    say_whose(view, s);
+    say_down(view, now_ms, s);
     if (decision && s->because[0]) {
         const char *file = words_text(decision, "file");
         say(s->decided, "%s, %s", why_outcome(decision, a), why_by(decision, file, b));

@@ -73,7 +73,8 @@ const char *words_cause(const cJSON *cause, char out[WORDS_MAX])
     if (phrase && strcmp(kind, "timeout") == 0) {
         n = snprintf(out, WORDS_MAX, "%s took too long", stage);
     } else if (strcmp(kind, "ended") == 0) {
-        n = snprintf(out, WORDS_MAX, "the peer announced %s", name);
+        n = snprintf(out, WORDS_MAX, "%s%s", strcmp(name, "conflict") == 0 ? "somebody else took over its identity" : "the platform announced ",
+                     strcmp(name, "conflict") == 0 ? "" : name);
     } else {
         /* What the policy named itself needs no other words. */
         n = snprintf(out, WORDS_MAX, "%s", phrase ? phrase : name);

@@ -20,7 +20,7 @@ void daemon__log_about(void *self, enum log_level level, const char *connection,
 {
     struct daemon *d = self;
     const struct cause *cause = facts->cause && facts->cause->kind != CAUSE_NONE ? facts->cause : NULL;
-    struct log_field fields[13];
+    struct log_field fields[14];
     uint32_t n = 0;
     const uint64_t now_ms = uv_now(&d->loop);
     if (log_limit_is_due(&d->limit, now_ms)) log_limit_turn(&d->limit, now_ms, say_left_out, d);
@@ -40,6 +40,7 @@ void daemon__log_about(void *self, enum log_level level, const char *connection,
         if (cause->close_code > 0) fields[n++] = (struct log_field){ .key = "close_code", .number = (uint64_t)cause->close_code };
         if (cause->http_status > 0) fields[n++] = (struct log_field){ .key = "http_status", .number = (uint64_t)cause->http_status };
     }
+    if (facts->whose) fields[n++] = (struct log_field){ .key = "whose", .text = facts->whose };
     if (facts->verdict) fields[n++] = (struct log_field){ .key = "verdict", .text = facts->verdict };
     if (facts->next) {
         fields[n++] = (struct log_field){ .key = "next", .text = facts->next };

@@ -1,5 +1,5 @@
 /* Metrics: GET /metrics, Prometheus' text format. Reads counts and views, keeps nothing. Labels are bounded:
- * policies, states, verdicts, kinds of causes, hooks, budgets and consumers' names; never a connection's, an
+ * policies, states, verdicts, kinds of causes, whose doing, hooks, budgets and consumers' names; never a connection's, an
  * address or a peer's words. Every name stands in examples/monitoring/README.md, which a spec compares. */
 #include <inttypes.h>
 #include <stdio.h>
@@ -28,6 +28,7 @@ struct policy_sums {
 struct sums {
     struct policy_sums policies[POLICIES_MAX];
     uint32_t policy_count;
+    uint32_t down[BLAME_COUNT];
     struct pulse total;
     uint64_t events, malformed, duplicate, dropped, gaps;
     struct host_loop_delay loop;
@@ -97,6 +98,7 @@ static bool sum_each(struct client *c, struct gather *g, struct handle h, const 
     p->backlog_frames += v->backlog.frames;
     p->backlog_bytes += v->backlog.bytes;
     const bool missed = e->state != CONN_UP && (e->wanted || e->stop_is_fatal);
+    s->down[v->whose] += missed;
     if (missed && v->down_for_ms > p->longest_down_ms) p->longest_down_ms = v->down_for_ms;
     add_budgets(c->ops, p, h, v);
     s->total.bytes_in += v->total.bytes_in;
@@ -208,6 +210,9 @@ static bool write_connections(struct buffer *out, const struct sums *s)
     ok = ok && family(out, "longest_outage_seconds", GAUGE, "How long the connection has been down that is wanted and down the longest.");
     for (uint32_t i = 0; ok && i < s->policy_count; i++)
         ok = seconds(out, "longest_outage_seconds", labels1(labels, "policy", s->policies[i].name), s->policies[i].longest_down_ms * 1000);
+    ok = ok && family(out, "down", GAUGE, "Connections that should be up and are not, by whose doing that is.");
+    for (int b = 0; ok && b < BLAME_COUNT; b++)
+        ok = sample(out, "down", labels1(labels, "whose", blame_name((enum blame)b)), s->down[b]);
     ok = ok && family(out, "backlog_frames", GAUGE, "Frames accepted and not yet acknowledged by every consumer.");
     for (uint32_t i = 0; ok && i < s->policy_count; i++)
         ok = sample(out, "backlog_frames", labels1(labels, "policy", s->policies[i].name), s->policies[i].backlog_frames);

@@ -6,7 +6,8 @@
  *   needs_person true: something was given up, or the store is ill: time mends neither
  *   connections  how many there are, and by state; `wanted` of them are not stopped by an operator
  *   peers        those that are up, by verdict
- *   worst        the connection in most trouble, absent when all is well: name, state, since, life, attempt, cause, next
+ *   worst        the connection in most trouble, absent when all is well: name, state, since, down_since, life, attempt,
+ *                cause, whose (doing it is), note (of the policy's rule, to people), next, next_at
  *   weather      what failing ones have in common
  *   held         attempts put off because their host answers nobody
  *   store        degraded or not
@@ -58,7 +59,14 @@ static bool worst_json(struct buffer *out, const struct connection_view *v)
              text_json_string(out, e->cause.name, strlen(e->cause.name)) && buffer_append_text(out, ",\"reason\":") &&
              text_json_string(out, e->cause.reason, strlen(e->cause.reason)) && buffer_append_char(out, '}');
     }
+    if (ok && e->cause.kind != CAUSE_NONE) ok = buffer_printf(out, ",\"whose\":\"%s\"", blame_name(v->whose));
+    if (ok && v->down_for_ms && (e->wanted || e->stop_is_fatal))
+        ok = buffer_printf(out, ",\"down_since\":\"%s\"", timestamp_format(v->now.wall_ms - v->down_for_ms, since));
+    if (ok && e->decision.note[0] && e->decision.cause.kind == e->cause.kind)
+        ok = buffer_append_text(out, ",\"note\":") && text_json_string(out, e->decision.note, strlen(e->decision.note));
     if (ok && e->next) ok = buffer_printf(out, ",\"next\":\"%s\"", e->next);
+    if (ok && e->next && e->deadline_ms != ENGINE_NEVER)
+        ok = buffer_printf(out, ",\"next_at\":\"%s\"", timestamp_format(v->now.wall_ms - v->now.mono_ms + e->deadline_ms, since));
     return ok && buffer_append_char(out, '}');
 }
 

@@ -78,7 +78,7 @@ connection "support-bot" {
     open { peer = { "--option", "token=another" } }
     state "stopped"
     local text = why()
-    assert.equal("the policy gave up: gateway_refused, HTTP 401 (before the dial)", told(text, "because"))
+    assert.equal("gateway_refused, HTTP 401 (before the dial)", told(text, "because"))
     assert.equal("put good credentials where the configuration reads them", told(text, "do"))
   end)
 
@@ -157,7 +157,7 @@ connection "support-bot" {
     control(peer, '{"verb":"op7"}')
     w:status(function (text) return text:match '"state":"up"' and text:match '"generation":2' end)
     local text = why()
-    assert.equal("the peer announced reconnect (while it was up)", told(text, "before"))
+    assert.equal("the platform announced reconnect (while it was up)", told(text, "before"))
     assert.is_truthy(told(text, "decided"):match("as planned %(asked for: 0%.0s to 1%.0s[^)]*%), " .. RULE), text)
     assert.is_truthy(story(text):match "^  %S+  up %(link 2%)\n", text)
   end)

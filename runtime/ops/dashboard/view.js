@@ -87,6 +87,7 @@ function droppedAt(c) {
 
 // When it was up last, or the beginning of what is known.
 function downSince(c) {
+  if (c.v && c.v.down_since) return Date.parse(c.v.down_since);
   let i = c.marks.length;
   while (i > 0 && c.marks[i - 1][1] !== 'up') i--;
   return i < c.marks.length ? c.marks[i][0] : c.since;
@@ -294,7 +295,7 @@ function open(name) {
   d.line = make('canvas');
   d.fields = {};
   const list = make('dl');
-  for (const key of ['since', 'next', 'cause', 'decided', 'life', 'weather', 'warning', 'round trip', 'frames', 'backlog', 'sessions', 'policy', 'address']) {
+  for (const key of ['since', 'down', 'next', 'cause', 'whose', 'decided', 'life', 'weather', 'warning', 'round trip', 'frames', 'backlog', 'sessions', 'policy', 'address']) {
     const t = make('dt', '', key), v = make('dd');
     d.fields[key] = [t, v];
     list.append(t, v);
@@ -360,7 +361,9 @@ function detailDraw(c) {
   };
   set('since', clock(c.since) + (drops ? ', ' + drops + (drops === 1 ? ' drop' : ' drops') + ' in ' + span(spanMs) : ''));
   set('next', nextWords(v) || (c.state === 'fatal' ? 'nothing by itself: start it once its cause is mended' : c.state === 'stopped' ? 'nothing until it is started' : ''));
+  set('down', v.down_since && c.state !== 'up' ? 'since ' + clock(Date.parse(v.down_since)) + ', for ' + span(now() - Date.parse(v.down_since)) : '');
   set('cause', c.state === 'up' ? '' : causeWords(v.cause, true), 'bad');
+  set('whose', c.state === 'up' ? '' : WHOSE[v.whose] || '');
   set('decided', x ? (c.state === 'up' ? clock(c.fresh) + ': ' + causeWords(x.cause, true) + '; ' : '') + outcomeWords(x) + ', ' + byWords(x) : '');
   const evidence = c.life === v.life.verdict && v.life.evidence ? ': ' + v.life.evidence : '';
   set('life', c.state === 'up' ? c.life + evidence : '', c.life === 'suspect' || c.life === 'dead' ? 'bad' : '');

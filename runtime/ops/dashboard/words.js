@@ -28,7 +28,7 @@ const STATES = { up: 'up', waiting: 'waiting to dial', queued: 'queued for the b
 
 function causeWords(c, where) {
   if (!c || !c.kind || c.kind === 'none') return '';
-  let said = c.kind === 'timeout' ? c.stage + ' took too long' : c.kind === 'ended' ? 'the peer announced ' + c.name
+  let said = c.kind === 'timeout' ? c.stage + ' took too long' : c.kind === 'ended' ? (c.name === 'conflict' ? 'somebody else took over its identity' : 'the platform announced ' + c.name)
     : PHRASES[c.kind] || c.name || c.kind;
   if (c.close_code) said += ' with ' + c.close_code;
   if (c.http_status) said += ', HTTP ' + c.http_status;
@@ -38,6 +38,11 @@ function causeWords(c, where) {
   const at = c.kind === 'timeout' ? '' : STAGES[c.stage] || '';
   return by || at ? said + ' (' + by + (by && at ? ', ' : '') + at + ')' : said;
 }
+
+const WHOSE = { platform: 'the platform’s', platform_or_network: 'the platform’s or the network’s: from here nobody can tell which', network: 'the network’s, on the way to the platform',
+  machine: 'this machine’s', credentials: 'the credentials’: the platform does not take them', limits: 'this account’s: it asked for more than the platform allows',
+  another_client: 'another client’s, which uses the same credentials', configuration: 'the configuration’s', policy: 'the policy’s own', consumer: 'a consumer’s, which does not take its frames',
+  holdfast: 'holdfast’s own' };
 
 function span(ms) {
   if (ms < 1000) return Math.max(0, Math.round(ms)) + ' ms';
