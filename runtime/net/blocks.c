@@ -1,7 +1,8 @@
-/* Blocks: where OpenSSL's record buffers come from. Each link has one or two of 16 KB while a record or a
+/* Blocks: where OpenSSL's large pieces come from. Each link has one or two buffers of 16 KB while a record or a
  * handshake is under way, and none between (SSL_MODE_RELEASE_BUFFERS): from malloc() they leave holes between
  * what stays, a third of the memory of ten thousand links that came up together, and each wake-up takes a cold one.
- * Here the last one given back is taken next, and what a herd left behind goes back to the system.
+ * Here the last one given back is taken next, and what a herd left behind goes back to the system. An SSL itself
+ * (7.6 KB) has blocks of its own, so that the heap holds small things alone and what handshakes leave is filled.
  *
  * Of the whole process, as OpenSSL's hooks for memory are; the lock is for its other threads (trusts are read in
  * one). Whatever is larger, smaller or too much comes from malloc(). */
@@ -16,52 +17,71 @@
 #include "base/assert.h"
 #include "net/net.h"
 
-#define BLOCK_BYTES ((size_t)24576) /* whole pages; a handshake's buffer is 21,848 bytes */
-#define BLOCK_BYTES_MIN ((size_t)12288)
-#define BLOCKS_MAX 43690u           /* 1 GiB of addresses; pages come as they are used */
-#define BLOCKS_WARM 64u             /* free ones that keep their pages */
+#define BLOCKS_MAX 43690u /* of each size; addresses alone, pages come as they are used */
+#define BLOCKS_WARM 64u   /* free ones that keep their pages */
 
-static struct {
-    pthread_mutex_t lock;
+/* Whole pages. A size from `bytes_min` to `bytes` takes one. */
+struct pool {
+    size_t bytes, bytes_min;
     uint8_t *base;      /* NULL: not in use */
     uint32_t *next;     /* of a free block; index + 1 */
     uint32_t free;      /* index + 1; 0: none */
     uint32_t free_count;
     uint32_t used;      /* blocks that were ever taken */
-} blocks = { .lock = PTHREAD_MUTEX_INITIALIZER };
+};
 
-static bool is_block(const void *memory)
+static struct {
+    pthread_mutex_t lock;
+    struct pool pools[3];
+} blocks = {
+    .lock = PTHREAD_MUTEX_INITIALIZER,
+    .pools = {
+        { .bytes = 24576, .bytes_min = 12288 }, /* a handshake's buffer is 21,848 bytes */
+        { .bytes = 8192, .bytes_min = 6144 },   /* an SSL, 7,624 */
+        { .bytes = 4096, .bytes_min = 3584 },   /* two during a handshake */
+    },
+};
+#define POOLS (sizeof blocks.pools / sizeof *blocks.pools)
+
+static struct pool *pool_of(const void *memory)
 {
     const uint8_t *at = memory;
-    return blocks.base && at >= blocks.base && at < blocks.base + BLOCK_BYTES * BLOCKS_MAX;
+    for (size_t i = 0; i < POOLS; i++) {
+        struct pool *p = &blocks.pools[i];
+        if (p->base && at >= p->base && at < p->base + p->bytes * BLOCKS_MAX) return p;
+    }
+    return NULL;
 }
 
-static void *block_take(void)
+static void *block_take(size_t size)
 {
     uint8_t *block = NULL;
+    struct pool *p = blocks.pools;
+    while (p < blocks.pools + POOLS && (size < p->bytes_min || size > p->bytes)) p++;
+    if (p == blocks.pools + POOLS || !p->base) return NULL;
     pthread_mutex_lock(&blocks.lock);
-    if (blocks.free) {
-        uint32_t index = blocks.free - 1;
-        blocks.free = blocks.next[index];
-        blocks.free_count--;
-        block = blocks.base + BLOCK_BYTES * index;
-    } else if (blocks.used < BLOCKS_MAX) {
-        block = blocks.base + BLOCK_BYTES * blocks.used++;
+    if (p->free) {
+        uint32_t index = p->free - 1;
+        p->free = p->next[index];
+        p->free_count--;
+        block = p->base + p->bytes * index;
+    } else if (p->used < BLOCKS_MAX) {
+        block = p->base + p->bytes * p->used++;
     }
     pthread_mutex_unlock(&blocks.lock);
     return block;
 }
 
-static void block_give(void *memory)
+static void block_give(struct pool *p, void *memory)
 {
-    size_t offset = (size_t)((uint8_t *)memory - blocks.base);
-    ASSERT(offset % BLOCK_BYTES == 0);
-    uint32_t index = (uint32_t)(offset / BLOCK_BYTES);
+    size_t offset = (size_t)((uint8_t *)memory - p->base);
+    ASSERT(offset % p->bytes == 0);
+    uint32_t index = (uint32_t)(offset / p->bytes);
     pthread_mutex_lock(&blocks.lock);
-    if (blocks.free_count >= BLOCKS_WARM) madvise(memory, BLOCK_BYTES, MADV_DONTNEED);
-    blocks.next[index] = blocks.free;
-    blocks.free = index + 1;
-    blocks.free_count++;
+    if (p->free_count >= BLOCKS_WARM) madvise(memory, p->bytes, MADV_DONTNEED);
+    p->next[index] = p->free;
+    p->free = index + 1;
+    p->free_count++;
     pthread_mutex_unlock(&blocks.lock);
 }
 
@@ -70,7 +90,7 @@ static void *hook_malloc(size_t size, const char *file, int line)
     (void)file;
     (void)line;
     if (size == 0) return NULL;
-    void *memory = size >= BLOCK_BYTES_MIN && size <= BLOCK_BYTES ? block_take() : NULL;
+    void *memory = block_take(size);
     return memory ? memory : malloc(size);
 }
 
@@ -78,7 +98,8 @@ static void hook_free(void *memory, const char *file, int line)
 {
     (void)file;
     (void)line;
-    if (is_block(memory)) block_give(memory);
+    struct pool *p = pool_of(memory);
+    if (p) block_give(p, memory);
     else free(memory);
 }
 
@@ -89,13 +110,20 @@ static void *hook_realloc(void *memory, size_t size, const char *file, int line)
         hook_free(memory, file, line);
         return NULL;
     }
-    if (!is_block(memory)) return realloc(memory, size);
-    if (size <= BLOCK_BYTES && size >= BLOCK_BYTES_MIN) return memory;
-    void *moved = malloc(size);
+    struct pool *p = pool_of(memory);
+    if (!p) return realloc(memory, size);
+    if (size <= p->bytes && size >= p->bytes_min) return memory;
+    void *moved = hook_malloc(size, file, line);
     if (!moved) return NULL;
-    memcpy(moved, memory, size < BLOCK_BYTES ? size : BLOCK_BYTES);
-    block_give(memory);
+    memcpy(moved, memory, size < p->bytes ? size : p->bytes);
+    block_give(p, memory);
     return moved;
+}
+
+static void *addresses(size_t bytes)
+{
+    void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return at == MAP_FAILED ? NULL : at;
 }
 
 bool net_memory_begin(void)
@@ -103,19 +131,26 @@ bool net_memory_begin(void)
 #ifdef __SANITIZE_ADDRESS__
     return false; /* it would no longer see what OpenSSL does with its buffers */
 #endif
-    size_t bytes = BLOCK_BYTES * BLOCKS_MAX;
-    if (blocks.base) return true;
-    blocks.next = mmap(NULL, sizeof *blocks.next * BLOCKS_MAX, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    void *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (blocks.next == MAP_FAILED || base == MAP_FAILED ||
-        CRYPTO_set_mem_functions(hook_malloc, hook_realloc, hook_free) != 1) {
-        if (blocks.next != MAP_FAILED) munmap(blocks.next, sizeof *blocks.next * BLOCKS_MAX);
-        if (base != MAP_FAILED) munmap(base, bytes);
-        return false;
+    uint8_t *base[POOLS];
+    bool ok = true;
+    if (blocks.pools[0].base) return true;
+    for (size_t i = 0; i < POOLS; i++) {
+        struct pool *p = &blocks.pools[i];
+        base[i] = addresses(p->bytes * BLOCKS_MAX);
+        p->next = addresses(sizeof *p->next * BLOCKS_MAX);
+        ok = ok && base[i] && p->next;
     }
-    /* A huge page would tie the pages of many blocks together. */
-    madvise(base, bytes, MADV_NOHUGEPAGE);
-    blocks.base = base;
-    return true;
+    ok = ok && CRYPTO_set_mem_functions(hook_malloc, hook_realloc, hook_free) == 1;
+    for (size_t i = 0; i < POOLS; i++) {
+        struct pool *p = &blocks.pools[i];
+        if (ok) {
+            /* A huge page would tie the pages of many blocks together. */
+            madvise(base[i], p->bytes * BLOCKS_MAX, MADV_NOHUGEPAGE);
+            p->base = base[i];
+            continue;
+        }
+        if (base[i]) munmap(base[i], p->bytes * BLOCKS_MAX);
+        if (p->next) munmap(p->next, sizeof *p->next * BLOCKS_MAX);
+    }
+    return ok;
 }

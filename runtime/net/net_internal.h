@@ -151,6 +151,8 @@ BIO *bio__create(struct net_link *link);
 /* An SSL on link->fd, ready for the handshake. False when memory is out. */
 bool tls__start(struct net_link *link, const struct trust *trust);
 void tls__handshake(struct net_link *link);
+/* After the handshake, and whenever a ticket came: lets go of what the link's session holds for nobody. */
+void tls__settle(struct net_link *link);
 /* What a failed SSL call means, by its SSL_get_error(); to be asked before any other SSL call. */
 struct cause tls__cause(struct net_link *link, enum stage stage, int ssl_error);
 void tls__free(struct net_link *link, bool session_is_bad);
@@ -163,6 +165,8 @@ void sessions__put(struct sessions *s, const char *host, uint16_t port, uint64_t
 /* Borrowed until the loop runs again, or NULL. */
 SSL_SESSION *sessions__find(struct sessions *s, const char *host, uint16_t port, uint64_t trust_id);
 void sessions__drop(struct sessions *s, const char *host, uint16_t port, uint64_t trust_id);
+/* `ssl` stands: what its own session holds beyond what links to this place have in common is let go. */
+void sessions__share(struct sessions *s, const char *host, uint16_t port, uint64_t trust_id, SSL *ssl);
 
 /* link.c, stream.c */
 enum link_at {

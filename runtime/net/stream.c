@@ -171,6 +171,7 @@ static enum filled fill_tls(struct net_link *link, size_t *len_out)
         int error = SSL_get_error(link->ssl, 0);
         if (error == SSL_ERROR_WANT_READ && link->got_session) {
             link->got_session = false;
+            tls__settle(link);
             SSL_free_buffers(link->ssl); /* 16 KB; refuses where something is in them */
         }
         if (error == SSL_ERROR_WANT_READ) return FILLED_DRY;

@@ -77,6 +77,11 @@ bool tls__start(struct net_link *link, const struct trust *trust)
     return true;
 }
 
+void tls__settle(struct net_link *link)
+{
+    sessions__share(trusts__sessions(link->net->trusts), link->host, link->port, link->trust_id, link->ssl);
+}
+
 void tls__handshake(struct net_link *link)
 {
     ERR_clear_error();
@@ -86,6 +91,7 @@ void tls__handshake(struct net_link *link)
         if (SSL_session_reused(link->ssl)) link->net->counts.handshakes_resumed++;
         link->want_read_to_write = false;
         link->first_len = sizeof link->first; /* enough of them */
+        tls__settle(link);
         link__opened(link);
         return;
     }
