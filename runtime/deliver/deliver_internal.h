@@ -15,9 +15,11 @@
 #define STREAMS_MAX (1u << 20)
 #define ANSWERS_BYTES_MAX ((size_t)256 << 10) /* unread answers of one attachment */
 #define BATCH_BYTES_MAX ((size_t)64 << 10)    /* lines handed to a sink at once, one line apart */
-/* Without a named consumer nobody holds the backlog; the newest part stays for one who comes late.
- */
+/* Without a named consumer nobody holds the backlog; the newest part stays for one who comes late. Of one stream
+ * so much, of all so much, and of thousands nothing. */
 #define UNCLAIMED_BYTES_MAX ((uint64_t)1 << 20)
+#define UNCLAIMED_BYTES_ALL ((uint64_t)32 << 20)
+#define UNCLAIMED_BYTES_MIN ((uint64_t)8 << 10)
 #define BACKLOG_BYTES_DEFAULT ((uint64_t)64 << 20)
 #define STRETCHES_MAX 64u /* of one stream, the current one included */
 
@@ -27,16 +29,19 @@
 #define SEGMENT_ALONE 0xff /* made for one long line */
 #define SEGMENTS_POOLED_BYTES_MAX ((size_t)4 << 20)
 
+struct chunk; /* segments.c */
+
 struct segment {
     struct segment *next; /* owned by the stream, or by the pool */
+    struct chunk *chunk; /* of which it is a piece; not of SEGMENT_ALONE */
     uint32_t capacity, used;
     uint32_t records;     /* lines in it that are held */
     uint8_t class;
     uint8_t bytes[];
 };
 struct segment_pool {
-    struct segment *free[SEGMENT_CLASSES]; /* owned */
-    size_t bytes;
+    struct chunk *chunks[SEGMENT_CLASSES]; /* owned; those that have a free one */
+    size_t bytes;                          /* free ones */
 };
 /* At least `len` bytes, of `class` when that is enough. NULL: memory is out. */
 struct segment *segment__take(struct segment_pool *p, uint8_t class, size_t len);

@@ -1,32 +1,99 @@
-/* Segments: where the lines of streams lie. Owns free segments of four sizes, so that a busy stream
- * takes big ones and ten thousand quiet ones small ones, and neither allocates per frame. */
+/* Segments: where the lines of streams lie. Owns free segments of four sizes, so that a busy stream takes big
+ * ones and ten thousand quiet ones small ones, and neither allocates per frame.
+ *
+ * They are cut from chunks that come from the system and go back to it whole: what a burst on thousands of
+ * streams took would else stay with the process, as holes between what was allocated meanwhile. */
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "deliver/deliver_internal.h"
 
+#define CHUNK_BYTES ((size_t)256 << 10)
+
 static const uint32_t class_bytes[SEGMENT_CLASSES] = { 1u << 10, 4u << 10, 16u << 10, 64u << 10 };
+
+struct chunk {
+    struct chunk *next, *prev; /* of a class, those with free segments */
+    struct segment *free;      /* given back */
+    uint32_t used;             /* segments taken */
+    size_t cut;                /* bytes that were ever a segment: the others have no memory yet */
+    uint8_t *bytes;            /* owned: CHUNK_BYTES of the system */
+};
+
+static bool has_free(const struct chunk *c)
+{
+    return c->free || c->cut < CHUNK_BYTES;
+}
+
+static void chunk_link(struct segment_pool *p, uint8_t class, struct chunk *c)
+{
+    c->prev = NULL;
+    c->next = p->chunks[class];
+    if (c->next) c->next->prev = c;
+    p->chunks[class] = c;
+}
+
+static void chunk_unlink(struct segment_pool *p, uint8_t class, struct chunk *c)
+{
+    if (c->prev) c->prev->next = c->next;
+    else p->chunks[class] = c->next;
+    if (c->next) c->next->prev = c->prev;
+}
+
+static struct chunk *chunk_create(struct segment_pool *p, uint8_t class)
+{
+    struct chunk *c = calloc(1, sizeof *c);
+    void *bytes = MAP_FAILED;
+    if (c) bytes = mmap(NULL, CHUNK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (bytes == MAP_FAILED) {
+        free(c);
+        return NULL;
+    }
+    c->bytes = bytes;
+    chunk_link(p, class, c);
+    p->bytes += CHUNK_BYTES;
+    return c;
+}
+
+static void chunk_destroy(struct segment_pool *p, uint8_t class, struct chunk *c)
+{
+    ASSERT(c->used == 0);
+    chunk_unlink(p, class, c);
+    p->bytes -= CHUNK_BYTES;
+    munmap(c->bytes, CHUNK_BYTES);
+    free(c);
+}
 
 struct segment *segment__take(struct segment_pool *p, uint8_t class, size_t len)
 {
     ASSERT(class < SEGMENT_CLASSES);
     size_t capacity = 0;
+    struct segment *s;
     for (; class < SEGMENT_CLASSES; class ++) {
         capacity = class_bytes[class] - sizeof(struct segment);
         if (len <= capacity) break;
     }
-    struct segment *s = NULL;
     if (class == SEGMENT_CLASSES) {
         if (len > UINT32_MAX) return NULL;
         class = SEGMENT_ALONE;
         capacity = len;
-    } else if (p->free[class]) {
-        s = p->free[class];
-        p->free[class] = s->next;
-        ASSERT(p->bytes >= class_bytes[class]);
+        s = malloc(sizeof *s + capacity);
+        if (!s) return NULL;
+    } else {
+        struct chunk *c = p->chunks[class] ? p->chunks[class] : chunk_create(p, class);
+        if (!c) return NULL;
+        s = c->free;
+        if (s) {
+            c->free = s->next;
+        } else {
+            s = (struct segment *)(c->bytes + c->cut);
+            s->chunk = c;
+            c->cut += class_bytes[class];
+        }
+        c->used++;
         p->bytes -= class_bytes[class];
+        if (!has_free(c)) chunk_unlink(p, class, c);
     }
-    if (!s) s = malloc(sizeof *s + capacity);
-    if (!s) return NULL;
     s->next = NULL;
     s->capacity = (uint32_t)capacity;
     s->used = 0;
@@ -38,23 +105,25 @@ struct segment *segment__take(struct segment_pool *p, uint8_t class, size_t len)
 void segment__give(struct segment_pool *p, struct segment *s)
 {
     ASSERT(s->records == 0);
-    if (s->class == SEGMENT_ALONE || p->bytes + class_bytes[s->class] > SEGMENTS_POOLED_BYTES_MAX) {
+    if (s->class == SEGMENT_ALONE) {
         free(s);
         return;
     }
-    s->next = p->free[s->class];
-    p->free[s->class] = s;
-    p->bytes += class_bytes[s->class];
+    struct chunk *c = s->chunk;
+    uint8_t class = s->class;
+    ASSERT(c->used > 0);
+    if (!has_free(c)) chunk_link(p, class, c);
+    s->next = c->free;
+    c->free = s;
+    c->used--;
+    p->bytes += class_bytes[class];
+    if (c->used == 0 && p->bytes > SEGMENTS_POOLED_BYTES_MAX) chunk_destroy(p, class, c);
 }
 
 void segment_pool__deinit(struct segment_pool *p)
 {
-    for (int i = 0; i < SEGMENT_CLASSES; i++) {
-        while (p->free[i]) {
-            struct segment *s = p->free[i];
-            p->free[i] = s->next;
-            free(s);
-        }
+    for (uint8_t i = 0; i < SEGMENT_CLASSES; i++) {
+        while (p->chunks[i]) chunk_destroy(p, i, p->chunks[i]);
     }
-    p->bytes = 0;
+    ASSERT(p->bytes == 0);
 }

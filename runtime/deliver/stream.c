@@ -10,7 +10,7 @@
 #include "deliver/envelope.h"
 
 #define BUCKETS_MIN 64u
-#define RECORDS_KEPT 8u /* capacity of an idle stream's ring */
+#define RECORDS_KEPT 2u /* capacity of an idle stream's ring */
 
 static bool hash_insert(struct deliver *d, struct stream *s);
 static void hash_remove(struct deliver *d, struct stream *s);
@@ -268,13 +268,15 @@ void stream__trim(struct deliver *d, struct stream *s)
 {
     uint64_t read_to = slowest_reader(s);
     uint64_t acked = slowest_cursor(s);
-    uint64_t unclaimed_max =
-        s->limits.bytes_max < UNCLAIMED_BYTES_MAX ? s->limits.bytes_max : UNCLAIMED_BYTES_MAX;
+    uint64_t unclaimed_max = UNCLAIMED_BYTES_ALL / d->streams.count;
+    if (unclaimed_max > UNCLAIMED_BYTES_MAX) unclaimed_max = UNCLAIMED_BYTES_MAX;
+    if (unclaimed_max > s->limits.bytes_max) unclaimed_max = s->limits.bytes_max;
+    uint64_t unclaimed_frames = unclaimed_max < UNCLAIMED_BYTES_MIN ? 0 : 1;
     while (s->first_seq < s->end_seq) {
         const struct record *r = stream__record(s, s->first_seq);
         if (s->first_seq >= read_to) return;
         if (r->kind == RECORD_STATE || s->named == 0) {
-            if (r->kind != RECORD_STATE && (s->bytes <= unclaimed_max || s->frames <= 1)) return;
+            if (r->kind != RECORD_STATE && ((unclaimed_frames && s->bytes <= unclaimed_max) || s->frames <= unclaimed_frames)) return;
         } else if (r->kind == RECORD_FRAME ? r->offset > acked : r->offset >= acked) {
             return;
         }
