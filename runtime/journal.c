@@ -12,6 +12,7 @@
 #include "runtime_internal.h"
 
 /* A line before it is cut for the journal; the log gets it whole, with the note at its end. */
+#define JOURNAL_FIRST 8u /* places of a young journal */
 #define WHOLE_MAX 800
 
 #define TEXT_MAX sizeof((struct journal_entry *)NULL)->text
@@ -214,14 +215,20 @@ static void entry_add(struct runtime *rt, struct rt_conn *c, uint32_t generation
 static void entry_push(struct runtime *rt, struct rt_conn *c, struct rt_entry *e)
 {
     uint32_t most = rt->options.journal_entries;
-    if (!c->journal) {
-        c->journal = calloc(most, sizeof *c->journal);
+    if (c->journal_count == c->journal_capacity && c->journal_capacity < most) {
+        /* Not wrapped around yet: entries stand in order from 0. */
+        uint32_t capacity = c->journal_capacity ? c->journal_capacity * 2 : JOURNAL_FIRST;
+        if (capacity > most) capacity = most;
+        c->journal = realloc(c->journal, capacity * sizeof *c->journal);
         ASSERT(c->journal != NULL);
+        memset(c->journal + c->journal_count, 0, (capacity - c->journal_count) * sizeof *c->journal);
+        c->journal_next = c->journal_count;
+        c->journal_capacity = capacity;
     }
     free(c->journal[c->journal_next]);
     c->journal[c->journal_next] = e;
-    c->journal_next = (c->journal_next + 1) % most;
-    if (c->journal_count < most) c->journal_count++;
+    c->journal_next = (c->journal_next + 1) % c->journal_capacity;
+    if (c->journal_count < c->journal_capacity) c->journal_count++;
 }
 
 static uint8_t state_of(const struct value *entry, const char *key)
@@ -354,7 +361,7 @@ bool runtime_journal(const struct runtime *rt, struct handle conn, uint32_t inde
 {
     const struct rt_conn *c = rt_conn_get(rt, conn);
     if (!c || index >= c->journal_count) return false;
-    uint32_t most = rt->options.journal_entries;
+    uint32_t most = c->journal_capacity;
     const struct rt_entry *e = c->journal[(c->journal_next + most - 1 - index) % most];
     const char *at = e->bytes;
     memset(out, 0, sizeof *out);

@@ -72,7 +72,8 @@ void rt_link_dial(struct runtime *rt, struct rt_conn *c, uint32_t generation)
         l->build = rt_build_ref(c->build);
         l->session_epoch = c->session_epoch;
         buffer_init(&l->out, 0);
-        text_copy(l->shown, sizeof l->shown, c->address->shown, strlen(c->address->shown));
+        l->shown = strdup(c->address->shown);
+        ASSERT(l->shown != NULL);
         l->next = c->links;
         c->links = l;
         struct link_target target = { .host = c->address->host,
@@ -111,6 +112,7 @@ void rt_link_free(struct runtime *rt, struct rt_link *l)
     rt_held_free(rt, l);
     if (l->path_on) path_deinit(&l->path);
     buffer_deinit(&l->out);
+    free(l->shown);
     if (l->upgrade) upgrade_over(l);
     rt_build_unref(l->build);
     slots_free(&rt->links, l->self);

@@ -82,7 +82,7 @@ struct rt_link {
     bool delivered;                  /* an event came by it */
     bool close_sent, close_received;
     bool out_of_order;               /* a frame was missing: what follows is not taken */
-    char shown[256];
+    char *shown;                     /* owned: address, as rt_address has it */
     struct rt_link *next;            /* of the same connection, older */
 };
 
@@ -172,7 +172,7 @@ struct rt_conn {
     uint8_t trial_side, trial_endings;
     bool trial_well, trial_errors, trial_stopped; /* was up when it began; a hook failed; was given up in it */
     struct rt_entry **journal;       /* owned ring of owned entries; grows to journal_entries */
-    uint32_t journal_count, journal_next;
+    uint32_t journal_count, journal_capacity, journal_next;
     struct history history;
     bool is_up;                      /* and counted in conns_up */
     uint64_t random_count;

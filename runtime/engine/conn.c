@@ -148,7 +148,7 @@ static void conn_on_start(struct step *s)
         c->wanted = true;
         c->fatal = false;
         c->failed = c->slow_count = 0;
-        climbs_settled(c);
+        climbs_settled(s->e, c);
         c->attempt_at_ms = s->now;
         attempt_begin(s);
         return;
@@ -242,7 +242,7 @@ static void conn_on_policy_swapped(struct step *s)
     ENSURE_CONN(s, account_reserve(c->account, p));
     ENSURE_CONN(s, send_ledger_reserve(&c->links[0].sends, &p->budgets[BUDGET_SEND]));
     ENSURE_CONN(s, send_ledger_reserve(&c->links[1].sends, &p->budgets[BUDGET_SEND]));
-    if (before->climb_count != p->climb_count) memset(c->climbs, 0, sizeof c->climbs);
+    if (before->climb_count != p->climb_count) climbs_drop(s->e, c);
     if (c->attempt_at_ms != ENGINE_NEVER && c->decision.pace == PACE_NORMAL &&
         c->decision.delay_ms == c->decision.backoff_ms) {
         uint64_t most = p->backoff.most_ms > p->backoff.first_ms ? p->backoff.most_ms

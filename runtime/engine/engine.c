@@ -43,6 +43,12 @@ void engine_destroy(struct engine *e)
     for (uint32_t i = 0; (c = slots_next(&e->conns, &i, &h)); i++) {
         free(c->links[0].sends.at);
         free(c->links[1].sends.at);
+        climbs_drop(e, c);
+    }
+    while (e->climbs) {
+        struct climb_block *gone = e->climbs;
+        e->climbs = gone->next;
+        free(gone);
     }
     for (uint32_t i = 0; i < e->account_capacity; i++) account_destroy(e->accounts[i]);
     slots_deinit(&e->conns);
@@ -60,6 +66,22 @@ struct handle engine_owner(const struct engine *e, uint64_t identity)
         if (c->identity == identity) return h;
     }
     return HANDLE_NONE;
+}
+
+struct climb_block *climbs_take(struct engine *e)
+{
+    struct climb_block *b = e->climbs;
+    if (b) e->climbs = b->next;
+    else b = malloc(sizeof *b);
+    ASSERT(b != NULL);
+    memset(b, 0, sizeof *b);
+    return b;
+}
+
+void climbs_give(struct engine *e, struct climb_block *b)
+{
+    b->next = e->climbs;
+    e->climbs = b;
 }
 
 enum engine_add_result engine_add(struct engine *e, const struct engine_add *add,
@@ -215,6 +237,7 @@ static void finish_removal(struct step *s)
     ASSERT(!c->wait.listed);
     ASSERT(!c->claim.listed);
     heap_remove(s->e, c);
+    climbs_drop(s->e, c);
     free(c->links[0].sends.at);
     free(c->links[1].sends.at);
     ASSERT(c->account->refs > 0);

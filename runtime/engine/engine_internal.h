@@ -247,6 +247,12 @@ struct climb_state {
     uint32_t next;
 };
 
+/* Of a connection that has troubles: few have at a time, or all at once, and then not for long. */
+struct climb_block {
+    struct climb_state rules[CLIMB_RULES_MAX];
+    struct climb_block *next; /* in the engine's pool */
+};
+
 enum attempt_phase { ATTEMPT_NONE, ATTEMPT_PREPARING, ATTEMPT_STORING };
 enum permit_state { PERMIT_NONE, PERMIT_CLAIMED, PERMIT_STORING, PERMIT_HELD, PERMIT_SPENT };
 
@@ -304,7 +310,7 @@ struct conn {
     struct budget_node wait, claim;
     struct link links[2];
     struct judging judging;
-    struct climb_state climbs[CLIMB_RULES_MAX];
+    struct climb_block *climbs; /* owned; NULL: nothing was counted since it settled */
     bool climb_alarmed;     /* since the last settled link */
 
     bool session_present;
@@ -333,6 +339,7 @@ struct engine {
     struct account **accounts; /* owned, open addressing, capacity a power of two */
     uint32_t account_count, account_capacity;
     struct queued_send *sends; /* owned pool */
+    struct climb_block *climbs; /* owned pool */
     uint32_t sends_free, sends_used;
     uint64_t now_ms, boot_ms;
     uint64_t next_ticket;
@@ -407,7 +414,12 @@ void judge_more(struct step *s, const struct cause *cause, uint32_t generation);
 /* A decision of the engine or an operator itself. */
 void judge_directly(struct step *s, const struct cause *cause, int by, enum pace pace,
                     uint64_t delay_ms, const char *note);
-void climbs_settled(struct conn *c);
+void climbs_settled(struct engine *e, struct conn *c);
+/* engine.c: of the pool, all zero. */
+struct climb_block *climbs_take(struct engine *e);
+void climbs_give(struct engine *e, struct climb_block *b);
+/* Nothing was counted. */
+void climbs_drop(struct engine *e, struct conn *c);
 
 /* --- stall.c */
 void stall_begin(struct step *s, struct link *l);

@@ -167,7 +167,7 @@ void link_tick(struct step *s, struct link *l)
             l->settled = true;
             if (l->role == ROLE_MAIN) {
                 c->failed = c->slow_count = 0;
-                climbs_settled(c);
+                climbs_settled(s->e, c);
                 fx(s, FX_SETTLED, l->generation);
             }
         }

@@ -40,7 +40,7 @@ uint64_t engine_shape(const struct engine *e, struct handle conn)
                              (uint64_t)c->permit.state);
     shape = mixed(shape, (uint64_t)c->judging.pending << 8 | (uint64_t)c->judging.base.drop << 4 |
                              (uint64_t)c->judging.climb.drop);
-    for (uint32_t i = 0; i < c->plan->climb_count; i++) shape = mixed(shape, c->climbs[i].count);
+    for (uint32_t i = 0; i < c->plan->climb_count; i++) shape = mixed(shape, c->climbs ? c->climbs->rules[i].count : 0);
     /* The newer one first: which place a link has says nothing. */
     int newest = c->links[1].state != LINK_NONE &&
                  (c->links[0].state == LINK_NONE || c->links[1].generation > c->links[0].generation);

@@ -226,12 +226,28 @@ void judge_directly(struct step *s, const struct cause *cause, int by, enum pace
     journal(s, d);
 }
 
-void climbs_settled(struct conn *c)
+void climbs_settled(struct engine *e, struct conn *c)
 {
+    bool windows = false;
     c->climb_alarmed = false;
+    if (!c->climbs) return;
     for (uint32_t i = 0; i < c->plan->climb_count && i < CLIMB_RULES_MAX; i++) {
-        if (c->plan->climb[i].within_ms == 0) c->climbs[i].count = 0;
+        if (c->plan->climb[i].within_ms == 0) c->climbs->rules[i].count = 0;
+        else windows |= c->climbs->rules[i].count > 0;
     }
+    if (!windows) climbs_drop(e, c);
+}
+
+void climbs_drop(struct engine *e, struct conn *c)
+{
+    if (c->climbs) climbs_give(e, c->climbs);
+    c->climbs = NULL;
+}
+
+static struct climb_state *climb_of(struct step *s, uint32_t rule)
+{
+    if (!s->c->climbs) s->c->climbs = climbs_take(s->e);
+    return &s->c->climbs->rules[rule];
 }
 
 /* Counts this ending where it was not counted yet, and collects what the rules that fire raise. */
@@ -248,9 +264,11 @@ static void climbs_note(struct step *s, struct judging *j, const struct cause *c
         }
         if (!matched) continue;
         j->climbs_seen |= 1u << i;
-        climb_occurred(&c->climbs[i], rule, s->now);
-        if (c->climbs[i].count < rule->times) continue;
-        if (rule->within_ms == 0) c->climbs[i].count = 0;
+        struct climb_state *st = climb_of(s, i);
+        climb_occurred(st, rule, s->now);
+        const uint32_t count = st->count;
+        if (count < rule->times) continue;
+        if (rule->within_ms == 0) st->count = 0;
         struct verdict up;
         memset(&up, 0, sizeof up);
         up.drop = rule->to;
@@ -259,7 +277,7 @@ static void climbs_note(struct step *s, struct judging *j, const struct cause *c
         up.pace_span = rule->pace_span;
         /* A window slides on through settled links, and so does its ladder: whoever is kicked once in a
          * while must not begin anew each time. */
-        if (rule->within_ms) up.pace_step = c->climbs[i].count - rule->times + 1;
+        if (rule->within_ms) up.pace_step = count - rule->times + 1;
         up.line = rule->line;
         up.by = DECIDED_BY_CLIMB;
         copy_note(up.note, rule->note);
