@@ -254,12 +254,17 @@ $(O)/bench/gorilla: tests/bench/rivals/gorilla/main.go
 	@mkdir -p $(@D)
 	@if command -v go >/dev/null && [ -d $(GOPATH_DEBIAN)/src/github.com/gorilla/websocket ]; then \
 	  echo "  link $@"; GO111MODULE=off GOFLAGS= GOPATH=$(GOPATH_DEBIAN) GOCACHE=$(CURDIR)/$(O)/bench/go-cache go build -o $@ $<; fi
-.PHONY: deps-bench bench
+.PHONY: deps-bench bench reload-many
 deps-bench: deps
 	@tests/support/deps.sh $(PACKAGES_BENCH)
 bench: deps
 	@$(MAKE) -s --no-print-directory -j$(JOBS) build $(O)/runner $(O)/unit/process.so $(BENCH_BIN:%=$(O)/bench/%) $(O)/bench/gorilla
 	@HOLDFAST_BUILD=$(O) HOLDFAST_OUTPUT=TAP $(O)/runner tests/bench/bench.lua
+# 10,000 links, frames that flow, 100 reloads: no link may close, no frame may be lost. RELOAD_LINKS, RELOAD_TIMES, RELOAD_RATE
+# (frames a second), RELOAD_PROVE (policies' `prove`, false).
+reload-many: deps
+	@$(MAKE) -s --no-print-directory -j$(JOBS) build $(O)/runner $(O)/unit/process.so $(O)/bench/far_end
+	@HOLDFAST_BUILD=$(O) HOLDFAST_OUTPUT=TAP $(O)/runner tests/bench/reload_many.lua
 
 # --- the rest ------------------------------------------------------------------------------------------
 .PHONY: run install clean

@@ -79,7 +79,13 @@ end
 
 -- One command, its answer as a table: "sent 5 cpu 7" is { sent = 5, cpu = 7 }.
 function Far:ask(seconds, format, ...)
-  self.process:write(format:format(...) .. "\n")
+  self:begin(format, ...)
+  return self:answer(seconds)
+end
+
+-- The same in two halves, for what lasts.
+function Far:begin(format, ...) self.process:write(format:format(...) .. "\n") end
+function Far:answer(seconds)
   local line, answer = self:line(seconds), {}
   for key, value in line:gmatch "(%a%w*) (%d+)" do answer[key] = tonumber(value) end
   answer.line = line
@@ -108,7 +114,7 @@ local function daemon(far, links, options)
   local folder = M.folder .. "/daemon"
   os.execute("rm -rf " .. folder .. " && mkdir -p " .. folder)
   os.execute("chmod 700 " .. folder)
-  write(folder .. "/holdfast.lua", ([[
+  write(folder .. "/holdfast.lua", options.config and options.config(folder) or ([[
 listen { unix = "h.sock" }
 store { %s }
 policies { path = "%s/tests/bench/policies" }
@@ -120,6 +126,8 @@ end
 end
 
 -- What it says goes to a file: a pipe that nobody empties would stop it.
+M.write = write
+
 local function await_daemon(p, log)
   local until_ms = process.now_ms() + 60000
   while true do

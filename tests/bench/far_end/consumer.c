@@ -55,6 +55,9 @@ static void acknowledge(struct consumer *c, const char *line, size_t len)
     text[n] = 0;
     if (sscanf(text, "{\"event\":{\"connection\":\"c%u\",\"epoch\":%llu,\"offset\":%llu", &index, &epoch, &offset) != 3 ||
         index >= CONNECTIONS_MAX) return;
+    if (c->last[index].epoch == epoch && c->last[index].offset + 1 != offset) atomic_fetch_add(&c->tally->holes, 1);
+    const char *number = memmem(line, len, "\"s\":", 4);
+    if (number) atomic_fetch_add(&c->tally->seq_sum, strtoull(number + 4, NULL, 10));
     c->last[index].epoch = epoch;
     c->last[index].offset = offset;
     if (offset >= c->last[index].acked + ACK_EVERY) say_ack(c, index);
@@ -80,8 +83,9 @@ static void take_lines(struct consumer *c)
         size_t len = (size_t)(end - line);
         at += len + 1;
         if (c->listener < 0) {
+            if (len > 7 && memcmp(line, "{\"gap\":", 7) == 0) atomic_fetch_add(&t->gaps, 1);
             if (len < 9 || memcmp(line, "{\"event\":", 9) != 0) continue;
-            acknowledge(c, line, len < 200 ? len : 200);
+            acknowledge(c, line, len);
         }
         whole++;
         if (!timing) continue;

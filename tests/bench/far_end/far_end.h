@@ -14,6 +14,9 @@
 /* What the consumer's thread counts; read by the peer's. */
 struct tally {
     atomic_ulong received; /* whole frames */
+    atomic_ullong seq_sum; /* of their numbers; holdfast's alone, as the next two */
+    atomic_ulong holes;    /* offsets of a connection that do not follow one another */
+    atomic_ulong gaps;     /* that holdfast told of */
     atomic_uint latency_count;
     atomic_bool timing;    /* take the time stamp of each frame */
     atomic_bool over;
@@ -29,6 +32,12 @@ void die(const char *what) __attribute__((noreturn));
 void consumer_listen(struct tally *tally, const char *path);
 /* Attaches to holdfast's socket as the consumer `bench` and acknowledges; likewise. */
 void consumer_attach(struct tally *tally, const char *path);
+
+/* Asks holdfast's socket for /healthz, again and again, and keeps how long each answer took. */
+void probe_start(const char *path);
+void probe_end(void);
+/* Since the last time this was asked: "probes N max N over5 N over20 N", microseconds and counts. */
+void probe_tell(char *out, size_t out_bytes);
 
 /* Serves on 127.0.0.1 and carries out the commands of standard input until its end. */
 void peer_run(struct tally *tally, const char *ca_path);

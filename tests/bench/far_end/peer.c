@@ -13,7 +13,13 @@
  *   drop N MS           -> open N ms M cpu NS resumed N handshakes N refused N    all cut, until N are back
  *   refuse MS           -> ok                        from the next drop on, new links are cut for so long
  *   attempts MS N       -> attempts, in N parts of MS since the last drop
- *   idle MS             -> cpu NS ns NS                                           nothing is sent */
+ *   idle MS             -> cpu NS ns NS                                           nothing is sent
+ *   stop                -> nothing: a pace or blast that is under way ends now, and answers
+ *   links               -> open N closed N           closed: ever, by either side
+ *   tally               -> sent N sum N received N got N holes N gaps N   since the start; sums of the frames' numbers
+ *   probe PATH          -> ok                        asks holdfast's socket for /healthz from now on
+ *   unprobe             -> ok
+ *   probed              -> probes N max US over5 N over20 N over100 N     since the last time, over so many ms */
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -68,6 +74,8 @@ struct peer {
     uint32_t want, cursor;
     uint64_t began_ns, until_ns, cpu_began_ns, next_ns, gap_ns;
     unsigned long sent, received_before;
+    unsigned long sent_ever, closed;
+    unsigned long long seq_sum;
     uint32_t burst;
     uint8_t frame[16384]; /* with its WebSocket header */
     size_t frame_len, seq_at, stamp_at;
@@ -156,6 +164,7 @@ static void make_certificate(SSL_CTX *ctx, const char *ca_path)
 static void conn_close(struct peer *p, struct conn *c, bool reset)
 {
     if (c->open) {
+        p->closed++;
         struct conn *last = p->open[--p->open_count];
         p->open[c->place] = last;
         last->place = c->place;
@@ -378,11 +387,14 @@ static bool frames_send(struct peer *p, struct conn *c, uint32_t count, bool sta
 {
     p->out_len = 0;
     for (uint32_t i = 0; i < count; i++) {
-        digits(p->frame + p->seq_at, 10, 1000000000 + ++p->seq % 1000000000);
+        uint64_t number = 1000000000 + ++p->seq % 1000000000;
+        digits(p->frame + p->seq_at, 10, number);
+        p->seq_sum += number;
         if (stamp) digits(p->frame + p->stamp_at, 20, now_ns());
         if (SSL_write(c->ssl, p->frame, (int)p->frame_len) != (int)p->frame_len) return false;
     }
     p->sent += count;
+    p->sent_ever += count;
     return conn_send(p, c);
 }
 
@@ -560,6 +572,23 @@ static void command(struct peer *p, const char *line)
         atomic_store(&p->tally->latency_count, 0);
         atomic_store(&p->tally->timing, true);
         job_begin(p, JOB_PACE, a);
+    } else if (strcmp(line, "stop") == 0) {
+        if (p->job == JOB_PACE || p->job == JOB_BLAST) p->until_ns = now_ns();
+    } else if (strcmp(line, "links") == 0) {
+        say("open %u closed %lu", p->open_count, p->closed);
+    } else if (strcmp(line, "tally") == 0) {
+        struct tally *t = p->tally;
+        say("sent %lu sum %llu received %lu got %llu holes %lu gaps %lu", p->sent_ever, p->seq_sum, atomic_load(&t->received),
+            atomic_load(&t->seq_sum), atomic_load(&t->holes), atomic_load(&t->gaps));
+    } else if (strcmp(line, "probed") == 0) {
+        probe_tell(path, sizeof path);
+        say("%s", path);
+    } else if (strcmp(line, "unprobe") == 0) {
+        probe_end();
+        say("ok");
+    } else if (sscanf(line, "probe %199s", path) == 1) {
+        probe_start(path);
+        say("ok");
     } else if (strcmp(line, "memory") == 0) {
         say_memory(p);
     } else if (sscanf(line, "refuse %lu", &a) == 1) {
