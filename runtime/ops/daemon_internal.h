@@ -44,7 +44,7 @@ struct proven {
 };
 #define PROVEN_MAX 64
 #define RELOAD_TRIES_MAX 5
-#define DAEMON_SLICE_NS 2000000u /* of a turn of the loop, for what concerns thousands of connections */
+#define DAEMON_SLICE_NS 1000000u /* of a turn of the loop, for what concerns thousands of connections */
 
 /* A reload is one whole. Up to BUILDING nothing that runs knows of it, and it may be refused; from SWAPPING on it cannot
  * fail any more. BUILDING and SWAPPING are done in slices of the loop's time; whatever else is asked of the daemon between
