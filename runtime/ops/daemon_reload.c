@@ -216,7 +216,7 @@ static void take(struct daemon *d, struct roster *next)
     struct roster_running *running = running_list(d, &running_count);
     daemon__proof_wanted(d, next, running, running_count, &run);
     free(running);
-    if (run.count) unproven_is_wished(r);
+    if (run.count && next->config.prove_ms) unproven_is_wished(r);
     if (run.count && (r->unproven || !next->config.prove_ms)) {
         daemon__proof_skip(d, &run, r->unproven);
     } else if (run.count) {

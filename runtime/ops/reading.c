@@ -3,13 +3,8 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "base/assert.h"
-
-#define NICE 10 /* links come first */
 
 struct reading {
     struct reading_wish wish;
@@ -99,8 +94,7 @@ static void work(void *arg)
                                 .running_count = w->running_count,
                                 .also = w->also,
                                 .also_count = w->also_count };
-    /* Of this thread alone, as Linux has it. */
-    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE);
+    /* Not nicer than the loop: it shares malloc's locks with it, and whoever holds one must get on. */
     r->good = roster_load(&load, &r->next, &r->problems);
     if (r->good && atomic_load(&r->cancel)) { /* here, and not on the loop's time */
         roster_deinit(&r->next);

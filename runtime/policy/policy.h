@@ -273,5 +273,6 @@ enum call_result policy_resume(struct policy_task *task, const struct resume_wit
 void policy_cancel(struct policy_task *task);
 /* Counters for leak checks. */
 uint32_t policy_tasks_alive(const struct policy_version *v);
+uint32_t policy_references(const struct policy_version *v);
 
 #endif

@@ -102,6 +102,11 @@ uint32_t policy_tasks_alive(const struct policy_version *v)
     return v->tasks_alive;
 }
 
+uint32_t policy_references(const struct policy_version *v)
+{
+    return v->references;
+}
+
 bool policy_has_hook(const struct policy_version *v, enum hook h)
 {
     if (h == HOOK_FETCH) return v->fetch_count > 0;
