@@ -61,7 +61,7 @@ for i = 1, %d do
 end
 ]]):format(PROVE, LINKS, far.port, far.ca, 600 + turn.one)
   end
-  local s = world.start(far, { name = "holdfast", holdfast = true }, LINKS, { config = function (f)
+  local s = world.start(far, { name = "holdfast", holdfast = true }, LINKS, { within_s = 300, config = function (f)
     folder = f
     os.execute("mkdir -p " .. f .. "/policies")
     world.write(f .. "/policies/bench.lua", policy())

@@ -164,7 +164,8 @@ function M.start(far, rival, links, options)
     s.process = process.spawn { args = args, env = env }
     far:ask(10, "watch %d", s.process:pid())
   end
-  s.opened = far:ask(130, "wait %d 120000", links)
+  local within_s = options.within_s or 120
+  s.opened = far:ask(within_s + 10, "wait %d %d", links, within_s * 1000)
   if s.opened.open < links then
     local _, err = s.process:pump(100)
     error(("%s opened %d of %d links: %s"):format(rival.name, s.opened.open, links, err:sub(1, 2000)))
