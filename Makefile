@@ -37,7 +37,7 @@ CFLAGS   += -fsanitize=undefined -fno-sanitize-recover=undefined -O1
 LDFLAGS  += -fsanitize=undefined
 endif
 
-MODULES  := base engine frame crypto policy config bind peer net sim store deliver ops cli
+MODULES  := base engine frame crypto policy config bind trace peer net sim store deliver ops cli
 ARCHIVES := $(MODULES:%=$(O)/lib%.a) $(O)/libtop.a
 
 .PHONY: all build
@@ -155,8 +155,8 @@ asan: deps-test
 ubsan: deps-test
 	@UBSAN_OPTIONS=print_stacktrace=1 HOLDFAST_SPEC_SECONDS=600 $(MAKE) --no-print-directory FLAVOUR=ubsan suite
 # A million random schedules of the engine, and many of the simulator and of power cuts, in parts that can be
-# repeated. HOLDFAST_ROUNDS (1000000), HOLDFAST_SEEDS (2000), HOLDFAST_POWER (10000): a COUNT or FIRST-LAST; 0
-# leaves them out.
+# repeated, and recorded runs, replayed. HOLDFAST_ROUNDS (1000000), HOLDFAST_SEEDS (2000), HOLDFAST_POWER (10000),
+# HOLDFAST_REPLAYS (1000): a COUNT or FIRST-LAST; 0 leaves them out.
 prove-long: deps
 	@$(MAKE) --no-print-directory -j$(JOBS) FLAVOUR=test test-build
 	@tests/prove_long.sh test

@@ -130,7 +130,7 @@ static bool ack_make(struct runtime *rt, struct rt_conn *c, struct rt_link *l, s
     struct call_answer answer;
     call_answer_init(&answer);
     bool have = false;
-    enum call_result result = rt_enter(rt, build, &call, &answer, NULL, NULL);
+    enum call_result result = rt_enter(rt, build, &call, &answer, NULL);
     buffer_clear(out); /* the hook may have changed the session, which is written by way of it */
     if (result == CALL_OK) {
         have = answer.frame.len > 0 && buffer_append(out, answer.frame.data, answer.frame.len);

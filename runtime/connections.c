@@ -215,6 +215,7 @@ void rt_conn_free(struct runtime *rt, struct rt_conn *c)
     if (rt->options.deliver) deliver_stream_remove(rt->options.deliver, c->stream);
     if (!rt->destroying) rt_keep_gone(rt, c);
     rt_acks_drop(rt, c);
+    rt_record_free(rt, c);
     rt_address_free(c->address);
     rt_journal_free(c);
     value_clear(&c->session);

@@ -199,7 +199,7 @@ static void run(struct runtime *rt, struct rt_fetch *f, struct rt_conn *c, struc
     struct policy_call call = rt_call_of(rt, c, build, generation, HOOK_FETCH, f->rule.name);
     call_answer_init(&answer);
     f->calling = true;
-    enum call_result result = rt_enter(rt, build, &call, &answer, &t->task, f);
+    enum call_result result = rt_enter(rt, build, &call, &answer, t);
     if (result == CALL_WAITING) f->running = t;
     rt_task_go_on(rt, t, result, &answer);
     f->calling = false;

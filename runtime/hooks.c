@@ -34,7 +34,7 @@ static void start(struct runtime *rt, struct rt_conn *c, struct rt_build *build,
         return;
     }
     struct policy_call call = rt_call_of(rt, c, build, generation, hook, name);
-    enum call_result result = rt_enter(rt, build, &call, &answer, &t->task, NULL);
+    enum call_result result = rt_enter(rt, build, &call, &answer, t);
     rt_task_go_on(rt, t, result, &answer);
 }
 
@@ -109,7 +109,7 @@ void rt_beat(struct runtime *rt, struct rt_conn *c, uint32_t generation)
     struct policy_call call = rt_call_of(rt, c, c->build, generation, HOOK_ON_BEAT, NULL);
     struct call_answer answer;
     call_answer_init(&answer);
-    enum call_result result = rt_enter(rt, c->build, &call, &answer, NULL, NULL);
+    enum call_result result = rt_enter(rt, c->build, &call, &answer, NULL);
     if (result != CALL_OK && !answer.ended) {
         rt_hook_failed(rt, c, generation, HOOK_ON_BEAT, result, &answer);
         struct event ev = rt_event(EV_ENDING_ANNOUNCED, c->self, generation);
@@ -131,7 +131,7 @@ void rt_on_frame(struct runtime *rt, struct rt_conn *c, struct rt_link *l, struc
     call.frame_len = item->len;
     call.fields = item->fields;
     call_answer_init(&answer);
-    enum call_result result = rt_enter(rt, build, &call, &answer, NULL, NULL);
+    enum call_result result = rt_enter(rt, build, &call, &answer, NULL);
     if (result != CALL_OK && !answer.ended) {
         rt_hook_failed(rt, c, l->generation, HOOK_ON_FRAME, result, &answer);
     }
@@ -194,7 +194,7 @@ void rt_ask_ended(struct runtime *rt, struct rt_conn *c, uint32_t generation,
     struct call_answer answer;
     call.cause = cause;
     call_answer_init(&answer);
-    enum call_result result = rt_enter(rt, c->build, &call, &answer, NULL, NULL);
+    enum call_result result = rt_enter(rt, c->build, &call, &answer, NULL);
     struct event ev = rt_event(EV_VERDICT_GIVEN, c->self, generation);
     ev.verdict.line = answer.line;
     if (result == CALL_OK && !ended_verdict(&ev, &answer.value)) {

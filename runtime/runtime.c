@@ -73,6 +73,7 @@ struct runtime *runtime_create(const struct runtime_options *options)
     buffer_init(&rt->scratch_json, 0);
     buffer_init(&rt->joined.packets, 0);
     rt_port_init(rt);
+    rt_recorder_init(rt);
     if (options->deliver) rt_consumers_init(rt);
     if (options->deliver) rt_keep_init(rt);
     return rt;
@@ -98,6 +99,7 @@ void runtime_destroy(struct runtime *rt)
     struct rt_send *s;
     for (i = 0; (s = slots_next(&rt->sends, &i, &h)); i++) rt_send_free(rt, s);
     rt_fetches_free(rt);
+    rt_recorder_free(rt);
     rt_parked_free(rt);
     while (rt->acks_pooled) {
         struct rt_ack *next = rt->acks_pooled->next;
@@ -210,7 +212,9 @@ void rt_step(struct runtime *rt, const struct event *original)
 {
     struct event ev = *original;
     ev.at = rt_clock(rt);
+    rt_record_before(rt, &ev);
     engine_step(rt->engine, &ev, &rt->effects);
+    rt_record_after(rt, &ev, &rt->effects);
     if (rt->options.observer.step) {
         rt->options.observer.step(rt->options.observer.self, &ev, &rt->effects);
     }

@@ -64,6 +64,7 @@ struct runtime_options {
     uint32_t connections_max;      /* 0: 16384 */
     uint32_t journal_entries;      /* kept per connection; 0: 64 */
     uint64_t dedupe_seed;          /* of keys that may outlive the process; 0: `seed` */
+    size_t trace_bytes_max;        /* kept for traces over all connections; 0: 64 MiB; 1: none are kept */
 };
 
 struct runtime *runtime_create(const struct runtime_options *options); /* owned; NULL: memory */
@@ -225,6 +226,10 @@ bool runtime_history(const struct runtime *rt, struct handle conn, const struct 
 bool runtime_view_json(const struct connection_view *view, struct buffer *out);
 /* Names of the session keys kept now, and their JSON (no secrets can be in it). For tests and status. */
 bool runtime_session_json(const struct runtime *rt, struct handle conn, struct buffer *out);
+/* What happened to a connection lately, as a file for replays (trace/file.h); without secrets. `last_ms`: not
+ * what is older; 0: all that is kept. Appends; false with a sentence. */
+bool runtime_trace(struct runtime *rt, struct handle conn, uint64_t last_ms, const char *recorded_by,
+                   struct buffer *out, char *why, size_t why_bytes);
 const struct engine *runtime_engine(const struct runtime *rt);
 #ifdef HOLDFAST_TEST
 void runtime_plant(struct runtime *rt, enum engine_plant plant);

@@ -103,6 +103,8 @@ struct rt_ack_list {
     uint32_t count;
 };
 
+struct rt_record; /* recorder.c: what happened to it lately */
+struct rt_recorder;
 struct rt_host;  /* weather.c */
 struct rt_trial; /* trials.c */
 struct rt_entry; /* journal.c: one entry of the journal, packed */
@@ -182,6 +184,7 @@ struct rt_conn {
     } every[POLICY_EVERY_MAX];
     uint32_t every_generation;       /* of the link that they run for */
     uint32_t send_count;             /* rt_sends of it */
+    struct rt_record *record;        /* owned, or NULL */
     struct rt_conn *hash_next;
 };
 
@@ -221,6 +224,7 @@ struct rt_task {
     uint32_t generation;
     enum hook hook;
     char name[PLAN_NAME_MAX];
+    uint32_t recorded;               /* its number in the connection's record; 0: none */
     struct policy_task *task;        /* owned; NULL while Lua runs */
     struct rt_build *build;          /* reference */
     enum wait_kind wait;
@@ -274,6 +278,7 @@ struct runtime {
     struct timers timers;
     struct clock read_at;            /* when the bytes under way were read: one look at the clocks for all their frames */
     struct policy_port port;
+    struct rt_recorder *recorder;    /* owned, or NULL */
     struct deliver_port deliver_port;
     struct buffer scratch;           /* encoding of one outbound message */
     struct buffer scratch_text;
@@ -366,6 +371,20 @@ uint64_t rt_trial_salt(const struct runtime *rt, const struct policy_version *v)
 void rt_trials_tick(struct runtime *rt);
 uint64_t rt_trials_due_ms(const struct runtime *rt);
 void rt_trials_free(struct runtime *rt);
+
+/* recorder.c: the last steps and hooks of each connection, for traces. */
+void rt_recorder_init(struct runtime *rt);
+void rt_recorder_free(struct runtime *rt);
+void rt_record_free(struct runtime *rt, struct rt_conn *c);
+/* Around each step of the engine. */
+void rt_record_before(struct runtime *rt, const struct event *ev);
+void rt_record_after(struct runtime *rt, const struct event *ev, const struct effect_list *effects);
+/* Around each run of a hook. */
+void rt_record_entered(struct runtime *rt, const struct rt_build *build, const struct policy_call *call,
+                       struct rt_task *t);
+void rt_record_resumed(struct runtime *rt, const struct rt_task *t, const struct resume_with *with);
+void rt_record_left(struct runtime *rt, enum call_result result, const struct call_answer *answer);
+void rt_record_cancelled(struct runtime *rt, const struct rt_task *t);
 
 /* counts.c: what is counted on the way. */
 void rt_counts_init(struct runtime *rt);
@@ -478,9 +497,9 @@ bool rt_http_begin(struct runtime *rt, struct rt_task *t, struct call_http *http
 void rt_http_done(struct runtime *rt, struct handle call, const struct http_result *result);
 struct policy_call rt_call_of(struct runtime *rt, struct rt_conn *c, struct rt_build *build,
                               uint32_t generation, enum hook hook, const char *name);
+/* `t`: whose hook may wait; NULL: it may not. */
 enum call_result rt_enter(struct runtime *rt, const struct rt_build *build,
-                          const struct policy_call *call, struct call_answer *answer,
-                          struct policy_task **task, struct rt_fetch *fetch);
+                          const struct policy_call *call, struct call_answer *answer, struct rt_task *t);
 enum call_result rt_resume(struct runtime *rt, struct rt_task *t, const struct resume_with *with,
                            struct call_answer *answer);
 /* Carries a call's outcome on until it waits or is over. Frees `answer`'s contents. */

@@ -46,14 +46,15 @@ static void hook_ends(struct runtime *rt)
 }
 
 enum call_result rt_enter(struct runtime *rt, const struct rt_build *build,
-                          const struct policy_call *call, struct call_answer *answer,
-                          struct policy_task **task, struct rt_fetch *fetch)
+                          const struct policy_call *call, struct call_answer *answer, struct rt_task *t)
 {
     struct policy_task *none = NULL;
-    hook_begins(rt, build, call->hook, call->generation, fetch);
+    hook_begins(rt, build, call->hook, call->generation, t ? t->fills : NULL);
+    rt_record_entered(rt, build, call, t);
     const uint64_t since_us = rt_ticks_us(rt);
-    enum call_result result = policy_call(call, answer, task ? task : &none);
+    enum call_result result = policy_call(call, answer, t ? &t->task : &none);
     rt_count_hook(rt, call->hook, since_us);
+    rt_record_left(rt, result, answer);
     hook_ends(rt);
     ASSERT(none == NULL);
     return result;
@@ -64,9 +65,11 @@ enum call_result rt_resume(struct runtime *rt, struct rt_task *t, const struct r
 {
     ASSERT(t->task != NULL);
     hook_begins(rt, t->build, t->hook, t->generation, t->fills);
+    rt_record_resumed(rt, t, with);
     const uint64_t since_us = rt_ticks_us(rt);
     enum call_result result = policy_resume(t->task, with, answer);
     rt_count_hook(rt, t->hook, since_us);
+    rt_record_left(rt, result, answer);
     hook_ends(rt);
     if (result != CALL_WAITING) t->task = NULL;
     return result;
@@ -128,6 +131,7 @@ void rt_task_free(struct runtime *rt, struct rt_task *t)
     }
     rt_task_waits_over(rt, t);
     rt_fetch_leave(t);
+    if (t->task) rt_record_cancelled(rt, t);
     if (t->task) policy_cancel(t->task);
     rt_build_unref(t->build);
     slots_free(&rt->tasks, t->self);

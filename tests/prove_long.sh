@@ -3,8 +3,8 @@
 # seed, what broke, and the one command that repeats it. The last line counts.
 #   tests/prove_long.sh FLAVOUR
 # HOLDFAST_ROUNDS: how many of the engine's, or FIRST-LAST (1000000). HOLDFAST_SEEDS: how many of the
-# simulator's, likewise (2000). HOLDFAST_POWER: how many of power cuts and failing disks (10000). 0 leaves
-# them out. HOLDFAST_JOBS: parts at once (2).
+# simulator's, likewise (2000). HOLDFAST_POWER: how many of power cuts and failing disks (10000).
+# HOLDFAST_REPLAYS: how many recorded runs are replayed (1000). 0 leaves them out. HOLDFAST_JOBS: parts at once (2).
 set -u
 cd "$(dirname "$0")/.." || exit 2
 export HOLDFAST_BUILD=build/$1
@@ -36,6 +36,7 @@ run_part() {
   case $1 in
     engine) HOLDFAST_ROUNDS=$2 "$HOLDFAST_BUILD/runner" tests/unit/engine/random_spec.lua >"$log" 2>&1 ;;
     simulator) HOLDFAST_SEEDS=$2 "$HOLDFAST_BUILD/runner" tests/sim/fuzz_spec.lua >"$log" 2>&1 ;;
+    replay) HOLDFAST_REPLAYS=$2 "$HOLDFAST_BUILD/runner" tests/sim/replay_random_spec.lua >"$log" 2>&1 ;;
     power) HOLDFAST_SEEDS=$2 "$HOLDFAST_BUILD/runner" tests/sim/power_cut_spec.lua >"$log" 2>&1 ;;
   esac
   status=$?
@@ -52,7 +53,7 @@ export -f run_part
 
 {
   parts engine "${HOLDFAST_ROUNDS:-1000000}" 50000 && parts simulator "${HOLDFAST_SEEDS:-2000}" 50 &&
-    parts power "${HOLDFAST_POWER:-10000}" 500
+    parts power "${HOLDFAST_POWER:-10000}" 500 && parts replay "${HOLDFAST_REPLAYS:-1000}" 100
 } >"$out/parts" || exit 2
 xargs -P "${HOLDFAST_JOBS:-2}" -L 1 bash -c 'run_part "$1" "$2" "$0"' "$out" <"$out/parts"
 all=$(wc -l <"$out/parts")

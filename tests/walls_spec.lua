@@ -12,12 +12,13 @@ local MAY = {
   policy  = { "base", "engine", "frame", "crypto", "bind" },
   bind    = { "base", "engine", "frame", "crypto", "policy" },
   config  = { "base", "engine", "frame", "policy" },
+  trace   = { "base", "engine", "frame", "crypto", "policy" },
   peer    = { "base", "frame", "policy" },
   store   = { "base", "engine" },
   deliver = { "base", "engine", "frame", "crypto" },
   ops     = { "base", "engine", "frame", "crypto", "config", "deliver", "store", "peer", "policy/policy.h", "runtime.h", "host.h", "net/net.h", "sim/prove.h" },
   cli     = { "base", "config", "ops", "policy/policy.h", "peer/peer.h", "sim/module.h", "sim/prove.h", "runtime.h", "crypto", "deliver", "engine", "net/net.h", "store", "frame" },
-  ["."]   = { "base", "engine", "frame", "policy/policy.h", "deliver/deliver.h", "store/store.h", "store/core.h", "cli", "." },
+  ["."]   = { "base", "engine", "frame", "policy/policy.h", "deliver/deliver.h", "store/store.h", "store/core.h", "cli", "trace", "." },
 }
 
 -- Third-party headers and the modules that may see them.

@@ -15,6 +15,17 @@ static const char *check_text(lua_State *L, int index, size_t *len, bool *secret
     return text;
 }
 
+/* Of a secret: whoever watches hooks may have another in its place. */
+static int push_digest(lua_State *L, uint8_t *out, size_t bytes, bool secret)
+{
+    const struct call_context *call = sandbox_call(L);
+    if (secret && call && call->port->digest_made) {
+        call->port->digest_made(call->port->self, call->conn, out, bytes);
+    }
+    lua_pushlstring(L, (const char *)out, bytes);
+    return 1;
+}
+
 static int digest(lua_State *L, enum digest_kind kind)
 {
     size_t len = 0;
@@ -23,8 +34,7 @@ static int digest(lua_State *L, enum digest_kind kind)
     const char *text = check_text(L, 1, &len, &secret);
     size_t bytes = digest_bytes(kind, text, len, out);
     if (!bytes) return luaL_error(L, "crypto: this digest is not available here");
-    lua_pushlstring(L, (const char *)out, bytes);
-    return 1;
+    return push_digest(L, out, bytes, secret);
 }
 
 static int l_sha1(lua_State *L)
@@ -48,14 +58,13 @@ static int l_hmac(lua_State *L)
     static const enum digest_kind kinds[] = { DIGEST_SHA1, DIGEST_SHA256, DIGEST_SHA512 };
     enum digest_kind kind = kinds[luaL_checkoption(L, 1, NULL, names)];
     size_t key_len = 0, len = 0;
-    bool secret;
+    bool secret, secret_key;
     uint8_t out[DIGEST_BYTES_MAX];
-    const char *key = check_text(L, 2, &key_len, &secret);
+    const char *key = check_text(L, 2, &key_len, &secret_key);
     const char *text = check_text(L, 3, &len, &secret);
     size_t bytes = hmac_bytes(kind, key, key_len, text, len, out);
     if (!bytes) return luaL_error(L, "crypto: this digest is not available here");
-    lua_pushlstring(L, (const char *)out, bytes);
-    return 1;
+    return push_digest(L, out, bytes, secret || secret_key);
 }
 
 /* Pushes text written another way by `write`, in at most `factor` times its bytes (and a few), as a

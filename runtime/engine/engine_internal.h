@@ -74,6 +74,8 @@ struct ledger {
 void ledger_init(struct ledger *l);
 /* Room for what the budget's windows count. False without memory. */
 bool ledger_reserve(struct ledger *l, const struct budget_plan *b);
+/* At least so much. False without memory. */
+bool ledger_room(struct ledger *l, uint32_t capacity);
 void ledger_push(struct ledger *l, int64_t at, int64_t lane);
 /* In any order; ledger_settle() sorts. Keeps the newest. False without memory. */
 bool ledger_restore(struct ledger *l, int64_t at, int64_t lane);
@@ -485,6 +487,11 @@ void hold_let_go(struct step *s);
 /* view.c: the longest wait between two attempts that the plan may draw. */
 uint64_t plan_wait_most_ms(const struct plan *p);
 
+/* --- saved.c */
+struct walk;
+void saved__node(struct walk *w, struct budget_node *n);
+void saved__never(struct walk *w, uint64_t *v); /* ENGINE_NEVER is the shortest */
+
 /* --- conn.c */
 void conn_step(struct step *s);
 
@@ -502,5 +509,7 @@ void sends_doom(struct conn *c, enum refuse_why why);
 /* Answers up to a slice: refusals first, then releases. */
 void sends_tick(struct step *s);
 uint64_t sends_deadline(const struct conn *c, uint64_t now);
+/* One that waited in another engine. False: no room. */
+bool sends_restore(struct engine *e, struct conn *c, uint64_t send_id, enum send_kind by);
 
 #endif

@@ -32,6 +32,11 @@ bool ledger_reserve(struct ledger *l, const struct budget_plan *b)
     return most <= l->capacity || grow(l, most);
 }
 
+bool ledger_room(struct ledger *l, uint32_t capacity)
+{
+    return capacity <= l->capacity || grow(l, capacity);
+}
+
 void ledger_push(struct ledger *l, int64_t at, int64_t lane)
 {
     ASSERT(!l->unsorted);

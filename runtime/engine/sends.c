@@ -7,7 +7,7 @@
 static void refuse(struct step *s, uint64_t send_id, enum refuse_why why);
 static void send_now(struct step *s, struct link *l, uint64_t send_id);
 static bool session_start_allowed(struct step *s, struct link *l);
-static bool queue_push(struct step *s, uint64_t send_id, enum send_kind by);
+static bool queue_push(struct engine *e, struct conn *c, uint64_t send_id, enum send_kind by);
 static uint64_t queue_pop(struct engine *e, struct conn *c);
 
 void sends_init(struct engine *e)
@@ -85,7 +85,7 @@ void send_requested(struct step *s)
         send_now(s, l, id);
         return;
     }
-    if (!queue_push(s, id, by)) refuse(s, id, REFUSE_QUEUE_FULL);
+    if (!queue_push(s->e, c, id, by)) refuse(s, id, REFUSE_QUEUE_FULL);
 }
 
 void send_dropped(struct step *s, uint64_t send_id)
@@ -142,6 +142,11 @@ uint64_t sends_deadline(const struct conn *c, uint64_t now)
     return send_ledger_free_at(&l->sends, &c->plan->budgets[BUDGET_SEND], now);
 }
 
+bool sends_restore(struct engine *e, struct conn *c, uint64_t send_id, enum send_kind by)
+{
+    return queue_push(e, c, send_id, by);
+}
+
 /* An attempt that began as a resume may never send the start frame: it is dialled again instead. */
 static bool session_start_allowed(struct step *s, struct link *l)
 {
@@ -167,10 +172,8 @@ static void send_now(struct step *s, struct link *l, uint64_t send_id)
     fx(s, FX_SEND, l->generation)->send.send_id = send_id;
 }
 
-static bool queue_push(struct step *s, uint64_t send_id, enum send_kind by)
+static bool queue_push(struct engine *e, struct conn *c, uint64_t send_id, enum send_kind by)
 {
-    struct engine *e = s->e;
-    struct conn *c = s->c;
     if (c->sends_count - c->sends_doomed >= e->options.sends_per_connection_max) return false;
     if (e->sends_free == SEND_NONE) return false;
     uint32_t i = e->sends_free;

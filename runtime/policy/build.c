@@ -3,8 +3,10 @@
 #include "policy/policy.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/assert.h"
+#include "base/conceal.h"
 #include "policy/schema.h"
 #include "policy/version_internal.h"
 
@@ -16,6 +18,17 @@ struct policy_build *policy_build_create(struct policy_version *v, const struct 
     struct value none = value_table();
     bool ok = schema_build(policy__tables(v), policy_path(v), settings ? settings : &none, file,
                            policy_version_number(v), policy__shapes(v), b, problems);
+    struct buffer text;
+    buffer_init(&text, 0);
+    if (ok) {
+        struct value shown = conceal_copy(settings ? settings : &none);
+        ASSERT(value_to_json(&shown, &text));
+        value_clear(&shown);
+        ASSERT(buffer_append_char(&text, 0));
+        b->settings = strdup((const char *)text.data);
+        ASSERT(b->settings != NULL);
+    }
+    buffer_deinit(&text);
     value_clear(&none);
     if (!ok) {
         free(b);
@@ -28,6 +41,7 @@ struct policy_build *policy_build_create(struct policy_version *v, const struct 
 void policy_build_destroy(struct policy_build *b)
 {
     if (!b) return;
+    free(b->settings);
     schema_build_deinit(b);
     policy_unref(b->version);
     free(b);

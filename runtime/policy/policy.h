@@ -64,6 +64,13 @@ struct policy_reach {
 void policy_reach_add(struct policy_reach *r, uint32_t line);
 bool policy_reach_has(const struct policy_reach *r, uint32_t line);
 
+/* A text that a policy was made of: its own file (name ""), or one beside it that it required. */
+struct policy_source {
+    const char *name;
+    const void *text;
+    size_t len;
+};
+
 struct policy_load {
     const char *name;          /* "discord" */
     const char *path;          /* of the file, as shown to people */
@@ -72,6 +79,8 @@ struct policy_load {
     struct policy_limits limits; /* zeros: defaults */
     uint64_t seed;             /* for random numbers in policies */
     struct policy_reach *reach; /* borrowed until the version is gone: lines that ran; NULL: nobody asks */
+    const struct policy_source *given; /* borrowed until return: instead of all files but those of lua/; NULL */
+    uint32_t given_count;
 };
 
 /* Reads, compiles, runs and checks the file. Owned (one reference), or NULL with errors in `problems`
@@ -84,6 +93,8 @@ const char *policy_path(const struct policy_version *v);
 uint32_t policy_version_number(const struct policy_version *v);
 uint64_t policy_text_hash(const struct policy_version *v);
 const char *policy_platform(const struct policy_version *v);
+/* The texts as they were read, its own first. False past the end. Borrowed while a reference is held. */
+bool policy_source(const struct policy_version *v, uint32_t index, struct policy_source *out);
 /* Adds all lines of its hooks that could run. */
 void policy_reach_all(struct policy_version *v, struct policy_reach *out);
 
@@ -121,6 +132,7 @@ struct policy_build {
     const struct fetch_rule *fetch;
     uint32_t fetch_count;
     struct value options;           /* checked, defaults filled in; secrets as secrets */
+    char *settings;                 /* owned: what it was built of, as JSON; secrets concealed */
     char **hosts;                   /* owned patterns: policy's and those of url options */
     uint32_t host_count;
     uint64_t identity, account;     /* fingerprints of (platform, public parts or secret prints) */
@@ -232,6 +244,10 @@ struct policy_port {
     /* conn:set{ codec = ... }: a name or a table (keys as secrets). NULL: refused. False with a reason. */
     bool (*set_codec)(void *self, struct handle conn, uint32_t generation,
                       const struct value *codec, const char **why);
+    /* A secret was made of others; bytes were made of a secret (a digest), and may be replaced by as many.
+     * NULL: nobody asks. */
+    void (*secret_made)(void *self, struct handle conn, const struct secret *made);
+    void (*digest_made)(void *self, struct handle conn, void *bytes, size_t len);
 };
 
 struct policy_call {

@@ -51,18 +51,21 @@ static const char *library_folder(const struct sandbox *s)
     return "lua";
 }
 
-/* Loads `path` onto the stack as a function. 1 loaded, 0 no such file, -1 with `error`. Never
+/* Loads `path` onto the stack as a function; `keep`: the module's name when its text is the policy's own. 1 loaded, 0 no such file, -1 with `error`. Never
  * raises while the file's text is held. */
-static int load(lua_State *L, struct sandbox *s, const char *path, const char *shown, char *error,
-                size_t error_bytes)
+static int load(lua_State *L, struct sandbox *s, const char *path, const char *shown, const char *keep,
+                char *error, size_t error_bytes)
 {
     struct buffer text;
     char chunk[512];
     int result = -1;
-    if (access(path, F_OK) != 0) return 0;
+    const struct policy_source *given = keep ? sandbox__given(s, keep) : NULL;
+    if (given ? false : (keep && s->given) || access(path, F_OK) != 0) return 0;
     buffer_init(&text, 0);
     snprintf(chunk, sizeof chunk, "@%s", shown);
-    if (sandbox_read_file(path, &text, error, error_bytes)) {
+    if (given ? buffer_append(&text, given->text, given->len)
+              : sandbox_read_file(path, &text, error, error_bytes)) {
+        if (keep) sandbox__keep_source(s, keep, text.data, text.len);
         s->text_hash = rng_mix(s->text_hash ^ hash_bytes(text.data, text.len));
         result = luaL_loadbufferx(L, (const char *)text.data, text.len, chunk, "t") == 0 ? 1 : -1;
         if (result < 0) {
@@ -95,10 +98,10 @@ int sandbox__l_require(lua_State *L)
     if (s->call) return luaL_error(L, "require: only while a file is loading, at its top");
     snprintf(path, sizeof path, "%s/%s.lua", library_folder(s), file);
     snprintf(shown, sizeof shown, "lua/%s.lua", file);
-    int found = load(L, s, path, shown, error, sizeof error);
+    int found = load(L, s, path, shown, NULL, error, sizeof error);
     if (found == 0 && s->beside) {
         snprintf(path, sizeof path, "%s/%s.lua", s->beside, file);
-        found = load(L, s, path, path, error, sizeof error);
+        found = load(L, s, path, path, name, error, sizeof error);
     }
     if (found == 0) {
         return luaL_error(L, "require: no module `%s` in lua/ or beside this file", name);

@@ -63,10 +63,39 @@ void sandbox_destroy(struct sandbox *s)
     /* Not checked against zero: a closure whose upvalues were refused is freed by LuaJIT under a
      * smaller size than it was made with. */
     lua_close(s->L);
+    while (s->sources) {
+        struct source *next = s->sources->next;
+        free(s->sources->name);
+        free(s->sources->text);
+        free(s->sources);
+        s->sources = next;
+    }
     buffer_deinit(&s->scratch);
     free(s->lua_path);
     free(s->beside);
     free(s);
+}
+
+void sandbox__keep_source(struct sandbox *s, const char *name, const void *text, size_t len)
+{
+    struct source *one = calloc(1, sizeof *one), **at = &s->sources;
+    ASSERT(one != NULL);
+    one->name = strdup(name);
+    one->text = malloc(len + 1);
+    ASSERT(one->name && one->text);
+    if (len) memcpy(one->text, text, len);
+    one->text[len] = 0;
+    one->len = len;
+    while (*at) at = &(*at)->next;
+    *at = one;
+}
+
+const struct policy_source *sandbox__given(const struct sandbox *s, const char *name)
+{
+    for (uint32_t i = 0; s->given && i < s->given_count; i++) {
+        if (strcmp(s->given[i].name, name) == 0) return &s->given[i];
+    }
+    return NULL;
 }
 
 lua_State *sandbox_lua(struct sandbox *s)

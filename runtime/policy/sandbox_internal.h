@@ -48,6 +48,12 @@ enum trip {
     TRIP_ENDED, /* conn:fail or conn:close: unwinds through every pcall, and is no error */
 };
 
+struct source {
+    struct source *next;
+    char *name, *text; /* owned */
+    size_t len;
+};
+
 struct sandbox {
     lua_State *L;       /* owned */
     lua_State *running; /* borrowed while entered: the thread that was entered */
@@ -72,6 +78,9 @@ struct sandbox {
     bool locked;
     struct rng rng;
     uint64_t text_hash;        /* of every file that was read */
+    struct source *sources;    /* owned list: those of them that are not lua/'s, in order */
+    const struct policy_source *given; /* borrowed while the file is loading, or NULL */
+    uint32_t given_count;
     struct buffer scratch;     /* results while they are made; survives a raise */
     struct call_context *call; /* borrowed; the hook that runs now, NULL outside */
     void (*print)(void *self, const char *text);
@@ -80,6 +89,11 @@ struct sandbox {
     const char *reach_path;     /* borrowed: of the file it is about */
     int handler_ref, loaded_ref, policy_ref;
 };
+
+/* --- sandbox.c --- */
+void sandbox__keep_source(struct sandbox *s, const char *name, const void *text, size_t len);
+/* NULL: no such text was given. */
+const struct policy_source *sandbox__given(const struct sandbox *s, const char *name);
 
 /* --- enter.c --- */
 void sandbox__watch(struct sandbox *s); /* the message handler's reference */

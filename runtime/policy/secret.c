@@ -37,6 +37,8 @@ void sandbox__push_derived(lua_State *L, const struct secret *named)
     struct buffer *scratch = &sandbox_of(L)->scratch;
     struct secret_box *box = push_box(L);
     box->secret = secret_create(secret_name(named), scratch->data, scratch->len);
+    const struct call_context *call = sandbox_call(L);
+    if (call && call->port->secret_made) call->port->secret_made(call->port->self, call->conn, box->secret);
     if (scratch->data) explicit_bzero(scratch->data, scratch->len);
     buffer_clear(scratch);
     buffer_trim(scratch, 0);

@@ -87,6 +87,14 @@ const char *policy_platform(const struct policy_version *v)
     return platform ? platform : v->name;
 }
 
+bool policy_source(const struct policy_version *v, uint32_t index, struct policy_source *out)
+{
+    const struct source *s = v->sandbox->sources;
+    for (; s && index; index--) s = s->next;
+    if (s) *out = (struct policy_source){ .name = s->name, .text = s->text, .len = s->len };
+    return s != NULL;
+}
+
 const struct value *policy__tables(const struct policy_version *v)
 {
     return &v->tables;
@@ -179,7 +187,10 @@ static bool load_tables(struct policy_version *v, const struct policy_load *load
         .limits = load->limits,
         .seed = load->seed,
     };
-    if (!sandbox_read_file(load->path, &text, error, sizeof error)) {
+    const struct policy_source *given = load->given_count ? &load->given[0] : NULL;
+    if (given ? !buffer_append(&text, given->text, given->len)
+              : !sandbox_read_file(load->path, &text, error, sizeof error)) {
+        if (given) snprintf(error, sizeof error, "no memory for its text");
         size_t skip = strlen(load->path);
         bool named = strncmp(error, load->path, skip) == 0 && error[skip] == ':';
         problems_add(problems, false, load->path, 0, "", "%s", named ? error + skip + 2 : error);
@@ -191,6 +202,9 @@ static bool load_tables(struct policy_version *v, const struct policy_load *load
         goto done;
     }
     sandbox_lock(v->sandbox);
+    sandbox__keep_source(v->sandbox, "", text.data, text.len);
+    v->sandbox->given = given;
+    v->sandbox->given_count = load->given_count;
     lua_State *L = sandbox_lua(v->sandbox);
     if (sandbox_run(v->sandbox, (const char *)text.data, text.len, load->path, error,
                     sizeof error) != CALL_OK) {
@@ -211,6 +225,7 @@ static bool load_tables(struct policy_version *v, const struct policy_load *load
     }
     lua_settop(L, 0);
 done:
+    if (v->sandbox) v->sandbox->given = NULL;
     buffer_deinit(&text);
     free(beside);
     return ok;

@@ -489,11 +489,13 @@ int luaopen_holdfast_sim_core(lua_State *L)
     luaL_register(L, NULL, sim__peer_methods);
     luaL_register(L, NULL, sim__consumer_methods);
     luaL_register(L, NULL, sim__prove_methods);
+    luaL_register(L, NULL, sim__trace_methods);
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);
     lua_newtable(L);
     luaL_register(L, NULL, functions);
     luaL_register(L, NULL, sim__value_functions);
     luaL_register(L, NULL, sim__prove_functions);
+    luaL_register(L, NULL, sim__trace_functions);
     return 1;
 }

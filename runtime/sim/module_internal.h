@@ -180,6 +180,10 @@ extern const luaL_Reg sim__consumer_methods[];
 void sim__consumers_free(struct sim *s);
 void sim__consumers_gone(struct sim *s);
 
+/* module_trace.c */
+extern const luaL_Reg sim__trace_methods[];
+extern const luaL_Reg sim__trace_functions[];
+
 /* module_value.c */
 /* Raises for what has no value (functions, cycles by depth). Owned by the caller. */
 struct value sim__to_value(lua_State *L, int index);

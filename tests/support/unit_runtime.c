@@ -1,4 +1,4 @@
-/* modules: top policy bind deliver store engine frame crypto base */
+/* modules: top trace policy bind deliver store engine frame crypto base */
 /* The runtime over a host that does nothing by itself: each call of the host table is a line in w:log(),
  * and the spec plays the far end, byte for byte. Also the runtime's own parts: timers, addresses. */
 #include <lauxlib.h>

@@ -1,4 +1,4 @@
-/* modules: sim top peer deliver bind policy store frame crypto engine base */
+/* modules: sim top trace peer deliver bind policy store frame crypto engine base */
 /* `require "unit.sim"`: the simulator as a Lua module; see lua/holdfast/sim.lua. */
 #include "sim/module.h"
 

@@ -1,4 +1,4 @@
-/* modules: top cli net ops deliver store engine policy bind config peer frame crypto base */
+/* modules: top trace cli net ops deliver store engine policy bind config peer frame crypto base */
 /* The whole runtime on real sockets, as a Lua module: the net host, a memory store, deliver and the
  * runtime, with peers served by libwebsockets, fault relays (wire_relay.h) and raw scripted servers
  * (net_far_end.h, threads of their own), all in one process and on one loop. The loop runs when Lua says

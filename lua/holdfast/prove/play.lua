@@ -262,7 +262,7 @@ end
 ---come. A failure of anything but a promise is raised.
 ---@param setup table  from prove.setup()
 ---@param schedule { seed: number, moves: table[], hour?: boolean, probe?: boolean }
----@param options? { trace?: boolean, quiet?: boolean, arrive?: fun(index: number, print: string?): boolean? }  `quiet`: 24 quiet hours at the end
+---@param options? { trace?: boolean, quiet?: boolean, arrive?: fun(index: number, print: string?, s: table): boolean?, done?: fun(s: table) }  `quiet`: 24 quiet hours at the end
 function play.schedule(setup, schedule, options)
   options = options or {}
   local run = { said = {}, armed = {}, in_force = {}, known = {}, lasting = 0, attempts = 0, stages = {}, pardons = 0 }
@@ -276,7 +276,7 @@ function play.schedule(setup, schedule, options)
         break
       end
       run.stages[m.at] = true
-      if options.arrive and options.arrive(i, print_of(s, setup, run)) == false then
+      if options.arrive and options.arrive(i, print_of(s, setup, run), s) == false then
         run.folded = true
         return
       end
@@ -308,6 +308,7 @@ function play.schedule(setup, schedule, options)
     end
     heal(s, setup, run)
     rest(s, setup, run, options.quiet)
+    if options.done then options.done(s) end
   end, function (e)
     return judge(e) or { raised = type(e) == "string" and debug.traceback(e, 2) or e }
   end)
