@@ -203,6 +203,12 @@ fault-table: deps
 	@$(MAKE) --no-print-directory -j$(JOBS) FLAVOUR=test test-build >/dev/null
 	@tests/support/fault_table.sh test
 
+# Pictures of the dashboard in three situations, and what status and why say in them: build/screenshots. Looked at, not judged.
+.PHONY: screenshots
+screenshots: deps-test
+	@$(MAKE) -s --no-print-directory -j$(JOBS) FLAVOUR=test test-build
+	@HOLDFAST_BUILD=build/test HOLDFAST_OUTPUT=TAP build/test/runner tests/support/screenshots.lua
+
 # --- fuzzing: clang's libFuzzer, FUZZ_SECONDS for each target ------------------------------------------
 FUZZ_SECONDS ?= 60
 FUZZ := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))

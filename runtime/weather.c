@@ -285,6 +285,22 @@ uint64_t rt_weather_due_ms(const struct runtime *rt)
     return rt->weather.dirty ? rt->weather.judged_ms + JUDGE_EVERY_MS : ENGINE_NEVER;
 }
 
+/* What a platform announced, or a policy failed with, has a name of its own. */
+static void name_causes(struct runtime *rt)
+{
+    struct handle conn;
+    struct engine_view view;
+    for (uint32_t i = 0; i < rt->weather.front_count; i++) {
+        struct weather_front *f = &rt->weather.fronts[i];
+        if (!f->one_cause || (f->kind != CAUSE_ENDED && f->kind != CAUSE_FAILED)) continue;
+        for (uint32_t k = 0; !f->cause[0] && runtime_next(rt, &k, &conn); k++) {
+            const struct rt_conn *c = rt_conn_get(rt, conn);
+            if (weather_covers(f, &c->point) && engine_get(rt->engine, conn, &view) && view.decision.cause.kind == f->kind)
+                text_copy(f->cause, sizeof f->cause, view.decision.cause.name, strlen(view.decision.cause.name));
+        }
+    }
+}
+
 static void judge(struct runtime *rt)
 {
     struct weather_front before[WEATHER_FRONTS_MAX];
@@ -302,6 +318,7 @@ static void judge(struct runtime *rt)
     memcpy(before, rt->weather.fronts, sizeof before);
     if (points && scratch) {
         rt->weather.front_count = !failing ? 0 : weather_judge(points, n, before, before_count, rt->weather.fronts, scratch);
+        name_causes(rt);
         tell_fronts(rt, before, before_count);
     }
     free(points);

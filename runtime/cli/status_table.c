@@ -82,7 +82,7 @@ static void add_row(struct grid *g, const cJSON *c, uint64_t now_ms)
 
     grid_add(g, TERM_BOLD, words_text(c, "name"));
     grid_add(g, words_state_colour(state, cJSON_IsTrue(get(c, "stop_is_fatal"))), state);
-    grid_add(g, life_colour(life), up ? life : "");
+    grid_add(g, up ? life_colour(life) : TERM_DIM, up ? life : "");
     grid_add(g, TERM_PLAIN, since_ms && since_ms <= now_ms ? words_span(now_ms - since_ms, words) : "0.0s");
     add_count(g, words_number(c, "attempt"), words_number(c, "attempt") > 0);
     grid_add(g, up ? TERM_DIM : TERM_PLAIN, words_cause(get(c, "cause"), words));

@@ -70,7 +70,7 @@ uint32_t weather_judge(const struct weather_point *points, uint32_t count, const
         if (p->account) count_in(&t, WEATHER_ACCOUNT, p->account, p);
     }
     for (int scope = 0; scope < WEATHER_SCOPES; scope++) {
-        for (uint32_t i = 0; i < t.capacity && n < WEATHER_FRONTS_MAX; i++) {
+        for (uint32_t i = 0; i < t.capacity; i++) {
             const struct weather_group *g = &t.groups[i];
             if (!g->used || g->scope != (enum weather_scope)scope || !g->first) continue;
             /* One host that is away is no network. */
@@ -80,14 +80,14 @@ uint32_t weather_judge(const struct weather_point *points, uint32_t count, const
             for (uint32_t k = 0; k < n && !explained; k++)
                 explained = found[k].scope < g->scope && weather_covers(&found[k], g->first);
             if (explained) continue;
-            take(g, &found[n++]);
+            /* The most failing first, and of too many the least go. What is narrower than one that went is no larger,
+             * so it comes in for it only where it would have been before. */
+            if (n == WEATHER_FRONTS_MAX && g->failing <= found[n - 1].failing) continue;
+            if (n < WEATHER_FRONTS_MAX) n++;
+            uint32_t k = n - 1;
+            for (; k > 0 && found[k - 1].failing < g->failing; k--) found[k] = found[k - 1];
+            take(g, &found[k]);
         }
-    }
-    for (uint32_t i = 1; i < n; i++) { /* few: by insertion */
-        struct weather_front f = found[i];
-        uint32_t k = i;
-        for (; k > 0 && found[k - 1].failing < f.failing; k--) found[k] = found[k - 1];
-        found[k] = f;
     }
     if (n) memcpy(out, found, n * sizeof *found);
     return n;
@@ -110,7 +110,11 @@ bool weather_covers(const struct weather_front *f, const struct weather_point *p
 
 const char *weather_text(const struct weather_front *f, char out[WEATHER_TEXT_MAX])
 {
-    char at[TIMESTAMP_TEXT_MAX], who[WEATHER_NAME_MAX + 24];
+    char at[TIMESTAMP_TEXT_MAX], who[WEATHER_NAME_MAX + 24], code[32] = "";
+    /* "HTTP 503" says more than that a policy could not go on. */
+    const bool named = !f->http_status || f->kind != CAUSE_FAILED;
+    if (f->one_cause && f->http_status) snprintf(code, sizeof code, "%sHTTP %d", named ? ", " : "", f->http_status);
+    else if (f->one_cause && f->close_code > 0) snprintf(code, sizeof code, " with %d", f->close_code);
     timestamp_format(f->since_wall_ms, at);
     switch (f->scope) {
     case WEATHER_MACHINE: snprintf(who, sizeof who, "this machine"); break;
@@ -119,9 +123,9 @@ const char *weather_text(const struct weather_front *f, char out[WEATHER_TEXT_MA
     case WEATHER_ACCOUNT: snprintf(who, sizeof who, "the account of %s", f->name); break;
     default: snprintf(who, sizeof who, "%s", f->name); break;
     }
-    snprintf(out, WEATHER_TEXT_MAX, "%s: %u of %u connections failing %s%s since %.5s UTC, %s%s", who, f->failing,
+    snprintf(out, WEATHER_TEXT_MAX, "%s: %u of %u connections failing %s%s since %.5s UTC, %s%s%s", who, f->failing,
              f->total, f->one_stage ? "at " : "mostly at ", stage_name(f->stage), at + 11,
-             f->one_cause ? "one cause: " : "several causes", f->one_cause ? cause_kind_name(f->kind) : "");
+             f->one_cause ? "one cause: " : "several causes", !f->one_cause || !named ? "" : f->cause[0] ? f->cause : cause_kind_name(f->kind), code);
     return out;
 }
 
@@ -208,7 +212,9 @@ static void take(const struct weather_group *g, struct weather_front *out)
                                    .since_wall_ms = g->since_wall_ms,
                                    .kind = g->first->kind,
                                    .one_cause = g->one_cause,
-                                   .one_stage = g->one_stage };
+                                   .one_stage = g->one_stage,
+                                   .close_code = g->one_cause ? g->first->close_code : CLOSE_CODE_NONE,
+                                   .http_status = g->one_cause ? g->first->http_status : 0 };
     for (int i = 0; i < STAGE_COUNT; i++)
         if (g->stages[i] > g->stages[out->stage]) out->stage = (enum stage)i;
     if (name) text_copy(out->name, sizeof out->name, name, strlen(name));

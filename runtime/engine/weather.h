@@ -48,6 +48,8 @@ struct weather_front {
     enum stage stage;         /* of most; and of all when `one_stage` */
     enum cause_kind kind;
     bool one_cause, one_stage;
+    int32_t close_code, http_status; /* of the one cause; CLOSE_CODE_NONE, 0 */
+    char cause[CAUSE_NAME_MAX];      /* its name, where whoever judges adds that: the policy's own; "" */
 };
 
 /* Scratch of the caller: no less than weather_scratch() of them, contents do not matter. */

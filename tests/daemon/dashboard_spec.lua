@@ -3,6 +3,8 @@
 local world = require "daemon_world"
 local api = require "api_client"
 local browser = require "browser"
+local store = require "unit.store"
+local json = require "dkjson"
 local control = world.control
 
 local READ, OPERATE = "read-token-0123456789", "operate-token-0123456789"
@@ -206,8 +208,72 @@ in_a_browser("the dashboard in a browser", function ()
     page:until_true "!document.querySelector('button[data-verb=start]').disabled"
     press "start"
     page:until_true(row "bot" .. ".includes('up')")
+    local function readies() return page:eval "Number(conns.get('bot').v.ready_total)" end
+    local before = readies()
+    press "restart"
+    page:until_true "document.querySelector('button[data-verb=restart]').textContent.includes('sure')"
+    press "restart"
+    page:until_true(("conns.get('bot').v.ready_total > %d && conns.get('bot').state === 'up'"):format(before))
     page:eval "document.getElementById('reload').click()"
     page:until_true "document.getElementById('told').textContent.startsWith('reload: done')"
+    fine()
+  end)
+
+  it("shows the hours before it was opened, those of an earlier process too", function ()
+    local now = os.time() * 1000
+    local s, journal = assert(store.open { path = w.folder .. "/h.db", wall = now, boot_ms = 1, seed = 1 }), {}
+    for _, m in ipairs { { 5, "up" }, { 3, "waiting" }, { 2, "up" }, { 1, "stopped", true } } do
+      journal[#journal + 1] = { "journal", connection = "bot", wall = now - m[1] * 3600000,
+        bytes = json.encode { kind = 0, link = 1, file = "", text = "", from = "linking", to = m[2], cause = "closed", given_up = m[3] } }
+    end
+    assert.equal("applied", (s:apply(journal)))
+    s:close(true)
+    w:write("holdfast.lua", w:read "holdfast.lua" .. '\nstore { path = "h.db" }\n')
+    start(READ)
+    page:until_true(row "bot" .. ".includes('up')")
+    local function seen(hours_ago, colour)
+      return ([[(() => {
+        const c = [...document.querySelectorAll('#rows .row')].find(r => !r.hidden && r.querySelector('.name').textContent === 'bot').querySelector('canvas');
+        const d = c.getContext('2d').getImageData(Math.round(c.width * (6 - %f) / 6), 9, 1, 1).data, e = document.createElement('canvas').getContext('2d');
+        e.fillStyle = colours.%s; e.fillRect(0, 0, 1, 1);
+        const w = e.getImageData(0, 0, 1, 1).data;
+        return d[0] === w[0] && d[1] === w[1] && d[2] === w[2];
+      })()]]):format(hours_ago, colour)
+    end
+    page:until_true(seen(2.5, "waiting"))
+    for at, colour in pairs { [5.5] = "track", [4] = "up", [1.5] = "up", [0.5] = "fatal" } do assert.is_true(page:eval(seen(at, colour)), at .. " h ago is not " .. colour) end
+    page:until_true(row "bot" .. ".includes('dropped 3 h ago: closed') || " .. row "bot" .. ".includes('drops, the last 1 h ago: closed')")
+    fine()
+  end)
+
+  it("is used by keyboard alone", function ()
+    start(READ)
+    page:until_true(row "bot" .. ".includes('up')")
+    page:until_true(row "deaf" .. ".includes('connection refused')")
+    local function picked() return page:eval "selected" end
+    page:key "g"
+    assert.equal("deaf", picked())
+    page:key "j"
+    assert.equal("bot", picked())
+    page:key "ArrowUp"
+    assert.equal("deaf", picked())
+    page:key "ArrowDown"
+    assert.equal("bot", picked())
+    page:key "Enter"
+    page:until_true "!document.getElementById('detail').hidden && document.querySelector('#detail h2').textContent.includes('bot')"
+    page:key "k"
+    page:until_true "document.querySelector('#detail h2').textContent.includes('deaf') && document.getElementById('detail').innerText.includes('the platform’s')"
+    page:key "Escape"
+    page:until_true "document.getElementById('detail').hidden"
+    page:key "u"
+    page:until_true "document.querySelectorAll('#rows .row:not([hidden])').length === 1"
+    page:key "u"
+    page:key "/"
+    assert.equal("filter", page:eval "document.activeElement.id")
+    page:type "bot"
+    page:until_true "document.getElementById('count').textContent === '1 of 2 connections'"
+    page:key "Escape"
+    page:until_true "document.getElementById('count').textContent === '2 connections' && document.activeElement.id === 'rows'"
     fine()
   end)
 

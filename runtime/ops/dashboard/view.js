@@ -78,12 +78,15 @@ function rank(c) {
 // What somebody asked for, or the policy plans, is no drop.
 const WISHED = ['retired', 'wished', 'stopped', 'restarted', 'shutdown', 'suspend'];
 
-function droppedAt(c) {
+const isDrop = (m, i) => i > 0 && m[i - 1][1] === 'up' && m[i][1] !== 'unknown' && !WISHED.includes(m[i][2]);
+
+function lastDrop(c) {
   const m = c.marks;
   for (let i = m.length - 1; i > 0; i--)
-    if (m[i - 1][1] === 'up' && m[i][1] !== 'unknown' && !WISHED.includes(m[i][2]) && !(c.decision && c.decision.planned && c.fresh >= m[i][0] - 2000)) return m[i][0];
-  return 0;
+    if (isDrop(m, i) && !(c.decision && c.decision.planned && c.fresh >= m[i][0] - 2000)) return m[i];
+  return null;
 }
+const droppedAt = c => { const m = lastDrop(c); return m ? m[0] : 0; };
 
 // When it was up last, or the beginning of what is known.
 function downSince(c) {
@@ -156,19 +159,20 @@ function rowDraw(slot, c, i, all) {
 
 function tale(c) {
   const v = c.v, why = causeWords(v.cause);
-  if (c.state !== 'up') return [nextWords(v), why].filter(Boolean).join('; '); // the short one first: the other may be cut
+  if (c.state !== 'up') return [nextWords(v, true), why].filter(Boolean).join('; '); // the short one first: the other may be cut
   if (v.warning) return v.warning;
   if (c.life === 'suspect' || c.life === 'dead') return v.life.evidence;
-  if (!c.decision) return '';
-  const drops = dropsOf(c), ago = now() - c.fresh;
-  if (ago > spanMs) return '';
-  return (drops > 1 ? drops + ' drops, the last ' : '') + span(ago) + ' ago: ' + causeWords(c.decision.cause);
+  const last = lastDrop(c), drops = dropsOf(c), from = now() - spanMs;
+  if (!last || last[0] < from) return '';
+  // The cause in full while the decision about this very drop is known, otherwise its kind.
+  const about = c.decision && Math.abs(c.fresh - last[0]) < 5000 ? causeWords(c.decision.cause) : PHRASES[last[2]] || last[2];
+  return (drops > 1 ? drops + ' drops, the last ' : 'dropped ') + span(now() - last[0]) + ' ago' + (about ? ': ' + about : '');
 }
 
 function dropsOf(c) {
   const from = now() - spanMs;
   let n = 0;
-  for (let i = 1; i < c.marks.length; i++) if (c.marks[i][0] > from && c.marks[i - 1][1] === 'up') n++;
+  for (let i = 1; i < c.marks.length; i++) if (c.marks[i][0] > from && isDrop(c.marks, i)) n++;
   return n;
 }
 
@@ -190,6 +194,11 @@ function timeline(canvas, c) {
       g.fillRect(Math.min(x, canvas.width - wide), 0, wide, canvas.height);
     }
   }
+  // What it is now, even if for a moment only, is its right end.
+  const last = m[m.length - 1];
+  if (!last) return;
+  g.fillStyle = colours[last[1]] || colours.unknown;
+  g.fillRect(canvas.width - 3 * dpr, 0, 3 * dpr, canvas.height);
 }
 
 function axis() {

@@ -66,11 +66,12 @@ const size = n => n < 1024 ? n + ' B' : n < 1048576 ? (n / 1024).toFixed(1) + ' 
 const tripWords = ms => ms < 1 ? '<1 ms' : Math.round(ms) + ' ms';
 const rateWords = r => r <= 0 ? '0/s' : r < 10 ? r.toFixed(1) + '/s' : count(Math.round(r)) + '/s';
 
-function nextWords(v) {
+// brief: for a line that may be cut; the head says why attempts are held.
+function nextWords(v, brief) {
   if (!v.next) return '';
   const left = Date.parse(v.next.at) - now();
   let said = (v.next.what || 'next') + (left > 0 ? ' in ' + span(left) : ' now');
-  if (v.next.held) said += ', held: its host answers nobody';
+  if (v.next.held) said += brief ? ' (held)' : ', held: its host answers nobody';
   if (v.next.budget) said += ', the budget ' + v.next.budget + ' holds it' + (v.next.left !== undefined ? ', ' + v.next.left + ' left' : '');
   return said;
 }

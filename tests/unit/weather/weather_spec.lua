@@ -81,7 +81,7 @@ describe("the weather", function ()
 
   it("tells one account of a platform when the others serve", function ()
     local points = join(discord(false, 20), discord(true, 4, { account = "b", kind = "closed", close = 4004, stage = "greeting" }))
-    assert.same({ "the account of c1: 4 of 4 connections failing at greeting since 10:02 UTC, one cause: closed" }, texts(points))
+    assert.same({ "the account of c1: 4 of 4 connections failing at greeting since 10:02 UTC, one cause: closed with 4004" }, texts(points))
   end)
 
   it("tells this network when several hosts cannot be reached, whatever the platforms", function ()
@@ -109,7 +109,18 @@ describe("the weather", function ()
     local generic = add({}, 5, { platform = "generic", host = "h", failing = false })
     local list = texts(join(slack, discord(true, 10), generic))
     assert.same({ "discord: 10 of 10 connections failing at connecting since 10:02 UTC, one cause: refused",
-                  "slack: 5 of 5 connections failing at upgrading since 10:02 UTC, one cause: upgrade_refused" }, list)
+                  "slack: 5 of 5 connections failing at upgrading since 10:02 UTC, one cause: upgrade_refused, HTTP 503" }, list)
+  end)
+
+  it("shows the eight with the most failing when there are more, the worst first, wherever they stand", function ()
+    local sizes, lists = { 5, 31, 7, 12, 3, 40, 9, 22, 6, 18, 4, 27 }, {}
+    for i, size in ipairs(sizes) do
+      lists[i] = add({}, size, { platform = "p" .. i, host = "h" .. i, account = "a" .. i, failing = true, kind = "refused", stage = "connecting", since = AT })
+    end
+    lists[#lists + 1] = add({}, 5, { platform = "well", host = "w", failing = false })
+    local failing = {}
+    for i, f in ipairs(weather.judge(join(unpack(lists)))) do failing[i] = f.failing end
+    assert.same({ 40, 31, 27, 22, 18, 12, 9, 7 }, failing)
   end)
 
   it("has at most eight fronts, and takes 10,000 connections of as many hosts and accounts", function ()
