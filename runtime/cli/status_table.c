@@ -139,6 +139,24 @@ static void weather(struct buffer *out, const struct term *t, const cJSON *front
     }
 }
 
+/* Whoever saved a file that was not taken sees it here, until a reload is. */
+static void reload(struct buffer *out, const struct term *t, const cJSON *of, uint64_t now_ms)
+{
+    char when[WORDS_MAX], ago[WORDS_MAX];
+    const cJSON *problem;
+    uint64_t at_ms = words_time(words_text(of, "at"));
+    if (!cJSON_IsTrue(get(of, "refused"))) return;
+    buffer_printf(out, "%sreload refused at %s, %s ago: files on disk are not what runs%s\n", term_on(t, TERM_RED),
+                  words_clock(at_ms, when), words_span(now_ms > at_ms ? now_ms - at_ms : 0, ago), term_off(t, TERM_RED));
+    cJSON_ArrayForEach(problem, get(of, "problems"))
+    {
+        if (!cJSON_IsString(problem)) continue;
+        buffer_append_text(out, "  ");
+        text_printable(out, problem->valuestring, strlen(problem->valuestring));
+        buffer_append_char(out, '\n');
+    }
+}
+
 void status_table(struct buffer *out, const struct term *t, const cJSON *root, const struct status_table *how)
 {
     const char *heads[COLUMN_COUNT];
@@ -156,6 +174,7 @@ void status_table(struct buffer *out, const struct term *t, const cJSON *root, c
 
     words_store(out, t, get(root, "store"));
     weather(out, t, get(root, "weather"));
+    reload(out, t, get(root, "reload"), how->now_ms);
     if (n > 1) {
         char text[WORDS_MAX];
         enum term_colour colour;

@@ -190,6 +190,7 @@ static bool list_each(struct client *c, struct gather *g, struct handle conn, co
 static bool list_end(struct client *c, struct gather *g)
 {
     return buffer_append_text(&g->out, "],\"store\":") && store_view__json(c->ops, &g->out) &&
+           buffer_append_text(&g->out, ",\"reload\":") && reload_view__json(c->ops, &g->out) &&
            buffer_append_text(&g->out, ",\"weather\":") && runtime_weather_json(c->ops->rt, &g->out) &&
            buffer_append_text(&g->out, "}\n");
 }

@@ -376,6 +376,7 @@ static bool ops_start(struct daemon *d, char *why, size_t why_bytes)
                               .self = d,
                               .log = on_ops_log,
                               .reload = daemon__reload,
+                              .reload_view = daemon__reload_view,
                               .store = on_ops_store,
                               .put = daemon__put,
                               .remove = daemon__remove,

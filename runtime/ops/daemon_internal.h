@@ -66,6 +66,7 @@ struct reload_queued {
 };
 #define RELOAD_QUEUED_MAX 2 /* one that is proven, one that is not: equal wishes are one */
 #define RELOAD_TRASH_MAX  4
+#define RELOAD_TEXT_MAX   4096
 
 /* daemon_reload.c, daemon_swap.c, daemon_proof.c */
 struct reloading {
@@ -95,6 +96,12 @@ struct reloading {
     uint64_t slice_ns;       /* 0: one connection a turn */
     struct proven proven[PROVEN_MAX];
     uint32_t proven_next;
+    struct {                 /* of the last one that ended */
+        bool refused;
+        uint64_t wall_ms;    /* 0: there was none */
+        char text[RELOAD_TEXT_MAX]; /* lines */
+        uint64_t taken_total, refused_total;
+    } last;
 };
 
 struct daemon {
@@ -158,6 +165,8 @@ bool daemon__dials_the_same(const struct config_connection *a, const struct conf
 enum ops_reloaded daemon__reload(void *self, struct ops_reload *wish, struct buffer *problems);
 /* Nobody waits for the answer: it is in the log. While another one is under way it comes after that one. */
 void daemon__reload_all(struct daemon *d, const char *why);
+/* For ops. */
+bool daemon__reload_view(void *self, struct ops_reload_view *out);
 void daemon__reload_init(struct daemon *d);
 /* Links are closed for an end or an upgrade: what was not begun to be swapped is called off; the rest waits for
  * daemon__reload_resume(). */

@@ -77,7 +77,9 @@ enum ops_reloaded daemon__reload(void *self, struct ops_reload *wish, struct buf
         wish->ticket = ++r->tickets;
         if (begin(d, policy, wish->unproven, wish->ticket)) return OPS_RELOAD_LATER;
         if (out) buffer_append(out, r->out.data, r->out.len);
-        finish(d, false);
+        buffer_clear(&r->out); /* nothing was read: that says nothing about the files */
+        r->phase = RELOAD_IDLE;
+        notify_ready(&d->notify);
         return OPS_RELOAD_REFUSED;
     }
     if (out && r->phase == RELOAD_PROVING && !wish->unproven && (!r->policy[0] || strcmp(r->policy, policy) == 0)) {
@@ -272,11 +274,51 @@ static void refused(struct daemon *d)
     finish(d, false);
 }
 
+bool daemon__reload_view(void *self, struct ops_reload_view *out)
+{
+    static const char *const doing[] = { "nothing", "reading", "proving", "building", "swapping" };
+    const struct daemon *d = self;
+    const struct reloading *r = &d->reloading;
+    *out = (struct ops_reload_view){ .doing = doing[r->phase],
+                                     .refused = r->last.refused,
+                                     .ended_wall_ms = r->last.wall_ms,
+                                     .text = r->last.text,
+                                     .taken_total = r->last.taken_total,
+                                     .refused_total = r->last.refused_total };
+    if (r->phase == RELOAD_BUILDING) out->of = r->next.config.connection_count;
+    if (r->phase == RELOAD_SWAPPING) {
+        out->of = d->roster.config.connection_count;
+        out->done = r->step == STEP_SWAP_FILE ? r->at : 0;
+    }
+    return true;
+}
+
+static uint64_t wall_ms(struct daemon *d)
+{
+    struct clock now;
+    struct host host = net_host(d->net);
+    host.ops->clock(host.self, &now);
+    return now.wall_ms;
+}
+
+/* For status, until another one ends. */
+static void last_keep(struct daemon *d, bool done)
+{
+    struct reloading *r = &d->reloading;
+    r->last.refused = !done;
+    r->last.wall_ms = wall_ms(d);
+    r->last.taken_total += done;
+    r->last.refused_total += !done;
+    size_t len = r->out.len < sizeof r->last.text ? r->out.len : sizeof r->last.text - 1;
+    text_copy(r->last.text, sizeof r->last.text, (const char *)r->out.data, len);
+}
+
 /* The service manager hears that it ended, whatever came of it. */
 static void finish(struct daemon *d, bool done)
 {
     struct reloading *r = &d->reloading;
     r->phase = RELOAD_IDLE;
+    if (done || !d->stopping) last_keep(d, done);
     ops_reload_answer(d->ops, r->answers, done, &r->out);
     buffer_clear(&r->out);
     notify_ready(&d->notify);

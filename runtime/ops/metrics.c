@@ -328,6 +328,18 @@ static bool write_store(struct buffer *out, const struct ops *ops)
            timed(out, "commit_duration_seconds", "Time of one transaction, sync included.", &h.commit);
 }
 
+static bool write_reloads(struct buffer *out, const struct ops *ops)
+{
+    struct ops_reload_view v;
+    char labels[160];
+    if (!reload_view__get(ops, &v)) return true;
+    return one(out, "reload_refused", GAUGE, "1 while files on disk are others than what runs, because the last reload was refused.",
+               v.refused) &&
+           family(out, "reloads_total", COUNTER, "Reloads that ended, by what came of them.") &&
+           sample(out, "reloads_total", labels1(labels, "result", "refused"), v.refused_total) &&
+           sample(out, "reloads_total", labels1(labels, "result", "taken"), v.taken_total);
+}
+
 static bool write_daemon(struct buffer *out, const struct ops *ops, const struct sums *s)
 {
     struct rusage usage;
@@ -344,7 +356,8 @@ static bool write_daemon(struct buffer *out, const struct ops *ops, const struct
               one(out, "resident_bytes_most", GAUGE, "Most memory that was ever resident.", (uint64_t)usage.ru_maxrss * 1024) &&
               one(out, "api_clients", GAUGE, "Connected to the local API now.", ops->client_count) &&
               one(out, "log_lines_left_out_total", COUNTER, "Lines of the log that a storm of one cause was spared.",
-                  ops->options.log_left_out ? ops->options.log_left_out(ops->options.self) : 0);
+                  ops->options.log_left_out ? ops->options.log_left_out(ops->options.self) : 0) &&
+              write_reloads(out, ops);
     if (ok && s->loop_known) {
         ok = family(out, "loop_delay_seconds", GAUGE, "How long the loop kept its sockets waiting, at most, in the last second.") &&
              seconds(out, "loop_delay_seconds", "", s->loop.last_us) &&

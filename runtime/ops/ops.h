@@ -66,6 +66,16 @@ struct ops_reload {
 };
 enum ops_reloaded { OPS_RELOAD_REFUSED, OPS_RELOAD_DONE, OPS_RELOAD_LATER };
 
+/* What the last reload came to, and the one that is under way. */
+struct ops_reload_view {
+    const char *doing;      /* static: "nothing" "reading" "proving" "building" "swapping" */
+    uint32_t done, of;      /* connections: building, swapping */
+    bool refused;           /* the last one was: files on disk are others than what runs */
+    uint64_t ended_wall_ms; /* 0: there was none yet */
+    const char *text;       /* borrowed until return: lines; refused: why, "" otherwise or what it warned of */
+    uint64_t taken_total, refused_total;
+};
+
 struct ops_upgrade {
     const char *binary;  /* absolute; NULL: the one that runs now, as it is on disk */
     bool cold;           /* even though sessions are lost */
@@ -102,6 +112,8 @@ struct ops_options {
     bool (*store)(void *self, struct store_health *out);
     /* Lines of the log that were left out so far. */
     uint64_t (*log_left_out)(void *self);
+    /* False: nothing can be reloaded. */
+    bool (*reload_view)(void *self, struct ops_reload_view *out);
     /* NULL: ready as soon as it listens. */
     bool (*ready)(void *self);
 };

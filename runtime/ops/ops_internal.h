@@ -219,6 +219,11 @@ int manage__put(struct client *c, const char *name);
 bool store_view__is_ill(const struct ops *ops);
 bool store_view__json(const struct ops *ops, struct buffer *out);
 int store_view__get(struct client *c, const char *name);
+
+/* --- reload_view.c --- */
+/* False: nothing can be reloaded; `*out` is empty then. */
+bool reload_view__get(const struct ops *ops, struct ops_reload_view *out);
+bool reload_view__json(const struct ops *ops, struct buffer *out);
 int manage__delete(struct client *c, const char *name);
 
 /* --- consumers: consumers.c ---------------------------------------------------------------------- */

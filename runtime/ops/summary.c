@@ -11,6 +11,7 @@
  *   weather      what failing ones have in common
  *   held         attempts put off because their host answers nobody
  *   store        degraded or not
+ *   reload       refused: files on disk are others than what runs, since `at`, because of `problems`
  *
  * 200 always: whoever can read it reads `well`. It is cheap, but once in five seconds is often enough. */
 #include <inttypes.h>
@@ -84,7 +85,8 @@ bool summary__json(const struct ops *ops, const struct tally *t, struct buffer *
         ok = buffer_printf(out, "%s\"%s\":%" PRIu32, l ? "," : "", life_name((enum life_verdict)l), t->lives[l]);
     ok = ok && buffer_append_char(out, '}') && (!t->worst_rank || worst_json(out, &t->worst));
     return ok && buffer_append_text(out, ",\"weather\":") && runtime_weather_json(ops->rt, out) &&
-           buffer_printf(out, ",\"held\":%" PRIu32 ",\"store\":{\"degraded\":%s}}", held.now, ill ? "true" : "false");
+           buffer_printf(out, ",\"held\":%" PRIu32 ",\"store\":{\"degraded\":%s},\"reload\":", held.now, ill ? "true" : "false") &&
+           reload_view__json(ops, out) && buffer_append_char(out, '}');
 }
 
 static bool each(struct client *c, struct gather *g, struct handle conn, const struct connection_view *view)

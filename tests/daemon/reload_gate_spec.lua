@@ -1,6 +1,7 @@
 -- The reload gate on the real daemon: a policy that would hurt does not get in, a good one does, and links stay
 -- open meanwhile.
 local world = require "daemon_world"
+local api = require "api_client"
 local signals, control = world.signals, world.control
 
 local function shipped()
@@ -87,6 +88,33 @@ connection "bot" {
       runs_version(1)
     end)
   end
+
+  it("is told of by status, summary and metrics until a reload is taken", function ()
+    start '"2m"'
+    local function status() return select(2, w:run { "status", "--socket", "h.sock" }).out end
+    assert.falsy(status():find("reload", 1, true))
+    w:write("policies/mine.lua", changed(shipped(), "climb = %b{},", "climb = {},"))
+    assert.equal(1, (reload()))
+    local text = status()
+    assert.truthy(text:find "reload refused at %S+, %S+ ago: files on disk are not what runs", text)
+    assert.truthy(text:find("policy mine: refused: I6 is broken (", 1, true), text)
+    local function get(target) return select(2, api.request(daemon, w.folder .. "/h.sock", "GET", target)) end
+    local told = get("/v1/summary").reload
+    assert.same({ "nothing", true, 1 }, { told.doing, told.refused, #told.problems })
+    assert.truthy(told.problems[1]:find("I6 is broken", 1, true))
+    local metrics = get "/metrics"
+    assert.truthy(metrics:find("\nholdfast_reload_refused 1\n", 1, true))
+    assert.truthy(metrics:find('\nholdfast_reloads_total{result="refused"} 1\n', 1, true))
+    -- A policy that nobody uses says nothing about the files.
+    assert.equal(1, (reload { "nobody" }))
+    assert.truthy(status():find "policy mine: refused")
+    w:write("policies/mine.lua", shipped())
+    assert.equal(0, (reload()))
+    assert.falsy(status():find("refused", 1, true))
+    metrics = get "/metrics"
+    assert.truthy(metrics:find("\nholdfast_reload_refused 0\n", 1, true))
+    assert.truthy(metrics:find('\nholdfast_reloads_total{result="taken"} 1\n', 1, true))
+  end)
 
   it("lets a version past it with --unproven, and journals that", function ()
     start '"2m"'
