@@ -1,4 +1,4 @@
-/* modules: top cli ops net sim peer deliver bind config policy store frame crypto engine base */
+/* modules: top trace cli ops net sim peer deliver bind config policy store frame crypto engine base */
 /* A whole daemon inside the spec's process, whose loop turns when Lua says so and whose reloads do one connection a turn:
  * so that anything can be asked of it between any two. */
 #include <errno.h>
