@@ -12,7 +12,10 @@
  * GET  /v1/store                  GET  /metrics                  GET /v1/summary
  * GET  /v1/watch (server-sent events; watch.c documents them)
  * GET  / (the dashboard, open)     GET  /v1/token (its scope)
- * GET  /healthz                   GET  /readyz                     POST /v1/upgrade (UNIX socket) */
+ * GET  /healthz                   GET  /readyz                     POST /v1/upgrade (UNIX socket)
+ *
+ * /healthz: the loop turns. /readyz: configuration and store were taken, and it is not on its way out; of the daemon,
+ * never of its connections, so that a standby whose connections are stopped is ready. /v1/summary is of those. */
 #ifndef HOLDFAST_OPS_OPS_H
 #define HOLDFAST_OPS_OPS_H
 
