@@ -24,7 +24,7 @@ enum weather_scope {
 #define WEATHER_FAILING_MIN 3
 #define WEATHER_BEGINS_PERCENT 80 /* of those that have it in common are failing */
 #define WEATHER_ENDS_PERCENT 50   /* a front that is there stays until fewer are */
-#define WEATHER_TEXT_MAX 200
+#define WEATHER_TEXT_MAX 300
 #define WEATHER_NAME_MAX 64
 
 struct weather_point {
