@@ -107,6 +107,13 @@ bool runtime_loop_delay(const struct runtime *rt, struct host_loop_delay *out)
     return host->ops->loop_delay != NULL;
 }
 
+struct clock runtime_clock(const struct runtime *rt)
+{
+    struct clock now;
+    rt->options.host.ops->clock(rt->options.host.self, &now);
+    return now;
+}
+
 void runtime_clock_told(const struct runtime *rt)
 {
     struct clock now;

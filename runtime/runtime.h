@@ -158,6 +158,7 @@ struct connection_view {
     struct life life;
     char weather[WEATHER_TEXT_MAX]; /* of the front that it is part of; "" */
     enum blame whose;             /* doing its last ending was; NOBODY without one */
+    char trial[160];              /* that it runs a version which is on trial; "" */
     uint64_t down_for_ms;         /* since a link served, or since it was started; 0: one does */
     struct deliver_stream_view backlog;
     const char *kept_in;          /* static: what kind of store has it, "memory" or "sqlite" */
@@ -173,6 +174,7 @@ struct runtime_held {
 };
 struct runtime_held runtime_held(const struct runtime *rt);
 bool runtime_loop_delay(const struct runtime *rt, struct host_loop_delay *out);
+struct clock runtime_clock(const struct runtime *rt);
 /* Tells deliver what time it is, for whoever pumps it outside of runtime_tick(). */
 void runtime_clock_told(const struct runtime *rt);
 

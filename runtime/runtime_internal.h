@@ -368,6 +368,8 @@ void rt_trial_state(struct runtime *rt, struct rt_conn *c, const struct effect *
 void rt_trial_gone(struct runtime *rt, struct rt_conn *c);
 /* Not 0: values that this version fetches are its own while it is on trial. */
 uint64_t rt_trial_salt(const struct runtime *rt, const struct policy_version *v);
+/* "" unless it is tried. */
+void rt_trial_text(const struct runtime *rt, const struct rt_conn *c, char *out, size_t out_bytes);
 void rt_trials_tick(struct runtime *rt);
 uint64_t rt_trials_due_ms(const struct runtime *rt);
 void rt_trials_free(struct runtime *rt);

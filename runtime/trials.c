@@ -681,6 +681,13 @@ void rt_trials_tick(struct runtime *rt)
 
 /* --- views ----------------------------------------------------------------------------------------------------------------- */
 
+static uint64_t until_wall_ms(const struct rt_trial *t, uint64_t now_mono_ms)
+{
+    const uint64_t fair_ms = t->fair_ms + (t->weather ? 0 : now_mono_ms - t->looked_ms);
+    const uint64_t left = t->wish.watch_ms > fair_ms ? t->wish.watch_ms - fair_ms : 0;
+    return t->began_wall_ms + (now_mono_ms - t->began_ms) + left;
+}
+
 static void view_of(const struct runtime *rt, const struct rt_trial *t, struct runtime_trial *out)
 {
     memset(out, 0, sizeof *out);
@@ -693,8 +700,19 @@ static void view_of(const struct runtime *rt, const struct rt_trial *t, struct r
     out->began_wall_ms = t->began_wall_ms;
     memcpy(out->waits, t->waits, sizeof out->waits);
     facts_of(rt, t, &out->facts);
-    const uint64_t left = out->watch_ms > out->facts.fair_ms ? out->watch_ms - out->facts.fair_ms : 0;
-    out->until_wall_ms = t->began_wall_ms + out->facts.all_ms + left;
+    out->until_wall_ms = until_wall_ms(t, runtime_clock(rt).mono_ms);
+}
+
+void rt_trial_text(const struct runtime *rt, const struct rt_conn *c, char *out, size_t out_bytes)
+{
+    char until[TIMESTAMP_TEXT_MAX];
+    out[0] = 0;
+    if (!runtime_trial_tries(rt, c->self)) return;
+    const struct rt_trial *t = c->trial;
+    snprintf(out, out_bytes, "runs %s v%u, which is on trial on %u of %u until %s at least; v%u serves the others", t->policy,
+             policy_version_number(t->wish.after), t->sides[SIDE_TRIED].connections,
+             t->sides[SIDE_TRIED].connections + t->sides[SIDE_OTHERS].connections,
+             timestamp_format(until_wall_ms(t, runtime_clock(rt).mono_ms), until), policy_version_number(t->wish.before));
 }
 
 bool runtime_trial_next(const struct runtime *rt, uint32_t *index, struct runtime_trial *out)

@@ -269,6 +269,7 @@ bool runtime_view_json(const struct connection_view *view, struct buffer *out)
     put_flag(w, "wanted", e->wanted);
     put_flag(w, "stop_is_fatal", e->stop_is_fatal);
     if (view->weather[0]) put_text(w, "weather", view->weather);
+    if (view->trial[0]) put_text(w, "trial", view->trial);
     if (view->warning[0]) put_text(w, "warning", view->warning);
     put_close(w);
     return w->ok;

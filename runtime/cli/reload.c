@@ -12,6 +12,10 @@ static enum cli_exit run(struct cli *cli);
 
 static const struct cli_option options[] = {
     { "--unproven", NULL, NULL, "take changed policies without playing schedules of faults against them first", false },
+    { "--now", NULL, NULL, "take changed policies everywhere at once, without a trial", false },
+    { "--again", NULL, NULL, "try a version that was taken back once more", false },
+    { "--adopt", NULL, NULL, "end the trial of POLICY: its new version runs everywhere", false },
+    { "--take-back", NULL, NULL, "end the trial of POLICY: the version before it runs everywhere", false },
     { "--json", NULL, NULL, "the API's own JSON", false },
     CLIENT_OPTIONS,
     { 0 },
@@ -19,7 +23,7 @@ static const struct cli_option options[] = {
 
 const struct cli_command cli_reload = {
     .name = "reload",
-    .usage = "reload [POLICY] [--unproven] [--json] [--socket PATH | -c FILE]",
+    .usage = "reload [POLICY] [--unproven] [--now | --again | --adopt | --take-back] [--json] [--socket PATH | -c FILE]",
     .about = "Read configuration and policies again, or the configuration and one policy",
     .text = "  holdfast check && holdfast reload   everything\n"
             "  holdfast reload discord             the configuration and this policy; others stay "
@@ -28,6 +32,10 @@ const struct cli_command cli_reload = {
             "Changed policies are proved first, as `holdfast prove --depth 1` does, for at most ten seconds\n"
             "(`policies { prove = \"30s\" }`, or false); what runs goes on meanwhile, and afterwards when a\n"
             "promise is broken.\n\n"
+            "With `policies { trial = { share = \"10%\", watch = \"10m\" } }` a new version runs on that share of a\n"
+            "policy's connections first. One that does worse than the version before it is taken back by itself, one\n"
+            "that does well is adopted; `holdfast status` shows both sides meanwhile. A text that was taken back is\n"
+            "not tried again until it changes, or with --again.\n\n"
             "Links stay open. When anything is wrong nothing changes: the problems are printed as\n"
             "FILE:LINE: KEY: TEXT, and the exit code is 1. SIGHUP does the same; its answer is in "
             "the log.\n",
@@ -57,13 +65,16 @@ static enum cli_exit run(struct cli *cli)
             cli, "`%s` cannot be a policy's name: give it as in the configuration, such as discord",
             policy);
     }
+    const bool adopt = cli_get(cli, "--adopt"), take_back = cli_get(cli, "--take-back");
+    if (adopt && take_back) return cli_misuse(cli, "--adopt and --take-back exclude each other");
+    if ((adopt || take_back) && !policy) return cli_misuse(cli, "%s needs the policy's name", adopt ? "--adopt" : "--take-back");
     if (!client_find(cli, path, why, sizeof why)) {
         cli_complain("%s", why);
         return CLI_FAILED;
     }
-    snprintf(target, sizeof target, "/v1/reload%s%s%s%s", policy ? "?policy=" : "", policy ? policy : "",
-             cli_get(cli, "--unproven") ? (policy ? "&" : "?") : "",
-             cli_get(cli, "--unproven") ? "unproven=1" : "");
+    snprintf(target, sizeof target, "/v1/reload?%s%s%s%s%s", policy ? (adopt ? "adopt=" : take_back ? "take_back=" : "policy=") : "",
+             policy ? policy : "", cli_get(cli, "--unproven") ? "&unproven=1" : "", cli_get(cli, "--now") ? "&now=1" : "",
+             cli_get(cli, "--again") ? "&again=1" : "");
     if (!ask_within(path, "POST", target, WAIT_S, &a)) return CLI_FAILED;
     const cJSON *problems = cJSON_GetObjectItemCaseSensitive(a.json, "problems");
     bool done = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(a.json, "reloaded"));
@@ -78,7 +89,7 @@ static enum cli_exit run(struct cli *cli)
             if (cJSON_IsString(problem)) print_problem(stderr, problem->valuestring);
         }
         if (done)
-            printf("reloaded%s%s\n", policy ? " " : "", policy ? policy : "");
+            printf("%s%s%s\n", adopt ? "adopted" : take_back ? "taken back" : "reloaded", policy ? " " : "", policy ? policy : "");
         else
             cli_complain("nothing was changed: what ran goes on as it was");
     }

@@ -157,6 +157,44 @@ static void reload(struct buffer *out, const struct term *t, const cJSON *of, ui
     }
 }
 
+static void printable(struct buffer *out, const char *before, const char *text)
+{
+    buffer_append_text(out, before);
+    text_printable(out, text, strlen(text));
+}
+
+static const char *clock_at(const cJSON *e, const char *key, char out[WORDS_MAX])
+{
+    return words_clock(words_time(words_text(e, key)), out);
+}
+
+/* New versions that run on a share first, and files that are not what runs. */
+static void trials(struct buffer *out, const struct term *t, const cJSON *root)
+{
+    const cJSON *e;
+    char from[WORDS_MAX], until[WORDS_MAX];
+    cJSON_ArrayForEach(e, get(root, "trials"))
+    {
+        if (!cJSON_IsTrue(get(e, "watching"))) continue;
+        buffer_append_text(out, term_on(t, TERM_YELLOW));
+        printable(out, "", words_text(e, "policy"));
+        buffer_printf(out, " v%.0f is on trial since %s, until %s at least: ", words_number(e, "version"), clock_at(e, "since", from),
+                      clock_at(e, "until", until));
+        printable(out, "tried: ", words_text(e, "tried_text"));
+        printable(out, "; the others: ", words_text(e, "others_text"));
+        if (words_text(e, "waits")[0]) printable(out, "; ", words_text(e, "waits"));
+        buffer_printf(out, "%s\n", term_off(t, TERM_YELLOW));
+    }
+    cJSON_ArrayForEach(e, get(root, "taken_back"))
+    {
+        buffer_append_text(out, term_on(t, TERM_RED));
+        printable(out, "", words_text(e, "file"));
+        buffer_printf(out, " v%.0f was taken back at %s: ", words_number(e, "version"), clock_at(e, "at", from));
+        printable(out, "", words_text(e, "why"));
+        buffer_printf(out, "; the file is NOT what runs: v%.0f does%s\n", words_number(e, "serves"), term_off(t, TERM_RED));
+    }
+}
+
 void status_table(struct buffer *out, const struct term *t, const cJSON *root, const struct status_table *how)
 {
     const char *heads[COLUMN_COUNT];
@@ -175,6 +213,7 @@ void status_table(struct buffer *out, const struct term *t, const cJSON *root, c
     words_store(out, t, get(root, "store"));
     weather(out, t, get(root, "weather"));
     reload(out, t, get(root, "reload"), how->now_ms);
+    trials(out, t, root);
     if (n > 1) {
         char text[WORDS_MAX];
         enum term_colour colour;

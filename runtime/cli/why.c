@@ -92,6 +92,7 @@ static void print_summary(struct buffer *out, const struct term *t, const cJSON 
     line(out, t, "whose", s->whose);
     line(out, t, "decided", s->decided);
     line(out, t, "weather", s->weather);
+    line(out, t, "trial", s->trial);
     line(out, t, "life", s->life);
     line(out, t, "budget", s->budget);
     line(out, t, "next", s->next);
@@ -235,7 +236,7 @@ static void print_json(struct buffer *out, const struct ask_answer *view, const 
                   { "next", s->next },         { "recovers", s->recovers },
                   { "life", s->life },         { "down", s->down },
                   { "whose", s->whose },
-                  { "weather", s->weather } };
+                  { "weather", s->weather },   { "trial", s->trial } };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         if (texts[i].text[0]) cJSON_AddStringToObject(sum, texts[i].key, texts[i].text);
     }

@@ -19,6 +19,7 @@ struct why_summary {
     char decided[WHY_TEXT_MAX]; /* "": nothing was */
     char note[WHY_TEXT_MAX];    /* what the rule says to people; "" */
     char weather[WHY_TEXT_MAX]; /* whom else it concerns; "" */
+    char trial[WHY_TEXT_MAX];   /* that it runs a version on trial; "" */
     char budget[WHY_TEXT_MAX];  /* ""; while one holds it up */
     char life[WHY_TEXT_MAX];    /* while it is up: the verdict about the peer, and its evidence */
     char next[WHY_TEXT_MAX];

@@ -301,6 +301,7 @@ void why_summarise(const cJSON *view, const cJSON *journal, uint64_t now_ms, str
         say(s->life, "%s: %s", words_text(get(view, "life"), "verdict"), words_text(get(view, "life"), "evidence"));
     }
     say(s->weather, "%s", words_text(view, "weather"));
+    say(s->trial, "%s", words_text(view, "trial"));
     say_next(view, now_ms, s);
     if (is(state, "queued")) say_budget(view, now_ms, s);
     why_advise(view, now_ms, s);

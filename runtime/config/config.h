@@ -38,7 +38,7 @@ struct config_connection {
     struct value settings; /* owned: for policy_build_create; `tune`, `plain`, `backlog` included */
     char *file;            /* owned: where it was written; "" over the API */
     uint32_t line;
-    bool trial;                  /* gets new policy versions first */
+    int trial;                   /* new policy versions: 1 among the first to try them, -1 never, 0 as it comes */
     bool plain;                  /* plain http and ws beyond this machine */
     char owner[CONFIG_NAME_MAX]; /* consumer whose acknowledgements count for `through`; "" none */
     char *ca_file;               /* owned; NULL: the system's */
@@ -58,6 +58,11 @@ struct config {
     uint32_t policy_path_count;
     bool watch;          /* files that changed are read again by themselves */
     uint64_t prove_ms;   /* how long a reload may prove what changed; 0: it does not */
+    struct {
+        double share;      /* of a policy's connections; 0: a new version runs on all at once */
+        uint64_t watch_ms;
+        bool rehearse;     /* one tried link is replaced by plan */
+    } trial;
     struct config_connection *connections; /* owned; in the order of the file, names unique */
     uint32_t connection_count;
     uint32_t *by_name;   /* owned: for config_connection_find(): indices + 1 by hash, 0: empty */

@@ -52,7 +52,7 @@ bool config_connection_read(const char *name, const struct value *table, const c
     } else if (owner) {
         text_copy(out->owner, sizeof out->owner, value_text(owner), owner->string.len);
     }
-    out->trial = boolean_read(&p, table, "trial");
+    if (value_get(table, "trial")) out->trial = boolean_read(&p, table, "trial") ? 1 : -1;
     out->plain = boolean_read(&p, table, "plain");
     out->ca_file = config__path(&p, table, "ca_file");
     proxy_read(&p, table, out);

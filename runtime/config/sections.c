@@ -12,7 +12,10 @@
 #include "config/config_internal.h"
 
 #define CONFIG_PROVE_MS_MAX 600000u
+#define CONFIG_TRIAL_MS_MIN 1000u
+#define CONFIG_TRIAL_MS_MAX (24u * 3600 * 1000)
 
+static void trial_read(const struct config_place *p, const struct value *v, struct config *out);
 static void http_read(const struct config_place *p, const struct value *v,
                       struct config_listen *out);
 static void tokens_read(const struct config_place *p, const struct value *v,
@@ -81,11 +84,12 @@ void config__store(const struct config_place *p, const struct value *v, struct c
 
 void config__policies(const struct config_place *p, const struct value *v, struct config *out)
 {
-    static const char *const names[] = { "path", "prove", "watch" };
-    if (!config__keys(p, v, names, 3) && v->kind != VALUE_TABLE) return;
+    static const char *const names[] = { "path", "prove", "watch", "trial" };
+    if (!config__keys(p, v, names, 4) && v->kind != VALUE_TABLE) return;
     const struct value *path = value_get(v, "path"), *prove = value_get(v, "prove");
     const struct value *watch = value_get(v, "watch");
     const char *cap = value_text(prove);
+    if (value_get(v, "trial")) trial_read(p, value_get(v, "trial"), out);
     if (watch && watch->kind == VALUE_BOOL) out->watch = watch->boolean;
     else if (watch) config__error(p, watch, "watch", "expected true or false, got %s", config__kind(watch));
     if (prove && prove->kind == VALUE_BOOL && !prove->boolean) {
@@ -116,6 +120,47 @@ void config__policies(const struct config_place *p, const struct value *v, struc
         }
         out->policy_paths[out->policy_path_count++] = config__join(p->folder, text);
     }
+}
+
+/* "10%": above 0 and at most 100, with at most two decimals. */
+static bool share_parse(const char *text, size_t len, double *share)
+{
+    char *end;
+    if (!text || strlen(text) != len || len < 2 || text[len - 1] != '%' || strspn(text, "0123456789.") != len - 1) return false;
+    double percent = strtod(text, &end);
+    *share = percent / 100;
+    return end == text + len - 1 && percent > 0 && percent <= 100;
+}
+
+/* trial = { share = "10%", watch = "10m", rehearse = true }, or false. */
+static void trial_read(const struct config_place *p, const struct value *v, struct config *out)
+{
+    static const char *const names[] = { "share", "watch", "rehearse" };
+    char name[96];
+    snprintf(name, sizeof name, "%s.trial", p->name);
+    struct config_place here = { p->problems, p->file, p->folder, name };
+    out->trial.share = 0;
+    if (v->kind == VALUE_BOOL && !v->boolean) return;
+    if (v->kind != VALUE_TABLE) {
+        config__error(p, v, "trial", "expected { share = \"10%%\", watch = \"10m\" }, or false, got %s", config__kind(v));
+        return;
+    }
+    config__keys(&here, v, names, 3);
+    const struct value *share = value_get(v, "share"), *watch = value_get(v, "watch"), *rehearse = value_get(v, "rehearse");
+    const char *share_text = value_text(share), *watch_text = value_text(watch);
+    if (!share || !share_parse(share_text, share->string.len, &out->trial.share)) {
+        config__error(&here, share ? share : v, "share", "expected a part of the connections such as \"10%%\", got %s",
+                      share ? config__kind(share) : "nothing");
+        out->trial.share = 0;
+    }
+    if (!watch || !watch_text || !duration_parse(watch_text, watch->string.len, &out->trial.watch_ms) ||
+        out->trial.watch_ms < CONFIG_TRIAL_MS_MIN || out->trial.watch_ms > CONFIG_TRIAL_MS_MAX) {
+        config__error(&here, watch ? watch : v, "watch", "expected a duration from \"1s\" to \"24h\", got %s",
+                      watch ? config__kind(watch) : "nothing");
+        out->trial.share = 0;
+    }
+    if (rehearse && rehearse->kind == VALUE_BOOL) out->trial.rehearse = rehearse->boolean;
+    else if (rehearse) config__error(&here, rehearse, "rehearse", "expected true or false, got %s", config__kind(rehearse));
 }
 
 /* "127.0.0.1:7600" or "[::1]:7600": addresses alone, because a name may mean something else

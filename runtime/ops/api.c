@@ -192,7 +192,7 @@ static bool list_end(struct client *c, struct gather *g)
     return buffer_append_text(&g->out, "],\"store\":") && store_view__json(c->ops, &g->out) &&
            buffer_append_text(&g->out, ",\"reload\":") && reload_view__json(c->ops, &g->out) &&
            buffer_append_text(&g->out, ",\"weather\":") && runtime_weather_json(c->ops->rt, &g->out) &&
-           buffer_append_text(&g->out, "}\n");
+           buffer_append_char(&g->out, ',') && trial_view__json(c->ops, &g->out) && buffer_append_text(&g->out, "}\n");
 }
 
 static int get_connections(struct client *c, const char *name)
@@ -267,6 +267,12 @@ static int post_send(struct client *c, const char *name)
     return 0;
 }
 
+static bool query_is_1(struct client *c, const char *key)
+{
+    char value[8] = "";
+    return query_get(c, key, value, sizeof value) && strcmp(value, "1") == 0;
+}
+
 static int post_reload(struct client *c, const char *name)
 {
     (void)name;
@@ -275,9 +281,15 @@ static int post_reload(struct client *c, const char *name)
     struct buffer problems;
     if (!o->reload) return http__refuse(c, 501, "there is nothing to reload here", "a daemon");
     bool one = query_get(c, "policy", policy, sizeof policy);
-    char unproven[8] = "";
-    query_get(c, "unproven", unproven, sizeof unproven);
-    struct ops_reload wish = { .policy = one ? policy : NULL, .unproven = strcmp(unproven, "1") == 0 };
+    char adopt[256], take_back[256];
+    bool adopts = query_get(c, "adopt", adopt, sizeof adopt), takes_back = query_get(c, "take_back", take_back, sizeof take_back);
+    if (adopts && takes_back) return http__refuse(c, 400, "both adopt and take_back", "one of them");
+    struct ops_reload wish = { .policy = one ? policy : NULL,
+                               .unproven = query_is_1(c, "unproven"),
+                               .now = query_is_1(c, "now"),
+                               .again = query_is_1(c, "again"),
+                               .adopt = adopts ? adopt : NULL,
+                               .take_back = takes_back ? take_back : NULL };
     buffer_init(&problems, 1 << 20);
     enum ops_reloaded result = o->reload(o->self, &wish, &problems);
     int answered = 0;

@@ -224,6 +224,7 @@ void daemon_destroy(struct daemon *d)
     roster_deinit(&d->roster);
     free(d->to_add);
     daemon__added_deinit(d);
+    daemon__trials_deinit(d);
     proxy_env_deinit(&d->proxies);
     free(d);
 }
@@ -378,6 +379,7 @@ static bool ops_start(struct daemon *d, char *why, size_t why_bytes)
                               .reload = daemon__reload,
                               .reload_view = daemon__reload_view,
                               .store = on_ops_store,
+                              .taken_back = daemon__taken_back,
                               .put = daemon__put,
                               .remove = daemon__remove,
                               .upgrade = daemon__upgrade,

@@ -223,6 +223,7 @@ static int put_carry_out(struct daemon *d, struct config_connection *config,
     }
     if (runs && !replace) {
         runtime_swap(d->rt, h, build);
+        runtime_trial_align(d->rt, policy_name(a->version));
         /* A verdict's stop waits for an operator or new credentials: here they are. */
         if (view.engine.stop_is_fatal) runtime_start(d->rt, h);
         return 200;

@@ -34,7 +34,8 @@ bool daemon__added_build_one(struct daemon *d, const struct roster *next, uint32
     if (!a) return false;
     ++*at;
     if (config_connection_find(&next->config, a->config.name)) return true; /* the file wins */
-    struct policy_version *v = version_of(next, a);
+    struct policy_version *v = version_of(next, a), *tried = roster_candidate(next, policy_name(a->version));
+    if (tried) policy_build_destroy(build(a, tried, problems)); /* it must fit it as well, once it is adopted */
     uint64_t identity = a->identity;
     if (v != a->version) {
         if (!a->next || a->next->version != v) {

@@ -58,13 +58,18 @@ enum reload_phase {
 };
 enum reload_step { STEP_BUILD_FILE, STEP_BUILD_ADDED, STEP_REMOVE, STEP_SWAP_ADDED, STEP_SWAP_FILE };
 
+/* What a wish for a reload says besides of which policy: see struct ops_reload. */
+struct reload_how {
+    bool unproven, now, again;
+};
+
 /* One that was asked for while another was under way: it begins when that one is over. */
 struct reload_queued {
     uint64_t ticket; /* 0: none */
     char policy[CONFIG_NAME_MAX];
-    bool unproven;
+    struct reload_how how;
 };
-#define RELOAD_QUEUED_MAX 2 /* one that is proven, one that is not: equal wishes are one */
+#define RELOAD_QUEUED_MAX 8 /* one of each kind: equal wishes are one */
 #define RELOAD_TRASH_MAX  4
 #define RELOAD_TEXT_MAX   4096
 
@@ -75,7 +80,7 @@ struct reloading {
     struct reading *reading; /* owned; NULL: none */
     struct gate *gate;       /* owned; NULL: none */
     char policy[CONFIG_NAME_MAX]; /* "": all */
-    bool unproven;
+    struct reload_how how;
     bool called_off;         /* while READING: its end is waited for, and nothing comes of it */
     uint32_t tries;          /* the text changed while it was played */
     uint64_t tickets;        /* given out so far */
@@ -102,6 +107,19 @@ struct reloading {
         char text[RELOAD_TEXT_MAX]; /* lines */
         uint64_t taken_total, refused_total;
     } last;
+};
+
+/* What became of the versions of one policy. */
+struct trial_record {
+    char policy[CONFIG_NAME_MAX];
+    char path[256];
+    uint32_t newest;       /* the highest number that any version of it had */
+    uint64_t refused;      /* hash of the text that was taken back, while it is in its file; 0: none */
+    uint32_t version, serves;
+    uint64_t wall_ms;
+    enum trial_outcome outcome;
+    bool asked;            /* a person took it back */
+    char why[TRIAL_WHY_MAX];
 };
 
 struct daemon {
@@ -143,6 +161,8 @@ struct daemon {
     char binary[PATH_MAX];  /* where this program is, for an upgrade */
     struct handover_message started_with; /* listeners and store: a reload does not move them */
     struct reloading reloading;
+    struct trial_record *trials; /* owned */
+    uint32_t trial_count;
     struct file_watch *watch;    /* owned; NULL: files are read again only when that is asked for */
     struct upgrade *upgrade; /* owned; NULL: none is under way */
     bool stopping;          /* links close, for an end or an upgrade */
@@ -209,6 +229,25 @@ void daemon__watch(struct daemon *d);
 void daemon__add_later(struct daemon *d, uint32_t index);
 /* Adds those whose namesakes are gone by now, until `until_ns` of uv_hrtime(). False: there are more. */
 bool daemon__add_pending(struct daemon *d, uint64_t until_ns);
+
+/* --- daemon_trial.c: new versions that run on a share first ----------------------------------------------- */
+
+/* What a reader of the files must know of this policy's versions besides the one that runs. */
+void daemon__trial_running(const struct daemon *d, struct roster_running *one);
+/* The roster that holds is a new one, and its connections are about to be swapped: trials of policies with a version
+ * that takes no trial are over. */
+void daemon__trials_forget(struct daemon *d);
+/* They are swapped: what is to be tried is, what is gone from its file is taken back. */
+void daemon__trials_begin(struct daemon *d);
+/* A person's word: adopt, or take back. */
+enum ops_reloaded daemon__trial_order(struct daemon *d, const struct ops_reload *wish, struct buffer *out);
+/* Says what to do when settings fit one of two versions only. */
+void daemon__trial_refused_hint(struct daemon *d);
+/* For ops: see struct ops_options. */
+uint32_t daemon__taken_back(void *self, struct buffer *out);
+/* Why another process must not read the files now; false: it may. */
+bool daemon__trial_forbids(const struct daemon *d, char *why, size_t why_bytes);
+void daemon__trials_deinit(struct daemon *d);
 
 /* --- daemon_log.c: state changes and decisions in the log -------------------------------------------------- */
 

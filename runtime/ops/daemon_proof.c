@@ -18,8 +18,9 @@ void daemon__proof_wanted(const struct daemon *d, const struct roster *next, con
                           uint32_t running_count, struct gate_run *run)
 {
     for (uint32_t k = 0; k < next->version_count; k++) {
-        const struct policy_version *v = next->versions[k];
-        bool runs = false;
+        const struct policy_version *v = next->candidates[k] ? next->candidates[k] : next->versions[k];
+        bool runs = next->candidates[k] && runtime_trial_after(d->rt, next->names[k]) &&
+                    policy_text_hash(runtime_trial_after(d->rt, next->names[k])) == policy_text_hash(v);
         for (uint32_t i = 0; i < running_count && !runs; i++) {
             runs = running[i].hash == policy_text_hash(v) && strcmp(running[i].name, policy_name(v)) == 0;
         }

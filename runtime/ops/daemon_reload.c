@@ -8,7 +8,7 @@
 #include "base/assert.h"
 #include "base/text.h"
 
-static bool begin(struct daemon *d, const char *policy, bool unproven, uint64_t ticket);
+static bool begin(struct daemon *d, const char *policy, struct reload_how how, uint64_t ticket);
 static bool read_again(struct daemon *d);
 static void read_once_more(struct daemon *d);
 static void on_read(void *self, struct roster *next, const struct problems *problems);
@@ -33,17 +33,22 @@ static void widen(char policy[CONFIG_NAME_MAX], const char *wish)
     if (strcmp(policy, wish) != 0) policy[0] = 0;
 }
 
-static uint64_t enqueue(struct reloading *r, const char *policy, bool unproven)
+static bool how_same(struct reload_how a, struct reload_how b)
+{
+    return a.unproven == b.unproven && a.now == b.now && a.again == b.again;
+}
+
+static uint64_t enqueue(struct reloading *r, const char *policy, struct reload_how how)
 {
     uint32_t k = 0;
-    while (k < RELOAD_QUEUED_MAX && r->queue[k].ticket && r->queue[k].unproven != unproven) k++;
-    ASSERT(k < RELOAD_QUEUED_MAX); /* there are two kinds */
+    while (k < RELOAD_QUEUED_MAX && r->queue[k].ticket && !how_same(r->queue[k].how, how)) k++;
+    ASSERT(k < RELOAD_QUEUED_MAX); /* there are no more kinds */
     struct reload_queued *q = &r->queue[k];
     if (q->ticket) {
         widen(q->policy, policy);
         return q->ticket;
     }
-    *q = (struct reload_queued){ .ticket = ++r->tickets, .unproven = unproven };
+    *q = (struct reload_queued){ .ticket = ++r->tickets, .how = how };
     text_copy(q->policy, sizeof q->policy, policy, strlen(policy));
     return q->ticket;
 }
@@ -52,15 +57,17 @@ static uint64_t enqueue(struct reloading *r, const char *policy, bool unproven)
 static bool unproven_is_wished(struct reloading *r)
 {
     bool wished = false;
-    for (uint32_t k = 0; k < RELOAD_QUEUED_MAX; k++) wished = wished || (r->queue[k].ticket && r->queue[k].unproven);
+    for (uint32_t k = 0; k < RELOAD_QUEUED_MAX; k++) wished = wished || (r->queue[k].ticket && r->queue[k].how.unproven);
     if (!wished) return false;
     for (uint32_t k = 0; k < RELOAD_QUEUED_MAX; k++) {
         if (!r->queue[k].ticket) continue;
         widen(r->policy, r->queue[k].policy); /* all of them are answered by what comes of this one */
         if (r->queue[k].ticket > r->answers) r->answers = r->queue[k].ticket;
+        r->how.now = r->how.now || r->queue[k].how.now;
+        r->how.again = r->how.again || r->queue[k].how.again;
         r->queue[k].ticket = 0;
     }
-    r->unproven = true;
+    r->how.unproven = true;
     return true;
 }
 
@@ -69,23 +76,25 @@ enum ops_reloaded daemon__reload(void *self, struct ops_reload *wish, struct buf
     struct daemon *d = self;
     struct reloading *r = &d->reloading;
     const char *policy = wish->policy ? wish->policy : "";
+    const struct reload_how how = { wish->unproven, wish->now, wish->again };
     if (d->stopping) {
         if (out) buffer_append_text(out, "reload refused: holdfast is closing its links\n");
         return OPS_RELOAD_REFUSED;
     }
+    if (wish->adopt || wish->take_back) return daemon__trial_order(d, wish, out);
     if (r->phase == RELOAD_IDLE) {
         wish->ticket = ++r->tickets;
-        if (begin(d, policy, wish->unproven, wish->ticket)) return OPS_RELOAD_LATER;
+        if (begin(d, policy, how, wish->ticket)) return OPS_RELOAD_LATER;
         if (out) buffer_append(out, r->out.data, r->out.len);
         buffer_clear(&r->out); /* nothing was read: that says nothing about the files */
         r->phase = RELOAD_IDLE;
         notify_ready(&d->notify);
         return OPS_RELOAD_REFUSED;
     }
-    if (out && r->phase == RELOAD_PROVING && !wish->unproven && (!r->policy[0] || strcmp(r->policy, policy) == 0)) {
+    if (out && r->phase == RELOAD_PROVING && how_same(how, r->how) && (!r->policy[0] || strcmp(r->policy, policy) == 0)) {
         wish->ticket = r->answers; /* all is read again at its end: that is an answer to this one too */
     } else {
-        wish->ticket = enqueue(r, policy, wish->unproven);
+        wish->ticket = enqueue(r, policy, how);
         if (r->phase == RELOAD_PROVING && unproven_is_wished(r)) {
             gate_destroy(r->gate);
             r->gate = NULL;
@@ -105,12 +114,12 @@ void daemon__reload_all(struct daemon *d, const char *why)
 /* ---- from begin to end ----------------------------------------------------------------------------------- */
 
 /* False: it has ended already, and r->out says why. */
-static bool begin(struct daemon *d, const char *policy, bool unproven, uint64_t ticket)
+static bool begin(struct daemon *d, const char *policy, struct reload_how how, uint64_t ticket)
 {
     struct reloading *r = &d->reloading;
     ASSERT(r->phase == RELOAD_IDLE);
     text_copy(r->policy, sizeof r->policy, policy, strlen(policy));
-    r->unproven = unproven;
+    r->how = how;
     r->answers = ticket;
     r->tries = 0;
     r->called_off = false;
@@ -133,6 +142,7 @@ static struct roster_running *running_list(const struct daemon *d, uint32_t *cou
         text_copy(one->name, sizeof one->name, policy_name(v), strlen(policy_name(v)));
         one->number = policy_version_number(v);
         one->hash = policy_text_hash(v);
+        daemon__trial_running(d, one);
     }
     *count_out = count;
     return list;
@@ -144,6 +154,7 @@ static bool read_again(struct daemon *d)
     struct problems problems;
     struct reading_wish wish = { .path = d->roster.config.path,
                                  .only = r->policy[0] ? r->policy : NULL,
+                                 .now = r->how.now,
                                  .seed = d->seed,
                                  .before = &d->roster,
                                  .done = on_read,
@@ -157,6 +168,7 @@ static bool read_again(struct daemon *d)
     wish.running = running_list(d, &wish.running_count);
     wish.also = daemon__added_also(d, &wish.also_count);
     r->reading = reading_start(&d->loop, &wish);
+    runtime_trials_hold(d->rt, r->reading != NULL); /* none ends while it is compared with */
     if (r->reading) return true;
     daemon__reload_say(d, LOG_WARNING, "no thread can be had to read the configuration");
     return false;
@@ -219,11 +231,12 @@ static void take(struct daemon *d, struct roster *next)
     daemon__proof_wanted(d, next, running, running_count, &run);
     free(running);
     if (run.count && next->config.prove_ms) unproven_is_wished(r);
-    if (run.count && (r->unproven || !next->config.prove_ms)) {
-        daemon__proof_skip(d, &run, r->unproven);
+    if (run.count && (r->how.unproven || !next->config.prove_ms)) {
+        daemon__proof_skip(d, &run, r->how.unproven);
     } else if (run.count) {
         daemon__swap_trash(d, next);
         r->phase = RELOAD_PROVING;
+        runtime_trials_hold(d->rt, false); /* it may take minutes, and all is read again after it */
         buffer_clear(&r->out); /* said again when it is read again */
         if (r->tries < RELOAD_TRIES_MAX && daemon__proof_begin(d, &run)) return;
         daemon__reload_say(d, LOG_WARNING,
@@ -251,6 +264,7 @@ void daemon__swap_refused(struct daemon *d)
 {
     struct reloading *r = &d->reloading;
     problems_tell(d, &r->problems);
+    daemon__trial_refused_hint(d);
     daemon__swap_trash(d, &r->next);
     r->sweep = true;
     r->sweep_at = 0;
@@ -265,6 +279,7 @@ void daemon__swap_done(struct daemon *d)
     daemon__watch(d);
     log_printf(d->options.log, LOG_INFO, NULL, "reloaded: %u connection%s changed, %u removed, %u as before",
                r->changed, r->changed == 1 ? "" : "s", r->removed, all > r->changed ? all - r->changed : 0);
+    daemon__trials_begin(d);
     finish(d, true);
 }
 
@@ -319,14 +334,15 @@ static void finish(struct daemon *d, bool done)
     struct reloading *r = &d->reloading;
     r->phase = RELOAD_IDLE;
     if (done || !d->stopping) last_keep(d, done);
+    runtime_trials_hold(d->rt, false);
     ops_reload_answer(d->ops, r->answers, done, &r->out);
     buffer_clear(&r->out);
     notify_ready(&d->notify);
     if (d->stopping || !r->queue[0].ticket) return;
     struct reload_queued q = r->queue[0];
-    r->queue[0] = r->queue[1];
-    r->queue[1].ticket = 0;
-    if (!begin(d, q.policy, q.unproven, q.ticket)) refused(d);
+    memmove(r->queue, r->queue + 1, (RELOAD_QUEUED_MAX - 1) * sizeof r->queue[0]);
+    r->queue[RELOAD_QUEUED_MAX - 1].ticket = 0;
+    if (!begin(d, q.policy, q.how, q.ticket)) refused(d);
 }
 
 /* ---- ends and upgrades ----------------------------------------------------------------------------------- */

@@ -121,6 +121,7 @@ static void swap_now(struct daemon *d)
     r->old = d->roster;
     d->roster = r->next;
     memset(&r->next, 0, sizeof r->next);
+    daemon__trials_forget(d);
     d->to_add_count = 0; /* those come again in STEP_SWAP_FILE: who waits has its build in `old` */
     listeners_compare(d, &r->old.config);
     next_step(r, STEP_REMOVE);

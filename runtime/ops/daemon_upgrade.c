@@ -105,6 +105,7 @@ int daemon__upgrade(void *self, const struct ops_upgrade *wish, struct ops_probl
 static bool is_possible(struct daemon *d, const struct ops_upgrade *wish, struct ops_problems *out)
 {
     const char *by_systemd = getenv("SYSTEMD_EXEC_PID");
+    char why[256];
     if (d->upgrade || d->handed_over) {
         ops_problem_add(out, "", "wait for its end", "an upgrade is under way already");
     } else if (d->stopping) {
@@ -118,6 +119,8 @@ static bool is_possible(struct daemon *d, const struct ops_upgrade *wish, struct
     } else if (!wish->cold && !daemon__store_is_durable(d)) {
         ops_problem_add(out, "", "--cold, to upgrade all the same",
                         "sessions and frames that nobody acknowledged are kept in memory and would be lost");
+    } else if (daemon__trial_forbids(d, why, sizeof why)) {
+        ops_problem_add(out, "", "wait for its end, or `holdfast reload --adopt` or `--take-back`, and the old text in the file", "%s", why);
     } else {
         return true;
     }

@@ -45,6 +45,7 @@ static bool sum_end(struct client *c, struct gather *g);
 static bool write_connections(struct buffer *out, const struct sums *s);
 static bool write_counts(struct buffer *out, const struct ops *ops, const struct sums *s);
 static bool write_weather(struct buffer *out, const struct ops *ops);
+static bool write_trials(struct buffer *out, const struct ops *ops);
 static bool write_consumers(struct buffer *out, const struct ops *ops);
 static bool write_store(struct buffer *out, const struct ops *ops);
 static bool write_daemon(struct buffer *out, const struct ops *ops, const struct sums *s);
@@ -125,7 +126,7 @@ static bool sum_end(struct client *c, struct gather *g)
         return g->again = sum_begin(c, g);
     }
     s->loop_known = runtime_loop_delay(ops->rt, &s->loop);
-    return write_connections(&g->out, s) && write_counts(&g->out, ops, s) && write_weather(&g->out, ops) &&
+    return write_connections(&g->out, s) && write_counts(&g->out, ops, s) && write_weather(&g->out, ops) && write_trials(&g->out, ops) &&
            write_consumers(&g->out, ops) && write_store(&g->out, ops) && write_daemon(&g->out, ops, s);
 }
 
@@ -270,6 +271,29 @@ static bool write_counts(struct buffer *out, const struct ops *ops, const struct
            one(out, "duplicate_frames_total", COUNTER, "Frames that came again and were not accepted twice.", s->duplicate + n->duplicate_gone) &&
            one(out, "backlog_dropped_frames", GAUGE, "Frames that fell out of a full backlog, of the connections that there are.", s->dropped) &&
            one(out, "gaps_told", GAUGE, "Holes that consumers were told of, of the connections that there are.", s->gaps);
+}
+
+static uint64_t taken_back(const struct ops *ops)
+{
+    return ops->options.taken_back ? ops->options.taken_back(ops->options.self, NULL) : 0;
+}
+
+static bool write_trials(struct buffer *out, const struct ops *ops)
+{
+    static const char *const sides[] = { "tried", "others" };
+    const struct runtime_counts *n = runtime_counts(ops->rt);
+    struct runtime_trial t;
+    char labels[200];
+    bool ok = family(out, "policy_trials_total", COUNTER, "New versions of policies that ran on a share first, by how it ended.") &&
+              sample(out, "policy_trials_total", "{end=\"adopted\"}", n->trials_adopted) &&
+              sample(out, "policy_trials_total", "{end=\"taken_back\"}", n->trials_taken_back) &&
+              family(out, "policy_trial_connections", GAUGE, "Connections in trials under way: tried, and those to compare with.");
+    for (uint32_t i = 0; ok && runtime_trial_next(ops->rt, &i, &t); i++)
+        for (int s = 0; ok && s < 2; s++) {
+            snprintf(labels, sizeof labels, "{policy=\"%s\",version=\"%u\",side=\"%s\"}", t.policy, t.after, sides[s]);
+            ok = sample(out, "policy_trial_connections", labels, s ? t.facts.others.connections : t.facts.tried.connections);
+        }
+    return ok && one(out, "policy_files_not_running", GAUGE, "Policies whose file holds a version that was taken back.", taken_back(ops));
 }
 
 static bool write_weather(struct buffer *out, const struct ops *ops)

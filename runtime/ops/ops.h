@@ -65,6 +65,9 @@ struct ops_listeners {
 struct ops_reload {
     const char *policy; /* borrowed; NULL: all */
     bool unproven;      /* what changed is not proven first */
+    bool now;           /* nor tried on a share first, not even what was taken back */
+    bool again;         /* a text that was taken back is tried again */
+    const char *adopt, *take_back; /* borrowed: end the trial of this policy, and nothing else; NULL: none */
     uint64_t ticket;    /* out: of the ops_reload_answer() to come */
 };
 enum ops_reloaded { OPS_RELOAD_REFUSED, OPS_RELOAD_DONE, OPS_RELOAD_LATER };
@@ -113,6 +116,9 @@ struct ops_options {
     int (*upgrade)(void *self, const struct ops_upgrade *wish, struct ops_problems *problems);
     /* How the store is doing; false: it is in memory, where nothing can go wrong. Never waits. */
     bool (*store)(void *self, struct store_health *out);
+    /* Versions of policies that were taken back, while their text is still in its file: how many, and (unless NULL) as a
+     * JSON array. */
+    uint32_t (*taken_back)(void *self, struct buffer *out);
     /* Lines of the log that were left out so far. */
     uint64_t (*log_left_out)(void *self);
     /* False: nothing can be reloaded. */

@@ -217,6 +217,8 @@ bool api__upgrade(struct client *c);
 int manage__put(struct client *c, const char *name);
 /* store_view.c */
 bool store_view__is_ill(const struct ops *ops);
+/* trial_view.c: `"trials":[...],"taken_back":[...]`. */
+bool trial_view__json(const struct ops *ops, struct buffer *out);
 bool store_view__json(const struct ops *ops, struct buffer *out);
 int store_view__get(struct client *c, const char *name);
 

@@ -89,6 +89,7 @@ static void work(void *arg)
                                 .seed = w->seed,
                                 .cancel = &r->cancel,
                                 .only = r->only,
+                                .now = w->now,
                                 .before = w->before,
                                 .running = w->running,
                                 .running_count = w->running_count,

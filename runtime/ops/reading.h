@@ -12,6 +12,7 @@ struct reading; /* opaque */
 
 struct reading_wish {
     const char *path, *only;           /* copied; `only` NULL: all */
+    bool now;                          /* no trials */
     uint64_t seed;
     const struct roster *before;       /* borrowed until done() or reading_destroy(): nobody changes it meanwhile */
     struct roster_running *running;    /* moved, also on failure */

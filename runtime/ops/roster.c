@@ -76,8 +76,10 @@ bool roster_load(const struct roster_load *load, struct roster *out, struct prob
     out->claims = calloc(count + 1, sizeof *out->claims);
     out->versions = calloc(l.versions_max, sizeof *out->versions);
     out->names = calloc(l.versions_max, sizeof *out->names);
+    out->candidates = calloc(l.versions_max, sizeof *out->candidates);
+    out->texts = calloc(l.versions_max, sizeof *out->texts);
     l.checks = calloc(l.versions_max, sizeof *l.checks);
-    ASSERT(out->builds && out->who && out->claims && out->versions && out->names && l.checks);
+    ASSERT(out->builds && out->who && out->claims && out->versions && out->names && out->candidates && out->texts && l.checks);
     for (uint32_t i = 0; i < count && !is_cancelled(load); i++) connection_load(&l, i);
     also_load(&l);
     for (uint32_t k = 0; k < out->version_count; k++) policy_unref(l.checks[k]);
@@ -102,7 +104,12 @@ bool roster_drop(struct roster *r)
         c->connection_count = last;
         return true;
     }
-    for (uint32_t i = 0; i < r->version_count; i++) policy_unref(r->versions[i]);
+    for (uint32_t i = 0; i < r->version_count; i++) {
+        policy_unref(r->versions[i]);
+        policy_unref(r->candidates[i]);
+    }
+    free(r->candidates);
+    free(r->texts);
     free(r->builds);
     free(r->who);
     free(r->claims);
@@ -162,12 +169,41 @@ struct policy_version *roster_policy(const struct roster *r, const char *name)
     return NULL;
 }
 
+struct policy_version *roster_candidate(const struct roster *r, const char *name)
+{
+    for (uint32_t i = 0; i < r->version_count; i++) {
+        if (strcmp(r->names[i], name) == 0) return r->candidates[i];
+    }
+    return NULL;
+}
+
 static const struct roster_running *running_find(const struct roster_load *load, const char *name)
 {
     for (uint32_t i = 0; i < load->running_count; i++) {
         if (strcmp(load->running[i].name, name) == 0) return &load->running[i];
     }
     return NULL;
+}
+
+/* `v`: moved. */
+static void text_place(struct loading *l, uint32_t k, struct policy_version *v, const struct roster_running *runs)
+{
+    struct roster *r = l->out;
+    const uint64_t hash = policy_text_hash(v);
+    const bool now = !runs || l->load->now;
+    if (runs && runs->hash == hash) {
+        r->texts[k] = ROSTER_TEXT_AS_BEFORE;
+        l->checks[k] = v;
+    } else if (!now && runs->refused == hash) {
+        r->texts[k] = ROSTER_TEXT_TAKEN_BACK;
+        policy_unref(v);
+    } else if (!now && (r->config.trial.share > 0 || runs->trying == hash)) {
+        r->texts[k] = ROSTER_TEXT_TO_TRY;
+        r->candidates[k] = v;
+    } else {
+        r->texts[k] = ROSTER_TEXT_NEW;
+        r->versions[k] = v;
+    }
 }
 
 /* NO_VERSION: not *known when there is no such file, else the errors were added. */
@@ -184,14 +220,14 @@ static uint32_t version_get(struct loading *l, const char *name, bool *known)
     uint32_t k = r->version_count;
     text_copy(r->names[k], sizeof r->names[k], name, strlen(name));
     if (runs && load->only && strcmp(load->only, name) != 0) {
+        r->texts[k] = ROSTER_TEXT_UNREAD;
         r->version_count++;
         return k;
     }
     struct policy_version *v =
         roster_policy_load(&r->config, name, runs ? runs->number + 1 : 1, load->seed, l->problems, known);
     if (!v) return NO_VERSION;
-    if (runs && runs->hash == policy_text_hash(v)) l->checks[k] = v;
-    else r->versions[k] = v;
+    text_place(l, k, v, runs);
     r->version_count++;
     return k;
 }
@@ -207,6 +243,24 @@ static bool is_as_before(struct loading *l, uint32_t index, uint32_t k)
     l->out->who[index] = before->who[old - before->config.connections];
     l->out->who[index].same = true;
     return true;
+}
+
+/* Whatever is tried must be able to run everywhere, and to be taken back from everywhere. */
+static void candidate_check(struct loading *l, uint32_t index, uint32_t k)
+{
+    const struct roster *r = l->out;
+    const struct config_connection *c = &r->config.connections[index];
+    const struct roster_running *runs = running_find(l->load, r->names[k]);
+    char key[96];
+    if (r->who[index].same && runs && runs->trying == policy_text_hash(r->candidates[k])) return; /* it was checked when it began */
+    struct policy_build *b = policy_build_create(r->candidates[k], &c->settings, c->file, l->problems);
+    if (b && r->who[index].same && (b->identity != r->who[index].identity || b->account != r->who[index].account)) {
+        connection_key(c, key);
+        problems_add(l->problems, false, c->file, c->line, key,
+                     "the new version of %s changes who it is (identity or account): that cannot be tried on some; "
+                     "`holdfast reload --now` takes it everywhere", r->names[k]);
+    }
+    policy_build_destroy(b);
 }
 
 static void connection_load(struct loading *l, uint32_t index)
@@ -225,7 +279,9 @@ static void connection_load(struct loading *l, uint32_t index)
         problems_add(l->problems, false, c->file, c->line, key, "%s", why);
         return;
     }
-    if (is_as_before(l, index, k)) return;
+    const bool same = is_as_before(l, index, k);
+    if (r->candidates[k]) candidate_check(l, index, k);
+    if (same) return;
     if (r->versions[k]) {
         roster_build(r, index, l->problems);
         return;

@@ -15,10 +15,21 @@ struct roster_who {
     bool same; /* as before: nothing was built, and nothing is to be done */
 };
 
+/* What the file of a policy holds, compared with what runs. */
+enum roster_text {
+    ROSTER_TEXT_NEW,        /* versions[k] is of it */
+    ROSTER_TEXT_AS_BEFORE,
+    ROSTER_TEXT_UNREAD,     /* nobody asked for it */
+    ROSTER_TEXT_TO_TRY,     /* candidates[k] is of it: it is or will be on trial, and what runs goes on */
+    ROSTER_TEXT_TAKEN_BACK, /* it was on trial before, and what runs goes on */
+};
+
 struct roster {
     struct config config;
     struct policy_version **versions; /* owned references; NULL: as before, until roster_adopt() */
     char (*names)[CONFIG_NAME_MAX];   /* owned: of those */
+    struct policy_version **candidates; /* owned references, by the same index; NULL: none */
+    enum roster_text *texts;          /* owned: by the same index */
     uint32_t version_count;
     struct policy_build **builds;     /* owned; by index of config.connections; NULL once taken */
     struct roster_who *who;           /* owned; likewise by index */
@@ -29,8 +40,10 @@ struct roster {
 /* A version that runs, as a thread may know it. */
 struct roster_running {
     char name[CONFIG_NAME_MAX];
-    uint32_t number;
+    uint32_t number;  /* the highest given to any version of it */
     uint64_t hash;
+    uint64_t trying;  /* of the text that is on trial; 0: none */
+    uint64_t refused; /* of the text that was taken back, and is not tried again; 0: none */
 };
 
 /* A policy that a connection uses which is not of the file. */
@@ -44,6 +57,7 @@ struct roster_load {
     const char *path;            /* of the configuration */
     uint64_t seed;
     const atomic_bool *cancel;   /* may be NULL; true: an empty answer, soon */
+    bool now;                    /* no trials: a new text runs on all */
     const char *only;            /* read this policy again and keep the others that run; NULL: all */
     const struct roster *before; /* what did not change since is not built again; must not change meanwhile */
     const struct roster_running *running;
@@ -80,6 +94,8 @@ struct policy_version *roster_policy_load(const struct config *config, const cha
                                           uint64_t seed, struct problems *problems, bool *known);
 /* Borrowed from the roster; NULL when it has no such policy. */
 struct policy_version *roster_policy(const struct roster *r, const char *name);
+/* The same for a version that is to be tried; NULL: there is none. */
+struct policy_version *roster_candidate(const struct roster *r, const char *name);
 
 /* The proxies that this process's environment names: for connections without `proxy`. False with a sentence
  * that names the variable; `*out` is empty then. For proxy_env_deinit(). */

@@ -9,6 +9,8 @@
  *   worst        the connection in most trouble, absent when all is well: name, state, since, down_since, life, attempt,
  *                cause, whose (doing it is), note (of the policy's rule, to people), next, next_at
  *   weather      what failing ones have in common
+ *   trials       versions of policies that run on a share of the connections, with the counts of both sides
+ *   taken_back   versions that did worse and were taken back, while their text is still in its file
  *   held         attempts put off because their host answers nobody
  *   store        degraded or not
  *   reload       refused: files on disk are others than what runs, since `at`, because of `problems`
@@ -85,6 +87,7 @@ bool summary__json(const struct ops *ops, const struct tally *t, struct buffer *
         ok = buffer_printf(out, "%s\"%s\":%" PRIu32, l ? "," : "", life_name((enum life_verdict)l), t->lives[l]);
     ok = ok && buffer_append_char(out, '}') && (!t->worst_rank || worst_json(out, &t->worst));
     return ok && buffer_append_text(out, ",\"weather\":") && runtime_weather_json(ops->rt, out) &&
+           buffer_append_char(out, ',') && trial_view__json(ops, out) &&
            buffer_printf(out, ",\"held\":%" PRIu32 ",\"store\":{\"degraded\":%s},\"reload\":", held.now, ill ? "true" : "false") &&
            reload_view__json(ops, out) && buffer_append_char(out, '}');
 }

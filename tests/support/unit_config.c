@@ -97,7 +97,7 @@ static void push_config(lua_State *L, const struct config *c)
         set_text(L, "owner", k->owner), set_text(L, "ca_file", k->ca_file),
             set_text(L, "proxy", k->proxy);
         set_text(L, "proxy_authorization", k->proxy_authorization);
-        lua_pushboolean(L, k->trial), lua_setfield(L, -2, "trial");
+        lua_pushinteger(L, k->trial), lua_setfield(L, -2, "trial");
         lua_pushboolean(L, k->plain), lua_setfield(L, -2, "plain");
         lua_pushinteger(L, (lua_Integer)k->line), lua_setfield(L, -2, "line");
         push_value(L, &k->settings), lua_setfield(L, -2, "settings");

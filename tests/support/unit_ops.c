@@ -148,6 +148,12 @@ uint32_t runtime_weather(const struct runtime *rt, struct weather_front out[WEAT
     return 0;
 }
 
+bool runtime_trial_next(const struct runtime *rt, uint32_t *index, struct runtime_trial *out)
+{
+    (void)rt, (void)index, (void)out;
+    return false;
+}
+
 uint32_t runtime_count(const struct runtime *rt)
 {
     return rt->count;

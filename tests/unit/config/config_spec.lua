@@ -50,10 +50,10 @@ connection "tenant-7" { policy = "slack", app_token = secret { file = "t7" }, tu
       http_host = "127.0.0.1", http_port = 7600, policies = { folder .. "/policies" },
       tokens = { { secret = "token", bytes = "api-token", scopes = 7, consumer = "" } },
       connections = {
-        { name = "support-bot", policy = "discord", file = folder .. "/holdfast.lua", line = 4, owner = "", trial = false, plain = false,
+        { name = "support-bot", policy = "discord", file = folder .. "/holdfast.lua", line = 4, owner = "", trial = 0, plain = false,
           ca_file = folder .. "/ca.pem",
           settings = { token = { secret = "HOLDFAST_SPEC_TOKEN", bytes = "from-env" }, intents = 513 } },
-        { name = "tenant-7", policy = "slack", file = folder .. "/holdfast.lua", line = 5, owner = "", trial = false, plain = false,
+        { name = "tenant-7", policy = "slack", file = folder .. "/holdfast.lua", line = 5, owner = "", trial = 0, plain = false,
           settings = { app_token = { secret = "t7", bytes = "slack-token" }, tune = { backoff = { most = "2m" }, limits = { greeting = "5s" } } } },
       },
     }, c)
@@ -121,7 +121,7 @@ connection "a" { policy = "generic", trial = true, owner = "bot-a", plain = true
 connection "b" { policy = "generic", proxy = false }
 ]]
     local a = c.connections[1]
-    assert.same({ true, "bot-a", true, "http://127.0.0.1:3128" }, { a.trial, a.owner, a.plain, a.proxy })
+    assert.same({ 1, "bot-a", true, "http://127.0.0.1:3128" }, { a.trial, a.owner, a.plain, a.proxy })
     assert.same({ plain = true, backlog = { most = "1MiB" }, url = "ws://x.example" }, a.settings)
     assert.equal("", c.connections[2].proxy)
   end)
