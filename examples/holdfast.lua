@@ -16,11 +16,15 @@ store { path = "../var/holdfast.db" }
 
 -- Policies of your own come first, the shipped ones after them. A changed file is taken by itself once it was
 -- proven against faults, for at most `prove` (false: taken without); with `watch = false` only when asked to
--- (SIGHUP, `holdfast reload`).
+-- (SIGHUP, `holdfast reload`). With `trial` a changed policy runs on a share of its connections first: one that does
+-- worse than the version before it (hook errors, reconnects, time to ready) is taken back by itself, with the reason in
+-- the log, in `status` and in each journal. A connection with `trial = true` is among the first to try, one with
+-- `trial = false` never is.
 policies {
   path = "../policies",
   -- prove = "30s",
   -- watch = true,
+  -- trial = { share = "10%", watch = "10m" },
 }
 
 -- One connection is one bot (one shard of it). `policy` says whose rules apply; everything that is not one of

@@ -283,16 +283,17 @@ static bool write_trials(struct buffer *out, const struct ops *ops)
     static const char *const sides[] = { "tried", "others" };
     const struct runtime_counts *n = runtime_counts(ops->rt);
     struct runtime_trial t;
-    char labels[200];
+    uint64_t connections[2] = { 0 };
+    char labels[160];
+    for (uint32_t i = 0; runtime_trial_next(ops->rt, &i, &t); i++) {
+        connections[0] += t.facts.tried.connections;
+        connections[1] += t.facts.others.connections;
+    }
     bool ok = family(out, "policy_trials_total", COUNTER, "New versions of policies that ran on a share first, by how it ended.") &&
               sample(out, "policy_trials_total", "{end=\"adopted\"}", n->trials_adopted) &&
               sample(out, "policy_trials_total", "{end=\"taken_back\"}", n->trials_taken_back) &&
               family(out, "policy_trial_connections", GAUGE, "Connections in trials under way: tried, and those to compare with.");
-    for (uint32_t i = 0; ok && runtime_trial_next(ops->rt, &i, &t); i++)
-        for (int s = 0; ok && s < 2; s++) {
-            snprintf(labels, sizeof labels, "{policy=\"%s\",version=\"%u\",side=\"%s\"}", t.policy, t.after, sides[s]);
-            ok = sample(out, "policy_trial_connections", labels, s ? t.facts.others.connections : t.facts.tried.connections);
-        }
+    for (int s = 0; ok && s < 2; s++) ok = sample(out, "policy_trial_connections", labels1(labels, "side", sides[s]), connections[s]);
     return ok && one(out, "policy_files_not_running", GAUGE, "Policies whose file holds a version that was taken back.", taken_back(ops));
 }
 

@@ -87,7 +87,7 @@ describe("status and tail", function ()
 
   it("status --json is the API's own answer, of all and of one", function ()
     local _, all = w:run { "status", "--json" }
-    assert.is_truthy(all.out:match '^{"connections":%[{.*"name":"bot".*}%],"store":{.*},"weather":%[%]}\n$')
+    assert.is_truthy(all.out:match '^{"connections":%[{.*"name":"bot".*}%],"store":{.*},"weather":%[%],"trials":%[%],"taken_back":%[%]}\n$')
     local _, one = w:run { "status", "bot", "--json" }
     assert.is_truthy(one.out:match '^{.*"name":"bot".*}\n$')
   end)

@@ -89,6 +89,11 @@ static void push_config(lua_State *L, const struct config *c)
     }
     lua_setfield(L, -2, "policies");
     lua_newtable(L);
+    lua_pushnumber(L, c->trial.share), lua_setfield(L, -2, "share");
+    lua_pushnumber(L, (lua_Number)c->trial.watch_ms), lua_setfield(L, -2, "watch_ms");
+    lua_pushboolean(L, c->trial.rehearse), lua_setfield(L, -2, "rehearse");
+    lua_setfield(L, -2, "trial");
+    lua_newtable(L);
     for (uint32_t i = 0; i < c->connection_count; i++) {
         const struct config_connection *k = &c->connections[i];
         lua_newtable(L);

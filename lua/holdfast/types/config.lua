@@ -33,10 +33,16 @@ function listen(settings) end
 ---@param settings holdfast.config.store
 function store(settings) end
 
+---@class holdfast.config.trial
+---@field share string                     "10%" of the policy's connections, at least one
+---@field watch holdfast.duration          how long they are watched, the time of outages that meet all not counted
+---@field rehearse? boolean                one of their links is replaced by plan, where the policy has `overlap`
+
 ---@class holdfast.config.policies
 ---@field path? string|string[]            folders, searched in their order
 ---@field prove? holdfast.duration|false   how long the reload gate may prove a changed policy
 ---@field watch? boolean                   take changed files by themselves
+---@field trial? holdfast.config.trial|false   a changed policy runs on a share of its connections first
 
 ---@param settings holdfast.config.policies
 function policies(settings) end
@@ -47,7 +53,7 @@ function policies(settings) end
 ---@field ca_file? string        more roots of trust (PEM)
 ---@field proxy? string|{ url: string, user?: string|holdfast.secret, password?: holdfast.secret }   "http://host:port"
 ---@field plain? boolean         http and ws towards hosts that are not loopback
----@field trial? boolean         new versions of its policy run here first
+---@field trial? boolean         true: new versions of its policy are tried here first; false: never here
 ---@field tune? holdfast.policy_table   laid over the policy's own tables
 ---@field backlog? holdfast.policy.backlog
 ---@field [string] any           the options of the policy

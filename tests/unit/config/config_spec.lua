@@ -46,6 +46,7 @@ connection "tenant-7" { policy = "slack", app_token = secret { file = "t7" }, tu
 ]]
     assert.same({}, problems)
     assert.same({
+      trial = { share = 0, watch_ms = 0, rehearse = false },
       path = folder .. "/holdfast.lua", unix = folder .. "/run/holdfast.sock", store = folder .. "/var/holdfast.db",
       http_host = "127.0.0.1", http_port = 7600, policies = { folder .. "/policies" },
       tokens = { { secret = "token", bytes = "api-token", scopes = 7, consumer = "" } },
@@ -124,6 +125,37 @@ connection "b" { policy = "generic", proxy = false }
     assert.same({ 1, "bot-a", true, "http://127.0.0.1:3128" }, { a.trial, a.owner, a.plain, a.proxy })
     assert.same({ plain = true, backlog = { most = "1MiB" }, url = "ws://x.example" }, a.settings)
     assert.equal("", c.connections[2].proxy)
+  end)
+
+  it("reads what a new version is tried on, and who is among the tried", function()
+    local c = load [[
+policies { trial = { share = "2.5%", watch = "90s", rehearse = true } }
+connection "a" { policy = "generic", trial = true }
+connection "b" { policy = "generic", trial = false }
+connection "c" { policy = "generic" }
+]]
+    assert.same({ share = 0.025, watch_ms = 90000, rehearse = true }, c.trial)
+    assert.same({ 1, -1, 0 }, { c.connections[1].trial, c.connections[2].trial, c.connections[3].trial })
+    assert.equal(0, load("policies { trial = false }").trial.share)
+    assert.equal(0, load("").trial.share)
+    assert.equal(1, load('policies { trial = { share = "100%", watch = "24h" } }').trial.share)
+  end)
+
+  it("refuses a trial that makes no sense, with the nearest name", function()
+    assert.same({ "holdfast.lua:1: policies.trial.shere: unknown key; did you mean `share`?",
+                  'holdfast.lua:1: policies.trial.share: expected a part of the connections such as "10%", got nothing' },
+      refused 'policies { trial = { shere = "10%", watch = "10m" } }')
+    for _, share in ipairs { '"0%"', '"101%"', '"10"', "0.1", '"-1%"', '"1e1%"', '"%"', '" 10%"', '"nan%"', '"1.2.3%"', "true" } do
+      assert.truthy(refused("policies { trial = { watch = '10m', share = " .. share .. " } }")[1]
+        :find('policies.trial.share: expected a part of the connections such as "10%"', 1, true), share)
+    end
+    for _, watch in ipairs { '"999ms"', '"25h"', '"10"', "600", "false" } do
+      assert.truthy(refused("policies { trial = { share = '10%', watch = " .. watch .. " } }")[1]
+        :find('policies.trial.watch: expected a duration from "1s" to "24h"', 1, true), watch)
+    end
+    assert.truthy(refused("policies { trial = true }")[1]:find("policies.trial: expected { share = ", 1, true))
+    assert.truthy(refused("policies { trial = { share = '10%', watch = '10m', rehearse = 1 } }")[1]
+      :find("policies.trial.rehearse: expected true or false", 1, true))
   end)
 
   it("keeps a proxy's user and password apart from its address", function()
