@@ -10,6 +10,7 @@ static bool is_over(uint64_t since_wall_ms, uint64_t most_ms, struct clock at);
 static void session_let_go(struct step *s);
 static bool start_claim_holds(const struct step *s);
 static void requeue(struct step *s, uint32_t needs);
+static bool one_closes(const struct conn *c);
 static void dial(struct step *s);
 static void wait_in_queue(struct step *s, int64_t free_at);
 static void reserve_permit(struct step *s);
@@ -173,6 +174,11 @@ void attempt_stored(struct step *s, bool stored)
     conn_attempt_fails(s, &cause);
 }
 
+void attempt_link_closed(struct step *s)
+{
+    if (s->c->attempt.phase == ATTEMPT_HELD) dial(s);
+}
+
 void attempt_unqueue(struct step *s)
 {
     struct conn *c = s->c;
@@ -292,9 +298,21 @@ static void requeue(struct step *s, uint32_t needs)
     wait_in_queue(s, account_free_at(c->account, c->plan, &c->wait));
 }
 
+/* Two sockets are for a link that serves until its successor does, not for one that ends. */
+static bool one_closes(const struct conn *c)
+{
+    return c->links[0].state == LINK_CLOSING || c->links[1].state == LINK_CLOSING;
+}
+
+/* Waits for that close, which has a limit of its own; attempt_link_closed() goes on. */
 static void dial(struct step *s)
 {
     struct conn *c = s->c;
+    if (one_closes(c) && !PLANTED(s->e, PLANT_I1_DIAL_BEFORE_CLOSED)) {
+        MARK("the old link died while its successor was prepared, and is closed first");
+        c->attempt.phase = ATTEMPT_HELD;
+        return;
+    }
     c->attempt.phase = ATTEMPT_NONE;
     if (c->claim.listed && c->claim.needs & 1u << BUDGET_DIAL) {
         account_spend(c->account, &c->claim, BUDGET_DIAL);

@@ -323,7 +323,7 @@ static void conn_on_deadline(struct step *s)
         if (l) stall_pulse(s, l, &s->ev->deadline.pulse[i]);
     }
     if (c->judging.pending && s->now >= c->judging.since_ms + ASK_LIMIT_MS) judge_answer(s, false);
-    if (c->attempt.phase != ATTEMPT_NONE &&
+    if ((c->attempt.phase == ATTEMPT_PREPARING || c->attempt.phase == ATTEMPT_STORING) &&
         s->now >= c->attempt.since_ms + c->plan->limits_ms.prepare) {
         const bool storing = c->attempt.phase == ATTEMPT_STORING;
         struct cause cause =
@@ -410,6 +410,7 @@ static void conn_on_link_closed(struct step *s, struct link *l)
         conn_update(s); /* through CLOSING, so that every ending looks the same */
     }
     link_free(s, l);
+    attempt_link_closed(s);
 }
 
 static void gap_when_ready(struct step *s, const struct link *l, bool continuous)

@@ -255,7 +255,8 @@ struct climb_block {
     struct climb_block *next; /* in the engine's pool */
 };
 
-enum attempt_phase { ATTEMPT_NONE, ATTEMPT_PREPARING, ATTEMPT_STORING };
+/* HELD: it could be dialled, but the old link, which died meanwhile, is not closed yet. */
+enum attempt_phase { ATTEMPT_NONE, ATTEMPT_PREPARING, ATTEMPT_STORING, ATTEMPT_HELD };
 enum permit_state { PERMIT_NONE, PERMIT_CLAIMED, PERMIT_STORING, PERMIT_HELD, PERMIT_SPENT };
 
 struct attempt {
@@ -473,6 +474,7 @@ void attempt_begin(struct step *s);
 void attempt_prepared(struct step *s);
 void attempt_stored(struct step *s, bool stored);
 void attempt_queue_tick(struct step *s);
+void attempt_link_closed(struct step *s);
 void attempt_unqueue(struct step *s);
 void attempt_cancel(struct step *s);
 void permit_give_back(struct step *s, uint32_t generation);

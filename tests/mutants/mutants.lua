@@ -1,7 +1,7 @@
 -- `make mutants`: does a spec notice when a rule or a number is another one? Mutants of the five stock policies and of the
 -- engine's rules are drawn by MUTANTS_SEED (1), MUTANTS (150) of them; each is judged by the specs that concern it and by
 -- the prover. Fails when fewer than 95 of 100 are found, those aside that accepted.lua gives a reason for.
--- MUTANTS_ONLY=slack (or engine) draws from there alone; MUTANTS_JOBS (2) are judged at once. The list of all is kept in
+-- MUTANTS_ONLY=slack (or engine, or policies) draws from there alone; MUTANTS_JOBS (2) are judged at once. The list of all is kept in
 -- build/mutants/report.txt.
 package.path = "./tests/mutants/?.lua;" .. package.path
 local sample = require "sample"
@@ -12,11 +12,11 @@ local BUILD, FOLDER = os.getenv "HOLDFAST_BUILD" or "build/test", "build/mutants
 
 -- Specs and the seconds of CPU that each may take, several times what it takes. The prover comes last.
 local POLICY = {
-  discord = { { "tests/policy/discord_spec.lua", 60 }, { "tests/policy/discord_longrun_spec.lua", 40 }, { "tests/regress/discord_resume_loop_spec.lua", 90 } },
-  slack = { { "tests/policy/slack_spec.lua", 20 }, { "tests/policy/slack_envelopes_spec.lua", 10 }, { "tests/regress/slack_false_stall_spec.lua", 10 } },
-  feishu = { { "tests/policy/feishu_frames_spec.lua", 20 }, { "tests/policy/feishu_spec.lua", 40 }, { "tests/regress/feishu_silent_death_spec.lua", 70 } },
-  qqbot = { { "tests/policy/qqbot_spec.lua", 20 }, { "tests/policy/qqbot_longrun_spec.lua", 40 }, { "tests/regress/qqbot_zombie_spec.lua", 10 } },
-  wukongim = { { "tests/policy/wukongim_link_spec.lua", 10 }, { "tests/policy/wukongim_refusals_spec.lua", 10 }, { "tests/policy/wukongim_spec.lua", 60 },
+  discord = { { "tests/policy/discord_plan_spec.lua", 10 }, { "tests/policy/discord_spec.lua", 60 }, { "tests/policy/discord_longrun_spec.lua", 40 }, { "tests/regress/discord_resume_loop_spec.lua", 90 } },
+  slack = { { "tests/policy/slack_plan_spec.lua", 10 }, { "tests/policy/slack_spec.lua", 20 }, { "tests/policy/slack_envelopes_spec.lua", 10 }, { "tests/regress/slack_false_stall_spec.lua", 10 } },
+  feishu = { { "tests/policy/feishu_plan_spec.lua", 10 }, { "tests/policy/feishu_frames_spec.lua", 20 }, { "tests/policy/feishu_spec.lua", 40 }, { "tests/regress/feishu_silent_death_spec.lua", 70 } },
+  qqbot = { { "tests/policy/qqbot_plan_spec.lua", 10 }, { "tests/policy/qqbot_spec.lua", 20 }, { "tests/policy/qqbot_longrun_spec.lua", 40 }, { "tests/regress/qqbot_zombie_spec.lua", 10 } },
+  wukongim = { { "tests/policy/wukongim_plan_spec.lua", 10 }, { "tests/policy/wukongim_link_spec.lua", 10 }, { "tests/policy/wukongim_refusals_spec.lua", 10 }, { "tests/policy/wukongim_spec.lua", 60 },
                { "tests/regress/wukongim_kick_storm_spec.lua", 90 } },
 }
 local ENGINE = {

@@ -118,9 +118,10 @@ function sample.draw(o)
     end
   end
   for i, name in ipairs(sample.POLICIES) do
-    if not o.only or o.only == name then
-      local share = math.floor((o.count - engine) * i / #sample.POLICIES) - math.floor((o.count - engine) * (i - 1) / #sample.POLICIES)
-      take(all_of_policy(name), o.only and o.count or share, i)
+    if not o.only or o.only == name or o.only == "policies" then
+      local all = o.only == "policies" and o.count or o.count - engine
+      local share = math.floor(all * i / #sample.POLICIES) - math.floor(all * (i - 1) / #sample.POLICIES)
+      take(all_of_policy(name), o.only == name and o.count or share, i)
     end
   end
   if not o.only or o.only == "engine" then take(all_of_engine(), o.only and o.count or engine, 99) end

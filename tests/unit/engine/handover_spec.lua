@@ -192,6 +192,24 @@ describe("a handover", function ()
     assert.same({}, host.violations)
   end)
 
+  it("closes the old link before it dials when that one ended while its successor was prepared", function ()
+    local host = Host.new { plan = plan, latency = 200, on = { close = function () return true end } }
+    local bot = settled(host)
+    announce(host, bot, 1)
+    host:run(1000, function () return #host:effects "prepare" == 2 end)
+    local dials = #host:effects "dial"
+    host:event("ending announced", bot, 1, { cause = { kind = "ended", name = "something_else" } })
+    assert.equal(1, #host:effects "close")
+    host:run(600)
+    assert.same({ "preparing", { "1 closing" } }, { host:view(bot).state, states(host, bot) })
+    assert.equal(dials, #host:effects "dial")
+    host:closed(bot, 1)
+    assert.equal(dials + 1, #host:effects "dial")
+    host:run(2000)
+    assert.same({ "up", { "2 ready" } }, { host:view(bot).state, states(host, bot) })
+    assert.same({}, host.violations)
+  end)
+
   it("waits for the old link's close when that died and the attempt fails too", function ()
     local host = Host.new { plan = plan, on = { abort = function () return true end, prepare = function (_, f) return f.generation == 2 end } }
     local bot = settled(host)
