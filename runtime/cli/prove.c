@@ -18,7 +18,7 @@ static const struct cli_option options[] = {
     { "--for", NULL, "10s", "how long random schedules are played after the exhaustive ones", false },
     { "--schedules", NULL, "N", "so many random schedules instead of a time: the same report each time", false },
     { "--depth", NULL, "N", "how many faults follow each other in the exhaustive part (3, 1 to 4)", false },
-    { "--within", NULL, "2m", "depths beyond 2 end after such a time, and the report says how far they came", false },
+    { "--within", NULL, "2m", "what follows depth 1 of the exhaustive part ends then, and the report says how far it came", false },
     { "--json", NULL, NULL, "the report as JSON, on standard output", false },
     { 0 },
 };
@@ -34,8 +34,9 @@ const struct cli_command cli_prove = {
             "the promised bound, settle, and stay for 24 quiet hours. Faults are those of the network (names,\n"
             "TCP, TLS, HTTP, silence, garbage), of the machine (crash, power cut, reload, suspend, stalls,\n"
             "clock steps) and of the platform's peer. All schedules of one fault, each lasting one for more\n"
-            "than an hour, all of two and of three, each state being entered once (three may take half an hour:\n"
-            "see --within); then random ones.\n\n"
+            "than an hour, all of two and of three, each state being entered once; 24 quiet hours from each state\n"
+            "that they end in; then random ones. Three in a row are tens of thousands of schedules and take some\n"
+            "minutes: --depth 1 --for 5s is for those who cannot wait, --within 30s for those who will not.\n\n"
             "A broken promise is told with the shortest schedule that breaks it, and a spec that repeats it is\n"
             "written into the current folder. A policy for whose platform there is no peer is proved against\n"
             "a mute one, and what that cannot show is said.\n\n"
@@ -79,7 +80,7 @@ static void wipe(struct shown *s)
 static enum cli_exit run(struct cli *cli)
 {
     struct shown shown = { .terminal = isatty(2) };
-    struct prove_options o = { .lua_path = files_lua(), .depth = 3, .within_ms = 120000, .for_ms = 10000, .progress = progress,
+    struct prove_options o = { .lua_path = files_lua(), .depth = 3, .for_ms = 10000, .progress = progress,
                                .self = &shown };
     uint64_t n = 0;
     char command[512];

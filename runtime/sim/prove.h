@@ -17,7 +17,7 @@ struct prove_options {
     const char *settings;  /* JSON of the connection's settings that are no secrets, or NULL */
     uint64_t seed;
     uint32_t depth;        /* of the exhaustive part */
-    uint64_t within_ms;    /* depths beyond 2 end after it, unfinished; 0: they do not */
+    uint64_t within_ms;    /* what follows depth 1 ends then, unfinished; 0: it does not */
     uint64_t for_ms;       /* of the random part */
     uint32_t schedules;    /* of the random part, instead of a time; 0: by time */
     bool gate;             /* the fixed list alone */

@@ -2,4 +2,19 @@
 -- about. Named by their lines' content, so that a row moves with its line and dies with it. Without `after`, every mutant
 -- of that line is meant.
 return {
+  { file = "policies/discord.lua", before = 'asked = { op = 1 }, answer = { op = 11 }, dead = 1 },',
+    after = 'asked = { op = 1 }, answer = { op = 11 } },', reason = "one unanswered beat is what is taken without the key" },
+  { file = "policies/feishu.lua", before = 'close_code = { keep = 1000, final = 1000 },', after = 'close_code = { keep = 1000 },',
+    reason = "1000 is what is taken without the key" },
+  { file = "policies/feishu.lua", before = 'close_code = { keep = 1000, final = 1000 },', after = 'close_code = { final = 1000 },',
+    reason = "1000 is what is taken without the key" },
+  { file = "policies/wukongim.lua", before = '{ cause = "connack", code = 12, verdict = "resume", pace = { "30s", "10m" }, as = "conflict" },',
+    after = '{ cause = "connack", code = 12, verdict = "slow", pace = { "30s", "10m" }, as = "conflict" },',
+    reason = "a pace of its own is a slow one, whatever the verdict drops" },
+  { file = "policies/wukongim.lua", before = '{ packet = "disconnect", reason = "server kick", cause = "operator_kick" },',
+    after = '{ reason = "server kick", cause = "operator_kick" },', reason = "DISCONNECT alone has a reason in words" },
+  { file = "runtime/engine/engine.c", before = "if (same_boot && (int64_t)boot_ms > l->reserved) l->reserved = (int64_t)boot_ms;",
+    after = "if (same_boot && (int64_t)boot_ms >= l->reserved) l->reserved = (int64_t)boot_ms;", reason = "equal is set to itself" },
+  { file = "runtime/engine/budget.c", before = "node->prev = node->next = NULL;", after = ";",
+    reason = "who is not listed has no neighbours that anybody looks at" },
 }

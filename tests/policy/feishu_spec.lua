@@ -214,12 +214,14 @@ describe("a fresh start", function ()
   for name, answer in pairs {
     ["no JSON"] = "<html>", ["no data"] = '{"code":0,"msg":""}', ["an empty URL"] = '{"code":0,"data":{"URL":""}}',
     ["data that is a list"] = '{"code":0,"data":[1]}', ["a URL that is a number"] = '{"code":0,"data":{"URL":5}}',
+    ["no service_id"] = '{"code":0,"data":{"URL":"wss://open.feishu.test/ws/v2?ticket=x"}}',
     ["nothing at all"] = "", ["JSON null"] = "null", ["a code that is a text"] = '{"code":"0","data":{}}',
   } do
     it("that is answered with " .. name .. " asks again", function ()
       s, p = world.new { peer = { faults = { answer = { times = 2, text = answer } } } }
       s:up("a", "10s")
       assert.equal(3, #world.posts(p))
+      assert.equal(1, p:control("stats").upgrades)
       s:close()
     end)
   end

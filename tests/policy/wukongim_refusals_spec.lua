@@ -35,6 +35,8 @@ describe("register that answers", function ()
   for _, msg in ipairs { "认证失败", "获取IM Token失败" } do
     it("400 because something else failed is tried again like any trouble: " .. msg, function ()
       answering(400, '{"msg":"' .. msg .. '","status":400}', 3)
+      s:run_until(function () return s:view("a").failed == 1 end, "10s")
+      assert.same({ "register_failed", 400, msg }, { s:view("a").cause.name, s:view("a").cause.http, s:view("a").cause.reason })
       s:up("a", "1m")
       assert.equal(4, #world.calls(s, "/register"))
       s:close()

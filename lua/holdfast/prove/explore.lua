@@ -111,11 +111,18 @@ function explore.run(setup, options)
     return result
   end
 
+  -- Somebody is in a hurry: what is behind the first depth may end early.
+  local function is_late() return options.within_ms and sim.core.stopwatch() - started > options.within_ms end
+
   -- 24 quiet hours from each end that no schedule before had.
-  local function quiet_hours()
+  local function quiet_hours(whole)
     local was, list = phase, to_rest
     to_rest = {}
     for i, schedule in ipairs(list) do
+      if not whole and is_late() then
+        report.unrested = #list - i + 1
+        break
+      end
       phase = ("%s: 24 quiet hours %d of %d"):format(was, i, #list)
       try(schedule, true)
     end
@@ -125,14 +132,14 @@ function explore.run(setup, options)
   local function exhaustive(moves, depth)
     local entered, prefixes = {}, { {} }
     for d = 1, depth do
-      phase = ("depth %d of %d"):format(d, depth)
       report.depths[d] = 0
       local next_prefixes = {}
       for n, prefix in ipairs(prefixes) do
-        if d > 2 and options.within_ms and sim.core.stopwatch() - started > options.within_ms then
+        if d > 1 and is_late() then
           report.unfinished = { depth = d, done = n - 1, of = #prefixes }
           return entered
         end
+        phase = ("depth %d of %d, %d of %d"):format(d, depth, n, #prefixes)
         local probe = play.schedule(setup, { seed = options.seed, moves = prefix, probe = true }, {})
         note(report, probe)
         if not probe.ok then error({ schedule = { seed = options.seed, moves = prefix }, result = probe }, 0) end
@@ -160,7 +167,8 @@ function explore.run(setup, options)
           try({ seed = options.seed, moves = hour, hour = true })
         end
       end
-      quiet_hours()
+      phase = ("depth %d of %d"):format(d, depth)
+      quiet_hours(d == 1)
       prefixes = next_prefixes
     end
     return entered
@@ -173,7 +181,7 @@ function explore.run(setup, options)
     while (most and report.random < most) or (not most and sim.core.stopwatch() - from < (options.for_ms or 10000)) do
       try(random_schedule(moves, options.seed, report.random + 1))
       report.random = report.random + 1
-      quiet_hours()
+      quiet_hours(true)
     end
   end
 

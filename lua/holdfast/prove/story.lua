@@ -184,6 +184,9 @@ function story.covered(report)
     out[#out + 1] = ("  unfinished depth %d: %d of %d schedules of %d faults were gone on from; --within gives it more time"):format(
       report.unfinished.depth, report.unfinished.done, report.unfinished.of, report.unfinished.depth - 1)
   end
+  if report.unrested then
+    out[#out + 1] = ("  unfinished quiet hours: %d states were left out; --within gives them more time"):format(report.unrested)
+  end
   if report.capped then out[#out + 1] = "  the time was over before the list of schedules was" end
   return table.concat(out, "\n")
 end
@@ -197,7 +200,7 @@ function story.json(setup_policy, report, spec)
     ok = report.ok, capped = report.capped, schedules = report.schedules, folded = report.folded, states = report.states,
     depths = report.depths, random = report.random, simulated_ms = report.time, quiet_days = report.quiet,
     recovery_bound_ms = report.bound, attempts_per_hour_most = report.attempts, rules = lines.rows, hooks = lines.code,
-    moves = {}, stages = {}, unfinished = report.unfinished,
+    moves = {}, stages = {}, unfinished = report.unfinished, unrested = report.unrested,
   }
   for move in pairs(report.moves) do out.moves[#out.moves + 1] = move end
   for at in pairs(report.stages) do out.stages[#out.stages + 1] = at end
