@@ -17,4 +17,8 @@ return {
     after = "if (same_boot && (int64_t)boot_ms >= l->reserved) l->reserved = (int64_t)boot_ms;", reason = "equal is set to itself" },
   { file = "runtime/engine/budget.c", before = "node->prev = node->next = NULL;", after = ";",
     reason = "who is not listed has no neighbours that anybody looks at" },
+  { file = "runtime/engine/ledger.c", before = "uint32_t more = l->capacity ? l->capacity * 2 : RESTORE_CAPACITY_FIRST;",
+    reason = "how much room is taken at a time" },
+  { file = "policies/qqbot.lua", before = 'close_code = { keep = 4000, final = 1000 }, -- what 1000 does to the session is not documented',
+    after = 'close_code = { keep = 4000 }, -- what 1000 does to the session is not documented', reason = "1000 is what is taken without the key" },
 }

@@ -285,7 +285,10 @@ describe("S31 a link", function ()
   for name, raw in pairs {
     ["a text message"] = { text = '{"type":"event"}' },
     ["random bytes"] = { hex = "deadbeef0102" },
-    ["a frame without SeqID"] = { hex = "18012000" },
+    ["a frame without SeqID"] = { hex = "100118012000" },
+    ["a frame without LogID"] = { hex = "080118012000" },
+    ["a frame without a service"] = { hex = "080110012000" },
+    ["a frame without a method"] = { hex = "080110011801" },
     ["no bytes at all"] = { hex = "" },
     ["half a frame"] = { hex = "0800100018f681801020002a0c0a04" },
   } do

@@ -108,6 +108,13 @@ describe("the wait before the next attempt", function ()
     assert.equal(60000, host:last("journal").decision.delay)
   end)
 
+  it("waits two days at most, whatever a rule asks for", function ()
+    local days = 24 * 3600 * 1000
+    local host = failing({ classify = { { any = true, delay = { 30 * days, 30 * days }, counts = false } } }, { kind = "call" })
+    host:run(1000)
+    assert.equal(2 * days, host:last("journal").decision.delay)
+  end)
+
   it("cannot be talked into a tight loop by a rule that says zero", function ()
     local host = failing({ classify = { { any = true, delay = { 0, 0 }, counts = false } } }, { kind = "call" })
     host:run(60000)

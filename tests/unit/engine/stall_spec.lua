@@ -94,6 +94,18 @@ describe("beats", function ()
     assert.equal(3, #host:effects "beat")
   end)
 
+  it("may be missed now and then: one that is answered takes back those before it", function ()
+    local count = 0
+    local host = Host.new { plan = with(beats, { beat = { every = 10000, dead = 2 } }), on = { beat = function ()
+      count = count + 1
+      return count % 2 == 1 -- nobody answers every other one
+    end } }
+    local bot = host:up()
+    host:run(400000)
+    assert.same({ "up", 1 }, { host:view(bot).state, host:view(bot).generation })
+    assert.is_true(count > 30)
+  end)
+
   it("with a time for their answer are judged then, not at the next, and drained first", function ()
     local host = Host.new { plan = with(beats, { beat = { every = 120000, within = 30000 } }), on = { beat = deaf } }
     local bot = host:up()

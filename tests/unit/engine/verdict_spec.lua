@@ -21,6 +21,18 @@ local function reconnected(host, bot)
   host:run(120000, function () return host:view(bot).state == "up" and host:view(bot).generation > 1 end)
 end
 
+describe("a link that broke the protocol", function ()
+  it("is closed with the code that the standard has for it, and any other ending with the policy's", function ()
+    for _, case in ipairs { { "protocol", 1002, 1002 }, { "too_big", 1009, 1009 }, { "inflate", 1007, 1007 }, { "protocol", 1000, 1000 },
+      { "protocol", 4999, 4999 }, { "protocol", 999, 4000 }, { "protocol", 5000, 4000 }, { "backlog_full", 1009, 4000 } } do
+      local host = Host.new { plan = plan() }
+      local bot = host:up()
+      host:event("limit crossed", bot, 1, { cause = { kind = case[1], close = case[2] } })
+      assert.equal(case[3], host:last("close").code, case[1] .. " " .. case[2])
+    end
+  end)
+end)
+
 describe("a verdict", function ()
   it("is the first row that matches, with its line", function ()
     local host = Host.new { plan = plan() }
