@@ -383,7 +383,7 @@ function detailDraw(c) {
   set('frames', count(c.totals.in) + ' in, ' + count(c.totals.out) + ' out, ' + size(v.frames.bytes_in) + ' in' +
     (v.frames.malformed ? ', ' + v.frames.malformed + ' malformed' : ''));
   set('backlog', count(c.backlog) + ' frames, kept in ' + v.backlog.kept_in + ', ' + v.backlog.consumers + (v.backlog.consumers === 1 ? ' consumer' : ' consumers') +
-    (v.backlog.dropped ? ', ' + v.backlog.dropped + ' dropped' : '') + (v.backlog.gaps ? ', ' + v.backlog.gaps + ' gaps' : ''));
+    (v.backlog.dropped ? ', ' + v.backlog.dropped + ' dropped' : '') + (v.backlog.gaps ? ', ' + v.backlog.gaps + (v.backlog.gaps === 1 ? ' gap' : ' gaps') : ''));
   set('sessions', 'ready ' + times(v.ready_total) + ', dialed ' + times(v.attempts_total) + (v.session ? ', a session to resume' : ''));
   set('policy', v.policy.name + ', version ' + v.policy.version + ' of ' + shortPath(v.policy.path));
   set('address', v.link ? v.link.address : '');
