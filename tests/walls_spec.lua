@@ -17,7 +17,7 @@ local MAY = {
   store   = { "base", "engine" },
   deliver = { "base", "engine", "frame", "crypto" },
   ops     = { "base", "engine", "frame", "crypto", "config", "deliver", "store", "peer", "policy/policy.h", "runtime.h", "host.h", "net/net.h", "sim/prove.h" },
-  cli     = { "base", "config", "ops", "policy/policy.h", "peer/peer.h", "sim/module.h", "sim/prove.h", "runtime.h", "crypto", "deliver", "engine", "net/net.h", "store", "frame" },
+  cli     = { "base", "config", "ops", "policy/policy.h", "peer/peer.h", "sim/module.h", "sim/prove.h", "runtime.h", "crypto", "deliver", "engine", "net/net.h", "store", "frame", "trace" },
   ["."]   = { "base", "engine", "frame", "policy/policy.h", "deliver/deliver.h", "store/store.h", "store/core.h", "cli", "trace", "." },
 }
 

@@ -12,6 +12,7 @@
 
 static const struct cli_command *const commands[] = {
     &cli_run,  &cli_check, &cli_prove, &cli_status, &cli_why,     &cli_tail,   &cli_send, &cli_consumer,
+    &cli_trace, &cli_replay,
     &cli_stop, &cli_start, &cli_restart, &cli_reload, &cli_upgrade, &cli_store, &cli_peer, &cli_test,
 };
 #define COMMAND_COUNT (sizeof commands / sizeof *commands)

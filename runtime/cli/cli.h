@@ -63,6 +63,6 @@ const char *cli_did_you_mean(const char *name, char *out, size_t out_bytes);
 
 extern const struct cli_command cli_run, cli_check, cli_status, cli_why, cli_tail, cli_send, cli_stop,
     cli_start, cli_restart, cli_reload, cli_upgrade, cli_peer, cli_test, cli_consumer, cli_store,
-    cli_prove;
+    cli_prove, cli_trace, cli_replay;
 
 #endif

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/duration.h"
 #include "base/text.h"
 #include "deliver/envelope.h"
 #include "frame/json.h"
@@ -27,6 +28,7 @@ static int get_ready(struct client *c, const char *name);
 static int get_connections(struct client *c, const char *name);
 static int get_connection(struct client *c, const char *name);
 static int get_journal(struct client *c, const char *name);
+static int get_trace(struct client *c, const char *name);
 static int post_order(struct client *c, const char *name);
 static int post_send(struct client *c, const char *name);
 static int post_reload(struct client *c, const char *name);
@@ -58,6 +60,8 @@ static const struct route routes[] = {
     { "GET", { "v1", "connections", "*" }, OPS_READ, 0, get_connection },
     { "GET", { "v1", "connections", "*", "journal" }, OPS_READ, 0, get_journal },
     { "GET", { "v1", "connections", "*", "history" }, OPS_READ, 0, history__one },
+    /* Frames and answers of the platform are in it: more than who may only look should see. */
+    { "GET", { "v1", "connections", "*", "trace" }, OPS_OPERATE, 0, get_trace },
     { "GET", { "v1", "history" }, OPS_READ, 0, history__get },
     { "PUT", { "v1", "connections", "*" }, OPS_OPERATE, PUT_BYTES_MAX, manage__put },
     { "DELETE", { "v1", "connections", "*" }, OPS_OPERATE, PUT_BYTES_MAX, manage__delete },
@@ -224,6 +228,24 @@ static int get_journal(struct client *c, const char *name)
         ok = (i == 0 || buffer_append_char(&out, ',')) && journal__entry_json(&out, &entry);
     ok = ok && buffer_append_text(&out, "]}\n");
     int result = ok ? http__answer(c, 200, "application/json", out.data, out.len) : -1;
+    buffer_deinit(&out);
+    return result;
+}
+
+static int get_trace(struct client *c, const char *name)
+{
+    struct handle h = runtime_find(c->ops->rt, name);
+    char text[32], why[200];
+    uint64_t last_ms = 0;
+    struct buffer out;
+    if (handle_is_none(h)) return api__answer_view(c, 200, h, NULL);
+    if (query_get(c, "last", text, sizeof text) && (!duration_parse(text, strlen(text), &last_ms) || !last_ms))
+        return http__refuse(c, 400, "last is no duration", "a duration such as 1h");
+    buffer_init(&out, 0);
+    bool ok = runtime_trace(c->ops->rt, h, last_ms, c->ops->options.version, &out, why, sizeof why);
+    if (ok) ops__log(c->ops, LOG_INFO, "%s: its trace was handed out over the local API", name);
+    int result = ok ? http__answer(c, 200, "application/vnd.holdfast.trace", out.data, out.len)
+                    : http__refuse(c, 409, why, "");
     buffer_deinit(&out);
     return result;
 }

@@ -5,7 +5,7 @@
 
 #include "base/text.h"
 #include "sim/module_internal.h"
-#include "trace/replay.h"
+#include "trace/compare.h"
 
 /* s:recorded(name[, last_ms]): the bytes, or nil and why */
 static int l_recorded(lua_State *L)
@@ -78,6 +78,99 @@ static int l_replay(lua_State *L)
     return 1;
 }
 
+static void push_text(lua_State *L, const char *key, const char *text)
+{
+    lua_pushstring(L, text);
+    lua_setfield(L, -2, key);
+}
+
+/* On top of the stack: the list. */
+static void on_decided(void *self, const struct decision *d, const struct clock *at, const char *file)
+{
+    lua_State *L = self;
+    struct effect fx = { .kind = FX_JOURNAL, .journal = *d };
+    char words[PARTED_TEXT_MAX];
+    lua_createtable(L, 0, 12);
+    push_count(L, "at", at->wall_ms);
+    push_text(L, "cause", d->cause.name);
+    push_text(L, "kind", cause_kind_name(d->cause.kind));
+    push_text(L, "stage", stage_name(d->cause.stage));
+    push_text(L, "by", cause_by_name(d->cause.by));
+    if (d->cause.close_code != CLOSE_CODE_NONE) {
+        lua_pushnumber(L, d->cause.close_code);
+        lua_setfield(L, -2, "close");
+    }
+    if (d->cause.http_status) push_count(L, "http", (uint64_t)d->cause.http_status);
+    push_text(L, "verdict", decision_verdict(d));
+    push_text(L, "drop", drop_name(d->drop));
+    push_text(L, "pace", pace_name(d->pace));
+    push_count(L, "delay", d->delay_ms);
+    push_count(L, "attempt", d->attempt);
+    push_count(L, "line", d->line);
+    push_text(L, "file", file);
+    push_text(L, "words", effect_words(&fx, file, words));
+    lua_rawseti(L, -2, (int)lua_objlen(L, -2) + 1);
+}
+
+static void push_parted(lua_State *L, const struct comparison *c)
+{
+    static const char *const how[] = { "never", "effect", "hook", "earlier", "refused" };
+    char was[PARTED_TEXT_MAX], is[PARTED_TEXT_MAX];
+    lua_createtable(L, 0, 6);
+    push_text(L, "how", how[c->parted]);
+    push_count(L, "at", c->at.wall_ms);
+    push_count(L, "step", c->number);
+    bool effect = c->parted == PARTED_EFFECT;
+    push_text(L, "was", effect ? effect_words(c->has_was ? &c->was_effect : NULL, c->was_file, was) : c->was);
+    push_text(L, "is", effect ? effect_words(c->has_is ? &c->is_effect : NULL, c->is_file, is) : c->is);
+    if (effect) push_text(L, "event", event_name(c->event));
+    if (c->parted == PARTED_HOOK) push_text(L, "hook", c->name[0] ? c->name : hook_name(c->hook));
+    if (c->parted == PARTED_EARLIER) push_count(L, "earlier", c->earlier_ms);
+}
+
+/* compare(bytes, { policy =, lua = }): { decisions =, parted = or nil, steps =, steps_equal =, ... }, or nil and
+ * why */
+static int l_compare(lua_State *L)
+{
+    size_t len;
+    const char *bytes = luaL_checklstring(L, 1, &len), *policy = NULL, *lua = NULL;
+    char why[600];
+    lua_settop(L, 2);
+    if (lua_istable(L, 2)) {
+        lua_getfield(L, 2, "policy");
+        policy = luaL_optstring(L, -1, NULL);
+        lua_getfield(L, 2, "lua");
+        lua = luaL_optstring(L, -1, NULL);
+    }
+    struct trace_file t;
+    struct comparison c;
+    if (!trace_file_open(&t, bytes, len, why, sizeof why)) {
+        lua_pushnil(L);
+        lua_pushstring(L, why);
+        return 2;
+    }
+    lua_newtable(L);
+    push_text(L, "connection", t.connection);
+    lua_newtable(L);
+    bool ok = replay_compare(&t, policy, lua, on_decided, L, &c, why, sizeof why);
+    lua_setfield(L, -2, "decisions");
+    trace_file_deinit(&t);
+    if (!ok) {
+        lua_pushnil(L);
+        lua_pushstring(L, why);
+        return 2;
+    }
+    push_count(L, "steps", c.totals.steps);
+    push_count(L, "steps_equal", c.totals.steps_equal);
+    push_count(L, "hooks", c.totals.hooks);
+    push_count(L, "hooks_run", c.totals.hooks_run);
+    push_count(L, "hooks_equal", c.totals.hooks_equal);
+    if (c.parted == PARTED_NEVER) return 1;
+    push_parted(L, &c);
+    lua_setfield(L, -2, "parted");
+    return 1;
+}
+
 /* unpacked(bytes): what stands in it, for tests that look for what must not. */
 static int l_unpacked(lua_State *L)
 {
@@ -96,4 +189,4 @@ static int l_unpacked(lua_State *L)
 }
 
 const luaL_Reg sim__trace_methods[] = { { "recorded", l_recorded }, { NULL, NULL } };
-const luaL_Reg sim__trace_functions[] = { { "replay", l_replay }, { "unpacked", l_unpacked }, { NULL, NULL } };
+const luaL_Reg sim__trace_functions[] = { { "replay", l_replay }, { "compare", l_compare }, { "unpacked", l_unpacked }, { NULL, NULL } };

@@ -333,6 +333,21 @@ static void other_note(struct replay_totals *t, const struct replay_view *view)
     line_of(view->said, is_len, at, t->is, sizeof t->is);
 }
 
+void replay_totals_add(struct replayer *r, const struct replay_view *view, struct replay_totals *t)
+{
+    if (view->kind == RECORD_STEP) {
+        t->steps++;
+        t->steps_equal += view->equal;
+        if (!view->equal && !t->first_other_step) t->first_other_step = view->number;
+        t->hash = effects_hash(t->hash, view->effects, &r->mask, &r->scratch);
+        return;
+    }
+    t->hooks++;
+    t->hooks_run += view->run;
+    t->hooks_equal += view->run && view->equal;
+    if (!view->equal) other_note(t, view);
+}
+
 bool replay_all(const struct replay_options *options, struct replay_totals *out, char *why, size_t why_bytes)
 {
     struct replay_view view;
@@ -341,17 +356,7 @@ bool replay_all(const struct replay_options *options, struct replay_totals *out,
     struct replayer *r = replay_create(options, why, why_bytes);
     if (!r) return false;
     while ((result = replay_next(r, &view, why, why_bytes)) == REPLAY_NEXT) {
-        if (view.kind == RECORD_STEP) {
-            out->steps++;
-            out->steps_equal += view.equal;
-            if (!view.equal && !out->first_other_step) out->first_other_step = view.number;
-            out->hash = effects_hash(out->hash, view.effects, &r->mask, &r->scratch);
-        } else {
-            out->hooks++;
-            out->hooks_run += view.run;
-            out->hooks_equal += view.run && view.equal;
-            if (!view.equal) other_note(out, &view);
-        }
+        replay_totals_add(r, &view, out);
     }
     replay_destroy(r);
     return result == REPLAY_OVER;

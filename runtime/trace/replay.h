@@ -53,6 +53,7 @@ struct replay_totals {
     char was[400], is[400];    /* of it: the first line that differs, then and now */
     uint64_t hash;             /* over the effects of all steps, as now */
 };
+void replay_totals_add(struct replayer *r, const struct replay_view *view, struct replay_totals *t);
 /* Plays all of it. False: broken, with a sentence. */
 bool replay_all(const struct replay_options *options, struct replay_totals *out, char *why, size_t why_bytes);
 
