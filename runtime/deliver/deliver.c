@@ -107,6 +107,7 @@ void deliver_expire(struct deliver *d, uint64_t wall_ms)
             consumer__destroy(d, c);
         }
     }
+    segment_pool__rest(&d->pool);
     keep__flush(d, true);
 }
 

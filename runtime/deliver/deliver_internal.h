@@ -27,7 +27,8 @@
 
 #define SEGMENT_CLASSES 4 /* 1, 4, 16 and 64 KiB */
 #define SEGMENT_ALONE 0xff /* made for one long line */
-#define SEGMENTS_POOLED_BYTES_MAX ((size_t)4 << 20)
+#define SEGMENTS_POOLED_BYTES_MAX ((size_t)8 << 20)  /* while lines come */
+#define SEGMENTS_IDLE_BYTES_MAX ((size_t)1 << 20)    /* a while after the last */
 
 struct chunk; /* segments.c */
 
@@ -42,10 +43,13 @@ struct segment {
 struct segment_pool {
     struct chunk *chunks[SEGMENT_CLASSES]; /* owned; those that have a free one */
     size_t bytes;                          /* free ones */
+    bool taken;                            /* any, since it last rested */
 };
 /* At least `len` bytes, of `class` when that is enough. NULL: memory is out. */
 struct segment *segment__take(struct segment_pool *p, uint8_t class, size_t len);
 void segment__give(struct segment_pool *p, struct segment *s);
+/* Once in a while: what nobody took since the last time goes back to the system. */
+void segment_pool__rest(struct segment_pool *p);
 void segment_pool__deinit(struct segment_pool *p);
 
 /* --- streams: stream.c ------------------------------------------------------------------------ */

@@ -67,6 +67,7 @@ static void chunk_destroy(struct segment_pool *p, uint8_t class, struct chunk *c
 struct segment *segment__take(struct segment_pool *p, uint8_t class, size_t len)
 {
     ASSERT(class < SEGMENT_CLASSES);
+    p->taken = true;
     size_t capacity = 0;
     struct segment *s;
     for (; class < SEGMENT_CLASSES; class ++) {
@@ -118,6 +119,18 @@ void segment__give(struct segment_pool *p, struct segment *s)
     c->used--;
     p->bytes += class_bytes[class];
     if (c->used == 0 && p->bytes > SEGMENTS_POOLED_BYTES_MAX) chunk_destroy(p, class, c);
+}
+
+void segment_pool__rest(struct segment_pool *p)
+{
+    bool busy = p->taken;
+    p->taken = false;
+    for (uint8_t i = 0; !busy && i < SEGMENT_CLASSES; i++) {
+        for (struct chunk *c = p->chunks[i], *next; c && p->bytes > SEGMENTS_IDLE_BYTES_MAX; c = next) {
+            next = c->next;
+            if (c->used == 0) chunk_destroy(p, i, c);
+        }
+    }
 }
 
 void segment_pool__deinit(struct segment_pool *p)

@@ -83,7 +83,7 @@ enum deliver_result deliver_append(struct deliver *d, struct handle stream,
     keep__event(d, s, false, frame->wall_ms, &d->scratch);
     s->last_wall_ms = frame->wall_ms;
     s->appended_total++;
-    if (d->scratch.capacity > SEGMENTS_POOLED_BYTES_MAX) {
+    if (d->scratch.capacity > SEGMENTS_POOLED_BYTES_MAX / 2) {
         buffer_clear(&d->scratch);
         buffer_trim(&d->scratch, BATCH_BYTES_MAX);
     }

@@ -25,8 +25,9 @@ struct pool {
     size_t bytes, bytes_min;
     uint8_t *base;      /* NULL: not in use */
     uint32_t *next;     /* of a free block; index + 1 */
-    uint32_t free;      /* index + 1; 0: none */
-    uint32_t free_count;
+    uint32_t warm;      /* free, with its pages; index + 1; 0: none */
+    uint32_t warm_count;
+    uint32_t cold;      /* free, and its pages went back */
     uint32_t used;      /* blocks that were ever taken */
 };
 
@@ -60,10 +61,11 @@ static void *block_take(size_t size)
     while (p < blocks.pools + POOLS && (size < p->bytes_min || size > p->bytes)) p++;
     if (p == blocks.pools + POOLS || !p->base) return NULL;
     pthread_mutex_lock(&blocks.lock);
-    if (p->free) {
-        uint32_t index = p->free - 1;
-        p->free = p->next[index];
-        p->free_count--;
+    uint32_t *from = p->warm ? &p->warm : &p->cold;
+    if (*from) {
+        uint32_t index = *from - 1;
+        if (from == &p->warm) p->warm_count--;
+        *from = p->next[index];
         block = p->base + p->bytes * index;
     } else if (p->used < BLOCKS_MAX) {
         block = p->base + p->bytes * p->used++;
@@ -78,10 +80,12 @@ static void block_give(struct pool *p, void *memory)
     ASSERT(offset % p->bytes == 0);
     uint32_t index = (uint32_t)(offset / p->bytes);
     pthread_mutex_lock(&blocks.lock);
-    if (p->free_count >= BLOCKS_WARM) madvise(memory, p->bytes, MADV_DONTNEED);
-    p->next[index] = p->free;
-    p->free = index + 1;
-    p->free_count++;
+    bool keep = p->warm_count < BLOCKS_WARM;
+    uint32_t *to = keep ? &p->warm : &p->cold;
+    if (keep) p->warm_count++;
+    else madvise(memory, p->bytes, MADV_DONTNEED);
+    p->next[index] = *to;
+    *to = index + 1;
     pthread_mutex_unlock(&blocks.lock);
 }
 

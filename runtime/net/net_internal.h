@@ -8,6 +8,7 @@
 
 #include <netinet/in.h>
 #include <openssl/ssl.h>
+#include <stdio.h>
 #include <sys/socket.h>
 
 #include "base/buffer.h"
@@ -141,6 +142,10 @@ SSL_CTX *trust__context(const struct trust *t);
 uint64_t trust__id(const struct trust *t); /* another one after each reload */
 struct sessions *trusts__sessions(struct trusts *t);
 BIO_METHOD *trusts__bio_method(struct trusts *t);
+/* anchors.c: how a store finds those certificates of a bundle that are parsed when they are asked for. Owned. */
+X509_LOOKUP_METHOD *anchors__method(void);
+/* How many certificates `file` holds; 0: none, or no memory. `method` outlives the store. */
+uint32_t anchors__add(X509_STORE *store, X509_LOOKUP_METHOD *method, FILE *file);
 BIO_METHOD *bio__method(void); /* owned; NULL when memory is out */
 
 struct net_link;

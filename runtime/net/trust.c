@@ -54,6 +54,7 @@ struct trusts {
     uint64_t last_id;
     struct sessions *sessions; /* owned */
     BIO_METHOD *bio_method;    /* owned */
+    X509_LOOKUP_METHOD *anchors; /* owned; used in the pool as well, and never changed */
 };
 
 static const char *const usual_places[] = {
@@ -73,7 +74,7 @@ static void load(uv_work_t *work);
 static void on_loaded(uv_work_t *work, int status);
 static bool stamp_of(const char *path, struct stamp *out);
 static bool same_file(const struct stamp *a, const struct stamp *b);
-static bool add_file(struct trust *trust, X509_STORE *store, const char *path);
+static bool add_file(struct trust *trust, X509_STORE *store, const char *path, bool bundle);
 
 struct trusts *trusts__create(struct net *net, const char *system_ca_file, uint64_t look_ms)
 {
@@ -84,8 +85,10 @@ struct trusts *trusts__create(struct net *net, const char *system_ca_file, uint6
     t->system_file = find_system_file(system_ca_file);
     t->sessions = sessions__create();
     t->bio_method = bio__method();
-    if (!t->system_file || !t->sessions || !t->bio_method) {
+    t->anchors = anchors__method();
+    if (!t->system_file || !t->sessions || !t->bio_method || !t->anchors) {
         BIO_meth_free(t->bio_method);
+        X509_LOOKUP_meth_free(t->anchors);
         free(t->system_file);
         if (t->sessions) sessions__destroy(t->sessions);
         free(t);
@@ -103,6 +106,7 @@ void trusts__destroy(struct trusts *t)
     }
     sessions__destroy(t->sessions);
     BIO_meth_free(t->bio_method);
+    X509_LOOKUP_meth_free(t->anchors);
     free(t->system_file);
     free(t);
 }
@@ -248,8 +252,8 @@ static void load(uv_work_t *work)
     /* An intermediate CA in ca_file is trust enough; libcurl sets it on its stores too. */
     X509_STORE_set_flags(store, X509_V_FLAG_TRUSTED_FIRST | X509_V_FLAG_PARTIAL_CHAIN);
     /* Without the system's bundle a ca_file may still be all that is needed. */
-    bool have_system = paths[0][0] != '\0' && add_file(trust, store, paths[0]);
-    bool have_file = !paths[1] || add_file(trust, store, paths[1]);
+    bool have_system = paths[0][0] != '\0' && add_file(trust, store, paths[0], true);
+    bool have_file = !paths[1] || add_file(trust, store, paths[1], false);
     if (!have_file || (!have_system && !paths[1])) {
         if (paths[0][0] == '\0' && !paths[1]) {
             snprintf(trust->new_error, sizeof trust->new_error, "no CA certificates on this system");
@@ -288,8 +292,9 @@ static void on_loaded(uv_work_t *work, int status)
     net__release(net);
 }
 
-/* False with new_error when the file holds no certificate that can be read. */
-static bool add_file(struct trust *trust, X509_STORE *store, const char *path)
+/* False with new_error when the file holds no certificate that can be read. Those of a bundle are parsed when
+ * a chain asks for them. */
+static bool add_file(struct trust *trust, X509_STORE *store, const char *path, bool bundle)
 {
     ERR_clear_error();
     FILE *file = fopen(path, "re");
@@ -301,7 +306,8 @@ static bool add_file(struct trust *trust, X509_STORE *store, const char *path)
     }
     uint32_t count = 0;
     X509 *certificate;
-    while ((certificate = PEM_read_X509_AUX(file, NULL, NULL, NULL)) != NULL) {
+    if (bundle) count = anchors__add(store, trust->owner->anchors, file);
+    while (!bundle && (certificate = PEM_read_X509_AUX(file, NULL, NULL, NULL)) != NULL) {
         if (X509_STORE_add_cert(store, certificate) == 1) count++;
         X509_free(certificate);
     }

@@ -1,5 +1,5 @@
 -- `make bench`: holdfast and what people would use instead, doing the same work side by side. BENCH names the
--- parts (frames latency connects memory herd; all), BENCH_REPEATS (7) and BENCH_SECONDS (2) how often and how
+-- parts (frames latency connects memory durable start scale herd; all), BENCH_REPEATS (7) and BENCH_SECONDS (2) how often and how
 -- long, BENCH_LINKS (10000) how many idle links, BENCH_FRAME_LINKS ("1 64 1000") how many busy ones, BENCH_RIVALS a pattern of names. Writes BENCH_DIR/report.md and
 -- bench.svg. Measures, and fails only where something does not work; nothing here is a gate.
 package.path = "tests/bench/?.lua;" .. package.path
@@ -161,26 +161,137 @@ local function memory(far, rivals, names)
   group(("Memory per idle link at %d"):format(LINKS), "KiB", names, final, "idle")
 end
 
--- holdfast alone: all cut at once, and once more by a peer that refuses everybody for 2 s.
+-- holdfast alone, in memory and with the store on; the platform is told of each frame, early: once it is safe.
+local function durable(far)
+  local kinds = { { name = "in memory" }, { name = "store on", store = true } }
+  local results, rows = {}, {}
+  local early = [[, tune = { frames = { ack = { when = "early", frame = '{"op":1,"d":"@seq"}' } } }]]
+  for i = 1, REPEATS do
+    for _, kind in ipairs(kinds) do
+      local s = world.start(far, world.rivals()[1], 64, { store = kind.store, extra = early })
+      for _, size in ipairs { 200, 2000 } do
+        checked(kind.name, far:ask(60, "blast 300 %d 32", size))
+        local a = checked(kind.name, far:ask(SECONDS + 60, "blast %d %d 32", SECONDS * 1000, size))
+        keep(results, kind.name, "rate" .. size, 1e9 * a.received / a.ns)
+        keep(results, kind.name, "cpu" .. size, a.cpu / a.sent / 1000)
+      end
+      s:stop()
+    end
+    say(("  round %d of %d with and without a store"):format(i, REPEATS))
+  end
+  for _, kind in ipairs(kinds) do
+    local r = results[kind.name]
+    rows[#rows + 1] = { kind.name, report.cell(r.rate200), report.cell(r.cpu200), report.cell(r.rate2000), report.cell(r.cpu2000) }
+  end
+  local function share(key) return ("%.2f"):format(report.median(results["store on"][key]) / report.median(results["in memory"][key])) end
+  rows[#rows + 1] = { "ratio", share "rate200", share "cpu200", share "rate2000", share "cpu2000" }
+  put(report.table("Durable delivery: 64 links, one consumer, each frame acknowledged to the platform",
+                   { "", "200 B: frames/s", "CPU per frame, us", "2 KB: frames/s", "CPU per frame, us" }, rows))
+  group("Durable delivery, 200-byte frames", "frames per second; more is better", { "in memory", "store on" }, results, "rate200")
+end
+
+-- holdfast alone: from exec() to the first frame at the consumer, a TLS handshake, an upgrade and a greeting on the way.
+local function first(far)
+  local rows, results = {}, {}
+  far:ask(10, "manners 20000")
+  for i = 0, math.max(REPEATS, 3) * 3 do
+    for _, kind in ipairs { "new store", "store of before", "in memory" } do
+      local d
+      if kind == "store of before" then d = { args = results.args, socket = results.socket }
+      else d = world.daemon(far, 1, { policy = "mannered", store = kind ~= "in memory" }) end
+      results.args, results.socket = d.args, d.socket
+      local a = far:ask(20, "launch %s HOLDFAST_LUA=%s %s", d.socket, world.lua_path, table.concat(d.args, " "))
+      assert(a.first and a.first > 0, kind .. ": no first frame: " .. a.line)
+      if i > 0 then
+        keep(results, kind, "socket", a.attached / 1e6)
+        keep(results, kind, "first", a.first / 1e6)
+      end
+    end
+  end
+  far:ask(10, "manners 0")
+  for _, kind in ipairs { "new store", "store of before", "in memory" } do
+    rows[#rows + 1] = { kind, report.cell(results[kind].socket), report.cell(results[kind].first) }
+  end
+  put(report.table("Start, ms", { "", "its socket is there", "first frame at the consumer" }, rows))
+  results.args, results.socket = nil, nil
+  group("Start to first frame", "ms", { "new store", "store of before", "in memory" }, results, "first")
+end
+
+local function late(far)
+  local a = far:ask(10, "late")
+  return ("%.1f / %.1f / %.1f"):format(a.p50 / 1000, a.p99 / 1000, a.max / 1000), a
+end
+
+-- holdfast alone: many quiet links with a greeting and beats.
+local function scale(far)
+  far:ask(10, "manners 20000")
+  local s = world.start(far, world.rivals()[1], LINKS, { store = true, policy = "mannered" })
+  far:ask(30, "idle 22000")
+  far:ask(10, "manners 20000")
+  local idle = far:ask(90, "idle %d", 42000)
+  local beats, a = late(far)
+  local answers = {}
+  for _, path in ipairs { "/metrics", "/v1/connections", "/v1/connections/c1" } do
+    local times, bytes = {}, 0
+    for i = 1, 5 do
+      local body, ms = world.get(s, path)
+      times[i], bytes = ms, #body
+    end
+    answers[#answers + 1] = { path, report.cell(times), ("%.0f KiB"):format(bytes / 1024) }
+  end
+  local times, bytes = {}, 0
+  for i = 1, 5 do
+    local text, ms = world.status(s)
+    times[i], bytes = ms, #text
+  end
+  answers[#answers + 1] = { "`holdfast status`", report.cell(times), ("%.0f KiB"):format(bytes / 1024) }
+  local delay = world.metrics(s)
+  local memory_kb = far:ask(10, "memory").pss
+  s:stop()
+  far:ask(10, "manners 0")
+  put(report.table(("%d links that beat every 20 s"):format(LINKS), { "", "" }, {
+    { "all up after, s", ("%.1f"):format(s.opened.ms / 1000) },
+    { "CPU of that, s", ("%.1f"):format(s.opened.cpu / 1e9) },
+    { "CPU while idle, % of a core", ("%.2f"):format(100 * idle.cpu / idle.ns) },
+    { "beats", tostring(a.beats) },
+    { "late, p50 / p99 / most, ms", beats },
+    { "memory, MiB", ("%.0f"):format(memory_kb / 1024) },
+    { "loop's worst delay, ms", delay },
+  }))
+  put(report.table("What it answers meanwhile, ms", { "", "ms", "size" }, answers))
+end
+
+-- holdfast alone: all cut at once, and once more by a peer that refuses everybody for 2 s. Some are elsewhere and stay.
 local function herd(far)
-  local s = world.start(far, world.rivals()[1], LINKS, { store = true })
+  local SURVIVORS = 100
+  local other = world.far_end "other-"
+  far:ask(10, "manners 20000")
+  other:ask(10, "manners 20000")
+  local s = world.start(far, world.rivals()[1], LINKS, { store = true, policy = "mannered", also = { far = other, links = SURVIVORS } })
+  other:ask(70, "wait %d 60000", SURVIVORS)
   far:ask(20, "idle 3000")
   local rows = {}
   for _, refuse_ms in ipairs { 0, 2000 } do
+    far:ask(40, "idle 22000")
+    far:ask(10, "manners 20000")
+    other:ask(10, "manners 20000")
     if refuse_ms > 0 then far:ask(10, "refuse %d", refuse_ms) end
     local a = far:ask(190, "drop %d 180000", LINKS)
     assert(a.open == LINKS, "not all came back: " .. a.line)
     local spread = far:ask(10, "attempts 250 24").line:match "attempts (.-)%s*$"
+    far:ask(40, "idle 22000")
+    local beats = late(other)
+    local _, mine = late(far)
     rows[#rows + 1] = { refuse_ms == 0 and "cut" or ("cut, refused for %d ms"):format(refuse_ms), ("%.1f"):format(a.ms / 1000),
                         ("%.0f"):format(1e9 * a.handshakes / a.cpu), ("%.1f"):format(100 * a.resumed / a.handshakes),
-                        ("%.2f"):format(a.refused / LINKS), spread }
-    far:ask(20, "idle 5000")
+                        ("%.2f"):format(a.refused / LINKS), beats, tostring(mine.twice), world.metrics(s), spread }
   end
-  local metrics = world.metrics(s)
-  put(report.table(("A herd of %d"):format(LINKS),
-                   { "", "all back after, s", "connects per CPU second", "resumed, %", "refused per link", "attempts in each 250 ms" }, rows))
-  put(("Worst delay of the loop as holdfast's metrics tell it: %s ms.\n"):format(metrics))
+  put(report.table(("A herd of %d, and %d links elsewhere"):format(LINKS, SURVIVORS),
+                   { "", "all back after, s", "connects per CPU second", "resumed, %", "refused per link",
+                     "survivors' beats late, p50 / p99 / most, ms", "there twice", "loop's worst delay, ms", "attempts in each 250 ms" }, rows))
   s:stop()
+  far:ask(10, "manners 0")
+  other:close()
 end
 
 it("measures", function ()
@@ -193,11 +304,15 @@ it("measures", function ()
       names[#names + 1] = rival.name
     end
   end
+  put(("Measured on %s.\n"):format(world.machine()))
   local far = world.far_end()
   if wanted "frames" then frames(far, rivals, names) end
   if wanted "latency" then latency(far, rivals, names) end
   if wanted "connects" then connects(far, rivals, names) end
   if wanted "memory" then memory(far, rivals, names) end
+  if wanted "durable" then durable(far) end
+  if wanted "start" then first(far) end
+  if wanted "scale" then scale(far) end
   if wanted "herd" then herd(far) end
   far:close()
   local function write(name, what)

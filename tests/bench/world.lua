@@ -54,9 +54,10 @@ M.rivals = rivals
 local Far = {}
 Far.__index = Far
 
-function M.far_end()
+function M.far_end(name)
   os.execute("mkdir -p " .. M.folder)
-  local far = setmetatable({ rest = "", ca = M.folder .. "/ca.pem", socket = M.folder .. "/c.sock" }, Far)
+  name = M.folder .. "/" .. (name or "")
+  local far = setmetatable({ rest = "", ca = name .. "ca.pem", socket = name .. "c.sock" }, Far)
   far.process = process.spawn { args = { M.build .. "/bench/far_end", far.ca, far.socket }, env = {} }
   far.port = assert(far:line(10):match "^port (%d+)$", "the far end does not start")
   return far
@@ -110,6 +111,14 @@ local function write(path, text)
   f:close()
 end
 
+local CONNECTIONS = [[
+for i = %d, %d do
+  connection("c" .. i) { policy = "%s", url = "wss://127.0.0.1:%s/", token = "t" .. i, ca_file = "%s"%s }
+end
+]]
+
+-- options: store (on disk), policy, extra (more keys of each connection), also = { far =, links = } (another far
+-- end's connections).
 local function daemon(far, links, options)
   local folder = M.folder .. "/daemon"
   os.execute("rm -rf " .. folder .. " && mkdir -p " .. folder)
@@ -118,12 +127,15 @@ local function daemon(far, links, options)
 listen { unix = "h.sock" }
 store { %s }
 policies { path = "%s/tests/bench/policies" }
-for i = 1, %d do
-  connection("c" .. i) { policy = "bench", url = "wss://127.0.0.1:%s/", token = "t" .. i, ca_file = "%s"%s }
+]]):format(options.store and 'path = "h.db"' or "memory = true", here) ..
+    CONNECTIONS:format(1, links, options.policy or "bench", far.port, far.ca, options.extra or "") ..
+    (options.also and CONNECTIONS:format(links + 1, links + options.also.links, options.policy or "bench", options.also.far.port,
+                                         options.also.far.ca, options.extra or "") or ""))
+  return { args = { os.getenv "BENCH_HOLDFAST" or M.build .. "/holdfast", "run", "-c", folder .. "/holdfast.lua" },
+           socket = folder .. "/h.sock", store = folder .. "/h.db" }
 end
-]]):format(options.store and 'path = "h.db"' or "memory = true", here, links, far.port, far.ca, options.extra or ""))
-  return { args = { os.getenv "BENCH_HOLDFAST" or M.build .. "/holdfast", "run", "-c", folder .. "/holdfast.lua" }, socket = folder .. "/h.sock" }
-end
+M.daemon = daemon
+M.lua_path = here .. "/lua"
 
 -- What it says goes to a file: a pipe that nobody empties would stop it.
 M.write = write
@@ -185,13 +197,35 @@ function Subject:stop()
   self.far:ask(20, "none 20000")
 end
 
+-- What the daemon answers at `path`, and how many ms that took.
+function M.get(subject, path)
+  local p = io.popen(("curl -s --max-time 20 -w '\n%%{time_total}' --unix-socket %s 'http://localhost%s'"):format(subject.socket, path))
+  local body, seconds = p:read("*a"):match "^(.*)\n(%S+)$"
+  p:close()
+  return body, tonumber(seconds) * 1000
+end
+
 -- The loop's worst delay in ms, from the daemon's own metrics.
 function M.metrics(subject)
-  local p = io.popen(("curl -s --max-time 5 --unix-socket %s http://localhost/metrics"):format(subject.socket))
-  local body = p:read "*a"
-  p:close()
-  local seconds = tonumber(body:match "\nholdfast_loop_delay_worst_seconds%S* (%S+)" or "")
+  local seconds = tonumber(M.get(subject, "/metrics"):match "\nholdfast_loop_delay_worst_seconds%S* (%S+)" or "")
   return seconds and ("%.0f"):format(seconds * 1000) or "?"
+end
+
+-- The same of `holdfast status`, the process included.
+function M.status(subject)
+  local began = process.now_ms()
+  local p = io.popen(("%s status --socket %s"):format(os.getenv "BENCH_HOLDFAST" or M.build .. "/holdfast", subject.socket))
+  local text = p:read "*a"
+  p:close()
+  return text, process.now_ms() - began
+end
+
+-- One line about where this was measured.
+function M.machine()
+  local cpu = shell "sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1"
+  return ("%s, %s cores, %s MiB; Linux %s; %s; load before %s"):format(cpu, shell "nproc",
+    shell "awk '/MemTotal/ { printf \"%d\", $2 / 1024 }' /proc/meminfo", shell "uname -r", shell "openssl version | cut -d' ' -f1-2",
+    shell "cut -d' ' -f1-3 /proc/loadavg")
 end
 
 return M

@@ -19,7 +19,10 @@
  *   tally               -> sent N sum N received N got N holes N gaps N   since the start; sums of the frames' numbers
  *   probe PATH          -> ok                        asks holdfast's socket for /healthz from now on
  *   unprobe             -> ok
- *   probed              -> probes N max US over5 N over20 N over100 N     since the last time, over so many ms */
+ *   probed              -> probes N max US over5 N over20 N over100 N     since the last time, over so many ms
+ *   manners PERIOD_MS   -> ok                        greets and answers beats from now on (manners.h); 0: no more
+ *   late                -> beats N p50 US p99 US max US twice N
+ *   launch SOCKET CMD   -> attached NS first NS      see launch.h; with manners */
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -38,6 +41,8 @@
 #include <unistd.h>
 
 #include "far_end.h"
+#include "launch.h"
+#include "manners.h"
 
 #define OUT_BYTES ((size_t)512 << 10)
 #define UNDER_WAY_BYTES ((size_t)8 << 20)
@@ -53,9 +58,10 @@ struct conn {
     size_t rest_len, rest_at;
     uint32_t place;      /* in peer.open */
     bool open;
+    struct guest guest;
 };
 
-enum job { JOB_NONE, JOB_WAIT, JOB_GONE, JOB_BLAST, JOB_PACE, JOB_DROP, JOB_IDLE };
+enum job { JOB_NONE, JOB_WAIT, JOB_GONE, JOB_BLAST, JOB_PACE, JOB_DROP, JOB_IDLE, JOB_LAUNCH };
 
 struct peer {
     struct tally *tally;
@@ -85,7 +91,9 @@ struct peer {
     uint64_t refuse_until_ns, dropped_ns;
     uint32_t attempt_count;
     uint32_t *attempt_us;
-    char command[256];
+    struct manners manners;
+    struct launch launch;
+    char command[2048];
     size_t command_len;
 };
 
@@ -163,6 +171,7 @@ static void make_certificate(SSL_CTX *ctx, const char *ca_path)
 
 static void conn_close(struct peer *p, struct conn *c, bool reset)
 {
+    manners_gone(&p->manners, &c->guest);
     if (c->open) {
         p->closed++;
         struct conn *last = p->open[--p->open_count];
@@ -280,6 +289,7 @@ static bool conn_upgrade(struct peer *p, struct conn *c)
     c->place = p->open_count;
     c->open = true;
     p->open[p->open_count++] = c;
+    manners_opened(&p->manners, c->ssl);
     return true;
 }
 
@@ -300,7 +310,10 @@ static bool conn_read(struct peer *p, struct conn *c)
         size_t room = heading ? HEAD_BYTES_MAX - 1 - c->head_len : sizeof ignored;
         int n = SSL_read(c->ssl, into, (int)room);
         if (n <= 0) return SSL_get_error(c->ssl, n) == SSL_ERROR_WANT_READ;
-        if (!heading) continue; /* acknowledgements, pongs: nothing to us */
+        if (!heading) {
+            manners_take(&p->manners, &c->guest, c->ssl, (uint8_t *)ignored, (size_t)n);
+            continue; /* acknowledgements, pongs: nothing to us */
+        }
         c->head_len += (size_t)n;
         c->head[c->head_len] = 0;
         if (strstr(c->head, "\r\n\r\n") && !conn_upgrade(p, c)) return false;
@@ -489,6 +502,11 @@ static void job_step(struct peer *p)
             p->resumed, p->handshakes, p->refused);
         p->job = JOB_NONE;
         break;
+    case JOB_LAUNCH:
+        if (!atomic_load(&p->launch.over)) break;
+        say("attached %llu first %llu", (unsigned long long)p->launch.attached_ns, (unsigned long long)p->launch.first_ns);
+        p->job = JOB_NONE;
+        break;
     case JOB_BLAST: blast(p, now); break;
     case JOB_PACE: pace(p, now); break;
     case JOB_IDLE:
@@ -600,6 +618,16 @@ static void command(struct peer *p, const char *line)
         drop_all(p);
     } else if (sscanf(line, "attempts %lu %lu", &a, &b) == 2) {
         say_attempts(p, a, b);
+    } else if (sscanf(line, "manners %lu", &a) == 1) {
+        manners_set(&p->manners, a);
+        say("ok");
+    } else if (strcmp(line, "late") == 0) {
+        char text[200];
+        manners_say(&p->manners, text, sizeof text);
+        say("%s", text);
+    } else if (strncmp(line, "launch ", 7) == 0) {
+        job_begin(p, JOB_LAUNCH, 0);
+        launch_begin(&p->launch, line + 7, ++p->manners.mark);
     } else if (sscanf(line, "idle %lu", &a) == 1) {
         job_begin(p, JOB_IDLE, a);
     } else {
