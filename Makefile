@@ -243,7 +243,7 @@ man: deps
 	@HOLDFAST_WRITE=1 HOLDFAST_BUILD=build/test build/test/runner tests/daemon/man_spec.lua
 
 # --- holdfast beside what people would use instead -------------------------------------------------------
-# BENCH="frames latency connects memory durable start scale herd" or some of them, BENCH_REPEATS (7), BENCH_SECONDS (2), BENCH_LINKS (10000).
+# BENCH="frames latency connects memory durable start scale herd" or some of them, BENCH_REPEATS (7), BENCH_SECONDS (1), BENCH_LINKS (10000).
 # Rivals that are not installed are left out; `make deps-bench` installs them.
 PACKAGES_BENCH := node-ws python3-websockets python3-aiohttp golang-go golang-github-gorilla-websocket-dev curl
 BENCH_BIN := far_end raw lws

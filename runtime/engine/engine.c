@@ -26,8 +26,9 @@ struct engine *engine_create(const struct engine_options *options)
     e->options = *options;
     slots_init(&e->conns, sizeof(struct conn), options->connections_max);
     e->heap = calloc(options->connections_max, sizeof *e->heap);
+    e->identities = calloc(options->connections_max, sizeof *e->identities);
     e->sends = calloc(options->sends_max ? options->sends_max : 1, sizeof *e->sends);
-    if (!e->heap || !e->sends || !accounts_grow(e)) {
+    if (!e->heap || !e->identities || !e->sends || !accounts_grow(e)) {
         engine_destroy(e);
         return NULL;
     }
@@ -54,16 +55,16 @@ void engine_destroy(struct engine *e)
     slots_deinit(&e->conns);
     free(e->accounts);
     free(e->heap);
+    free(e->identities);
     free(e->sends);
     free(e);
 }
 
 struct handle engine_owner(const struct engine *e, uint64_t identity)
 {
-    const struct conn *c;
-    struct handle h;
-    for (uint32_t i = 0; (c = slots_next(&e->conns, &i, &h)); i++) {
-        if (c->identity == identity) return h;
+    for (uint32_t i = 0; i < e->conns.capacity; i++) {
+        if (e->identities[i] != identity || !(e->conns.generations[i] & 1)) continue;
+        return (struct handle){ i, e->conns.generations[i] };
     }
     return HANDLE_NONE;
 }
@@ -92,9 +93,9 @@ enum engine_add_result engine_add(struct engine *e, const struct engine_add *add
     *conn_out = HANDLE_NONE;
     if (taken_by_out) *taken_by_out = HANDLE_NONE;
     ASSERT(add->plan != NULL);
-    for (uint32_t i = 0; (c = slots_next(&e->conns, &i, &h)); i++) {
-        if (c->identity != add->identity) continue;
-        if (taken_by_out) *taken_by_out = h;
+    const struct handle owner = engine_owner(e, add->identity);
+    if (!handle_is_none(owner)) {
+        if (taken_by_out) *taken_by_out = owner;
         return ENGINE_IDENTITY_TAKEN;
     }
     struct account *a = account_get(e, add->account);
@@ -114,7 +115,7 @@ enum engine_add_result engine_add(struct engine *e, const struct engine_add *add
     text_copy(c->name, sizeof c->name, add->name, strlen(add->name));
     c->stream = hash_text(c->name);
     c->plan = add->plan;
-    c->identity = add->identity;
+    c->identity = e->identities[h.index] = add->identity;
     c->account = a;
     c->lane = add->lane;
     c->wait.conn = c->claim.conn = c;

@@ -338,6 +338,7 @@ struct engine {
     struct engine_options options;
     struct slots conns;
     struct conn **heap; /* owned; by (deadline, place) */
+    uint64_t *identities; /* owned; of conns, by place: side by side, because each that is added is compared with all */
     uint32_t heap_count;
     struct account **accounts; /* owned, open addressing, capacity a power of two */
     uint32_t account_count, account_capacity;

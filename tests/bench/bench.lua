@@ -1,13 +1,14 @@
--- `make bench`: holdfast and what people would use instead, doing the same work side by side. BENCH names the
--- parts (frames latency connects memory durable start scale herd; all), BENCH_REPEATS (7) and BENCH_SECONDS (2) how often and how
--- long, BENCH_LINKS (10000) how many idle links, BENCH_FRAME_LINKS ("1 64 1000") how many busy ones, BENCH_RIVALS a pattern of names. Writes BENCH_DIR/report.md and
--- bench.svg. Measures, and fails only where something does not work; nothing here is a gate.
+-- `make bench`: holdfast and what people would use instead, doing the same work side by side: see README.md beside.
+-- BENCH names the parts (frames latency connects memory durable start scale herd; all), BENCH_REPEATS (7) and
+-- BENCH_SECONDS (1) how often and how long, BENCH_LINKS (10000) how many idle links, BENCH_FRAME_LINKS ("1 64 1000")
+-- how many busy ones, BENCH_RIVALS a pattern of names. Writes BENCH_DIR/report.md and bench.svg. Measures, and fails only
+-- where something does not work; nothing here is a gate.
 package.path = "tests/bench/?.lua;" .. package.path
 local world = require "world"
 local report = require "report"
 
 local REPEATS = tonumber(os.getenv "BENCH_REPEATS") or 7
-local SECONDS = tonumber(os.getenv "BENCH_SECONDS") or 2
+local SECONDS = tonumber(os.getenv "BENCH_SECONDS") or 1
 local LINKS = tonumber(os.getenv "BENCH_LINKS") or 10000
 local PARTS = os.getenv "BENCH" or ""
 local ONLY = os.getenv "BENCH_RIVALS" or ""
