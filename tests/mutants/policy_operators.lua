@@ -17,6 +17,9 @@ local WORDS = { jitter = { full = "none", equal = "none" }, first = { spread = "
 local STAGES = { preparing = "upgrading", upgrading = "preparing", greeting = "ready", ready = "greeting", resolving = "ready",
                  connecting = "ready", securing = "ready" }
 
+-- Tables of which the plan's numbers tell all.
+local PLAIN = { limits = true, backoff = true, slow = true, close_code = true }
+
 -- The value that begins at token `i` ends before the separator; returns its last token.
 local function value_end(list, i)
   local depth = 0
@@ -76,7 +79,7 @@ local function is_span(node, list)
     and duration(list[e[1].value_first].text) and duration(list[e[2].value_first].text)
 end
 
----Every mutant of the text: { operator, first, last, with }.
+---Every mutant of the text: { operator, first, last, with, plain = true where only a number or a word of the plan goes }.
 function operators.of(text)
   local list = tokens.lua(text)
   local found = {}
@@ -199,6 +202,7 @@ function operators.of(text)
         if not e.index and #path >= 1 and path[1] ~= "options" and path[1] ~= "fetch" and e.key ~= "verdict" and e.key ~= "to"
           and e.key ~= "codec" and e.key ~= "on" then
           remove(in_row and "matcher or field removed" or "entry removed", e.first, e.last)
+          found[#found].plain = PLAIN[path[1]]
         end
         if e.index and not e.table and one and atoms >= 2 and not is_span(node, list) and path[1] ~= "options" and #path >= 1 then
           remove("element removed", e.first, e.last)

@@ -8,6 +8,16 @@ after_each(function ()
 end)
 
 describe("a fresh start", function ()
+  it("takes an answer without an address, or without the day's limit, for none", function ()
+    for _, body in ipairs { "{}", '{"url":"wss://gateway.discord.gg"}', '{"session_start_limit":{"remaining":5}}', "[]" } do
+      s, p = world.new { peer = { faults = { http = { status = 200, times = 1, body = body } } } }
+      s:run_until(function () return s:view("a").failed == 1 end, "10s")
+      assert.equal("gateway_answer", s:view("a").cause.name, body)
+      s:up("a", "10s")
+      s:close()
+    end
+  end)
+
   it("D01 beats from within one interval on, identifies once, then beats every interval", function ()
     s, p = world.new()
     s:up("a", "10s")
@@ -111,6 +121,18 @@ describe("a fresh start", function ()
 end)
 
 describe("a heartbeat", function ()
+  it("carries the number of the last event", function ()
+    s, p = world.new()
+    s:up("a", "10s")
+    for _ = 1, 3 do
+      p:control("dispatch", { count = 2 })
+      s:advance "1m"
+      local heard, beats = world.frames(s, "a", "in", 0), world.frames(s, "a", "out", 1)
+      assert.equal(heard[#heard].frame.s, beats[#beats].frame.d)
+    end
+    s:close()
+  end)
+
   it("D09 that stays unanswered ends the link with a code that keeps the session, and is resumed", function ()
     s, p = world.settled { settings = { compress = "zlib-stream" } }
     p:control "dispatch"

@@ -185,6 +185,19 @@ describe("too many sockets", function ()
 end)
 
 describe("recycling", function ()
+  it("comes before a life that is told to be short, and only where three minutes of it are left", function ()
+    for told, from in pairs { [181] = 91, [300] = 210, [180] = false } do
+      s, p = world.new { peer = { told = told } }
+      s:up("a", "10s")
+      local up = s:now()
+      s:try_until(function () return #world.opens(p) == 2 end, "10m")
+      local after = (s:now() - up) / 1000
+      local least, most = from or 600, from and from + 31 or 600
+      assert.is_true(after >= least - 0.1 and after <= most, told .. ": " .. after)
+      s:close()
+    end
+  end)
+
   it("S03 comes before Slack's own: at the told age less a minute to a minute and a half", function ()
     s, p = world.new()
     s:up("a", "10s")

@@ -55,6 +55,7 @@ describe("the plan for WuKongIM", function ()
       { { stage = "preparing", name = "register" }, "http", { 402, 405, 408, 410, 428, 430, 500 }, "resume" },
       { { stage = "preparing", http = 400, name = "register_failed" }, "resume" },
       { { stage = "preparing", name = "register_unreachable" }, "resume" },
+      { { stage = "preparing", name = "something_else" }, "http", { 400, 401, 403, 404, 409, 429 }, "resume" },
       { { stage = "preparing", name = "fetch_gap" }, "resume, after what it says, uncounted" },
       { { kind = "address", stage = "preparing" }, "renew, with a note" },
     })

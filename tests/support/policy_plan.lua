@@ -1,4 +1,5 @@
--- A stock policy's plan for one connection, with what its options need; `more` overrides options.
+-- A stock policy's plan for one connection, with what its options need; `more` overrides options; `path`: of another file for the same
+-- platform.
 local plan = require "unit.policy_plan"
 
 local SETTINGS = {
@@ -11,11 +12,11 @@ local SETTINGS = {
   generic = { url = "wss://chat.example/" },
 }
 
-return function (name, more)
+return function (name, more, path)
   local parts = {}
   local settings = {}
   for k, v in pairs(SETTINGS[name]) do settings[k] = v end
   for k, v in pairs(more or {}) do settings[k] = v end
   for k, v in pairs(settings) do parts[#parts + 1] = ("[%q] = %s"):format(k, type(v) == "string" and ("%q"):format(v) or tostring(v)) end
-  return plan.open(("policies/%s.lua"):format(name), "return { " .. table.concat(parts, ", ") .. " }")
+  return plan.open(path or ("policies/%s.lua"):format(name), "return { " .. table.concat(parts, ", ") .. " }")
 end

@@ -237,7 +237,7 @@ describe("silence", function ()
     local host = Host.new { plan = { ping = 0, silence = 45000 } }
     local bot = host:up()
     host:run(3600000)
-    assert.equal("up", host:view(bot).state)
+    assert.same({ "up", 1 }, { host:view(bot).state, host:view(bot).generation })
   end)
 
   it("alone proves death where the platform promised keep-alives", function ()
