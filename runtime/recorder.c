@@ -138,6 +138,7 @@ static void segment_empty(struct runtime *rt, struct rt_record *r, struct rt_seg
     r->bytes -= s->bytes.len;
     struct buffer bytes = s->bytes;
     buffer_clear(&bytes);
+    buffer_trim(&bytes, 2 * QUIET_BYTES_MAX);
     *s = (struct rt_segment){ .bytes = bytes };
 }
 

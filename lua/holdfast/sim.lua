@@ -100,6 +100,7 @@ function sim.new(options)
     plant = options.plant,
     policy_instructions = options.policy_instructions or 0,
     consumer_bytes = options.consumer_bytes or 0,
+    trace_bytes = options.trace_bytes or 0,
     lua = options.lua,
     policies = options.policies,
     scratch = os.getenv "HOLDFAST_BUILD" or "build",

@@ -107,6 +107,7 @@ static bool boot(struct sim *s, char *why, size_t why_bytes)
                                        .store = store,
                                        .dedupe_seed = world_store_seed(s->world),
                                        .deliver = s->deliver,
+                                       .trace_bytes_max = s->trace_bytes,
                                        .observer = sim__observer(s) };
     s->runtime = runtime_create(&options);
     ASSERT(s->runtime != NULL);
@@ -189,7 +190,8 @@ static double field_number(lua_State *L, int index, const char *key, double othe
     return n;
 }
 
-/* core.new{ seed=, wall_ms=, latency_ms=, trace=, plant=, lua=, policies=, scratch=, memory=, consumer_bytes= } */
+/* core.new{ seed=, wall_ms=, latency_ms=, trace=, plant=, lua=, policies=, scratch=, memory=, consumer_bytes=,
+ * trace_bytes= } */
 static int l_new(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
@@ -231,6 +233,7 @@ static int l_new(lua_State *L)
     s->reach = reach;
     s->policy_instructions = (uint64_t)field_number(L, 1, "policy_instructions", 0);
     s->consumer_bytes = (uint64_t)field_number(L, 1, "consumer_bytes", 0);
+    s->trace_bytes = (size_t)field_number(L, 1, "trace_bytes", 0);
     s->plant = planted;
     s->lua_path = sim__copy(lua, strlen(lua));
     s->policies_path = sim__copy(policies, strlen(policies));

@@ -106,6 +106,7 @@ struct sim {
     uint64_t seed;
     uint64_t policy_instructions; /* per call; 0: the default */
     uint64_t consumer_bytes;      /* that wait before it is let go; 0: the default */
+    size_t trace_bytes;           /* kept of what connections recorded; 0: the default */
     int plant; /* enum engine_plant or PLANT_STORE, which test builds alone have */
     bool whole_trace;
     struct policy_reach *reach; /* borrowed from Lua, or NULL: lines of policies that ran */

@@ -30,7 +30,7 @@ end
 ---A world with the policy's connection in it, before anything happened.
 local function world(setup, seed, options)
   local s = sim.new { seed = seed, memory = true, lua = setup.lua, policies = setup.policies, plant = setup.plant,
-                      reach = setup.reach, trace = options.trace or false }
+                      reach = setup.reach, trace = options.trace or false, trace_bytes = options.trace_bytes }
   local ok, err = pcall(function ()
     local p
     if setup.peer == "mute" then
