@@ -132,6 +132,7 @@ struct daemon *daemon_create(struct roster *roster, const struct daemon_options 
         goto fail_started;
     }
     daemon__added_start(d);
+    daemon__trials_started(d);
     daemon__watch(d);
     const struct config *c = &d->roster.config;
     log_printf(options->log, LOG_INFO, NULL,

@@ -119,6 +119,8 @@ struct trial_record {
     uint64_t wall_ms;
     enum trial_outcome outcome;
     bool asked;            /* a person took it back */
+    bool left_trying, left_refused; /* by the process before: this text was on trial, or taken back */
+    uint64_t left_hash;
     char why[TRIAL_WHY_MAX];
 };
 
@@ -248,6 +250,16 @@ uint32_t daemon__taken_back(void *self, struct buffer *out);
 /* Why another process must not read the files now; false: it may. */
 bool daemon__trial_forbids(const struct daemon *d, char *why, size_t why_bytes);
 void daemon__trials_deinit(struct daemon *d);
+struct trial_record *daemon__trial_record(struct daemon *d, const char *policy);
+
+/* --- daemon_trial_kept.c: the same after a restart ---------------------------------------------------------- */
+
+/* `state`: "trying", "taken_back" or "over". */
+void daemon__trial_keep(struct daemon *d, const struct trial_record *r, const char *state, uint64_t hash);
+/* An entry of the daemon's own journal, as it was kept. */
+void daemon__trial_stored(struct daemon *d, uint64_t wall_ms, const void *json, size_t len);
+/* All connections are added: says which texts run that should not, because a start reads the files. */
+void daemon__trials_started(struct daemon *d);
 
 /* --- daemon_log.c: state changes and decisions in the log -------------------------------------------------- */
 

@@ -129,6 +129,12 @@ uint64_t daemon__store_seed(const struct daemon *d)
     return d->disk ? store_thread_seed(d->disk) : d->seed;
 }
 
+/* The daemon's own entries. */
+static void on_journal(void *self, const char *connection, uint64_t wall_ms, const void *json, size_t len)
+{
+    if (!connection) daemon__trial_stored(self, wall_ms, json, len);
+}
+
 static void on_connection(void *self, const char *name, const void *json, size_t len)
 {
     daemon__added_stored(self, name, json, len);
@@ -138,7 +144,7 @@ bool daemon__store_read(struct daemon *d, char *why, size_t why_bytes)
 {
     if (!d->disk) return true;
     struct store_visitor everything = runtime_restore(d->rt);
-    struct store_visitor added = { .self = d, .connection = on_connection };
+    struct store_visitor added = { .self = d, .connection = on_connection, .journal = on_journal };
     if (!store_thread_visit(d->disk, &everything, why, why_bytes)) return false;
     if (!store_thread_visit(d->disk, &added, why, why_bytes)) return false;
     runtime_restored(d->rt, store_thread_was_clean(d->disk));

@@ -22,7 +22,7 @@ static struct trial_record *record_find(const struct daemon *d, const char *poli
     return NULL;
 }
 
-static struct trial_record *record_get(struct daemon *d, const char *policy)
+struct trial_record *daemon__trial_record(struct daemon *d, const char *policy)
 {
     struct trial_record *found = record_find(d, policy);
     if (found) return found;
@@ -135,13 +135,17 @@ static void adopted(struct daemon *d, const char *policy, struct policy_version 
 static void over(void *self, const struct trial_over *o)
 {
     struct daemon *d = self;
-    struct trial_record *r = record_get(d, o->policy);
+    struct trial_record *r = daemon__trial_record(d, o->policy);
     r->refused = 0;
     if (o->end == TRIAL_ADOPTED) {
         adopted(d, o->policy, o->after);
+        daemon__trial_keep(d, r, "over", policy_text_hash(o->after));
         return;
     }
-    if (o->asked && strcmp(o->why, FILE_BACK) == 0) return;
+    if (o->asked && strcmp(o->why, FILE_BACK) == 0) {
+        daemon__trial_keep(d, r, "over", policy_text_hash(o->after));
+        return;
+    }
     struct clock now = runtime_clock(d->rt);
     r->refused = policy_text_hash(o->after);
     r->version = policy_version_number(o->after);
@@ -151,6 +155,7 @@ static void over(void *self, const struct trial_over *o)
     r->asked = o->asked;
     text_copy(r->path, sizeof r->path, policy_path(o->after), strlen(policy_path(o->after)));
     text_copy(r->why, sizeof r->why, o->why, strlen(o->why));
+    daemon__trial_keep(d, r, "taken_back", r->refused);
     log_printf(d->options.log, LOG_ALARM, NULL,
                "policy %s: %.200s is NOT what runs: v%u of it was taken back; put the old text back, or change it; a restart "
                "would run it", r->policy, r->path, r->version);
@@ -172,7 +177,7 @@ void daemon__trials_forget(struct daemon *d)
 
 static void begin(struct daemon *d, struct policy_version *before, struct policy_version *after)
 {
-    struct trial_record *r = record_get(d, policy_name(after));
+    struct trial_record *r = daemon__trial_record(d, policy_name(after));
     struct trial_wish wish = { .before = before,
                                .after = after,
                                .share = d->roster.config.trial.share,
@@ -184,7 +189,7 @@ static void begin(struct daemon *d, struct policy_version *before, struct policy
                                .over = over };
     r->refused = 0;
     r->newest = policy_version_number(after);
-    runtime_trial_begin(d->rt, &wish);
+    if (runtime_trial_begin(d->rt, &wish)) daemon__trial_keep(d, r, "trying", policy_text_hash(after));
 }
 
 static void taken_back_tell(struct daemon *d, const struct trial_record *r)

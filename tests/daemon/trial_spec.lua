@@ -145,6 +145,34 @@ end
     w:status(function (text) return text:find('"taken_back":[]', 1, true) end)
   end)
 
+  it("that a restart cut, or that was taken back and is still in its file, runs everywhere, which is said loudly", function ()
+    start '{ share = "10%", watch = "1h" }'
+    policy(GOOD)
+    assert.equal(0, (reload()))
+    runs { [1] = 9, [2] = 1 }
+    daemon:kill(signals.kill)
+    daemon:wait()
+    daemon = w:daemon()
+    daemon:says "policy mine: its version was on trial when the process before ended: the trial was cut, and it runs everywhere"
+    all_up()
+    runs { [1] = COUNT }
+    policy { 'settle = "60s"', 'settle = "33s"' }
+    assert.equal(0, (reload()))
+    runs { [1] = 9, [2] = 1 }
+    assert.equal(0, (reload("mine", "--take-back")))
+    runs { [1] = COUNT }
+    daemon:kill(signals.term)
+    daemon:wait()
+    daemon = w:daemon()
+    daemon:says "policies/mine.lua is the text that was taken back at %S+: an operator wished so; it runs everywhere since this start"
+    daemon:kill(signals.term)
+    daemon:wait()
+    policy()
+    daemon = w:daemon()
+    all_up()
+    assert.falsy(daemon.err:find "runs everywhere")
+  end)
+
   it("can be adopted by a person, and ended by another text or by the old one", function ()
     start '{ share = "10%", watch = "1h" }'
     policy(GOOD)
