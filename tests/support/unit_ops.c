@@ -156,14 +156,6 @@ uint32_t runtime_weather(const struct runtime *rt, struct weather_front out[WEAT
     return 0;
 }
 
-bool runtime_trace(struct runtime *rt, struct handle conn, uint64_t last_ms, const char *recorded_by, struct buffer *out,
-                   char *why, size_t why_bytes)
-{
-    (void)rt, (void)conn, (void)last_ms, (void)recorded_by, (void)out;
-    snprintf(why, why_bytes, "nothing is recorded here");
-    return false;
-}
-
 bool runtime_trial_next(const struct runtime *rt, uint32_t *index, struct runtime_trial *out)
 {
     (void)rt, (void)index, (void)out;
