@@ -41,7 +41,7 @@ describe("holdfast prove", function ()
   end)
 
   it("prints the same JSON in two processes", function ()
-    local args = { "prove", "discord", "--depth", "1", "--schedules", "3", "--json" }
+    local args = { "prove", "mattermost", "--depth", "1", "--schedules", "3", "--json" }
     local code, one = w:run(args)
     assert.equal(0, code)
     local _, two = w:run(args)

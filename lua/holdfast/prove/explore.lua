@@ -1,4 +1,4 @@
--- Which schedules are played, in which order: none; each fault alone; each long one for more than an hour; all
+-- Which schedules are played, in which order: none; each long fault for more than an hour; each fault alone; all
 -- pairs and all triples, where a state that was entered before is not entered again; then random ones by seed
 -- until the time is over. Behind each of these parts, 24 quiet hours from every state that its schedules ended in: they cost
 -- a hundred times the rest. The first that breaks a promise ends it, and is shrunk.
@@ -133,6 +133,13 @@ function explore.run(setup, options)
     local entered, prefixes = {}, { {} }
     for d = 1, depth do
       report.depths[d] = 0
+      if d == 1 then
+        -- First, because they are few and a storm is the worst of all.
+        phase = "an hour of each"
+        for _, hour in ipairs(faults.hours(moves)) do
+          try({ seed = options.seed, moves = hour, hour = true })
+        end
+      end
       local next_prefixes = {}
       for n, prefix in ipairs(prefixes) do
         if d > 1 and is_late() then
@@ -159,12 +166,6 @@ function explore.run(setup, options)
               end
             end
           end
-        end
-      end
-      if d == 1 then
-        phase = "an hour of each"
-        for _, hour in ipairs(faults.hours(moves)) do
-          try({ seed = options.seed, moves = hour, hour = true })
         end
       end
       phase = ("depth %d of %d"):format(d, depth)
