@@ -84,6 +84,7 @@ function operators.of(text)
   local list = tokens.lua(text)
   local found = {}
   local function put(operator, first, last, with)
+    if text:sub(list[first].first, list[last].last) == with then return end
     found[#found + 1] = { operator = operator, first = list[first].first, last = list[last].last, with = with }
   end
   local function replace(operator, i, with)
