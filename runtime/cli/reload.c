@@ -31,14 +31,15 @@ const struct cli_command cli_reload = {
             "  holdfast reload discord --unproven  this version at once; the journal says that it is unproven\n\n"
             "Changed policies are proved first, as `holdfast prove --depth 1` does, for at most ten seconds\n"
             "(`policies { prove = \"30s\" }`, or false); what runs goes on meanwhile, and afterwards when a\n"
-            "promise is broken.\n\n"
+            "promise is broken. A connection's `tune` makes another policy of it: it is proved as it is\n"
+            "tuned, once for all that are tuned alike.\n\n"
             "With `policies { trial = { share = \"10%\", watch = \"10m\" } }` a new version runs on that share of a\n"
             "policy's connections first. One that does worse than the version before it is taken back by itself, one\n"
             "that does well is adopted; `holdfast status` shows both sides meanwhile. A text that was taken back is\n"
             "not tried again until it changes, or with --again.\n\n"
             "Links stay open. When anything is wrong nothing changes: the problems are printed as\n"
             "FILE:LINE: KEY: TEXT, and the exit code is 1. SIGHUP does the same; its answer is in "
-            "the log.\n",
+            "the log,\nand `holdfast status` tells of a refusal until a reload is taken.\n",
     .options = options,
     .words_max = 1,
     .run = run,

@@ -85,7 +85,7 @@ bool daemon__added_swap_one(struct daemon *d, uint32_t *at)
         daemon__added_wait(d, a, next);
     } else if (!handle_is_none(h)) {
         runtime_swap(d->rt, h, next);
-        daemon__proof_note(d, h, v);
+        daemon__proof_note(d, h, v, 0);
     } else {
         policy_build_destroy(next);
     }

@@ -39,10 +39,10 @@ struct upgrade; /* daemon_upgrade.c */
 /* A text that went through the gate, or that an operator let past it. */
 struct proven {
     char name[CONFIG_NAME_MAX];
-    uint64_t hash;
+    uint64_t hash, overlay;
     bool capped, unproven;
 };
-#define PROVEN_MAX 64
+#define PROVEN_MAX 256
 #define RELOAD_TRIES_MAX 5
 #define DAEMON_SLICE_NS 1000000u /* of a turn of the loop, for what concerns thousands of connections */
 
@@ -223,7 +223,7 @@ void daemon__proof_over(struct daemon *d, bool good);
 /* They are let past the gate. */
 void daemon__proof_skip(struct daemon *d, const struct gate_run *run, bool operator_wished);
 /* A version that was let past the gate is told in the journal of a connection that goes on with it. */
-void daemon__proof_note(struct daemon *d, struct handle h, const struct policy_version *v);
+void daemon__proof_note(struct daemon *d, struct handle h, const struct policy_version *v, uint64_t overlay);
 /* --- daemon_files.c --- */
 /* Watches what is in use now, as the configuration wishes. */
 void daemon__watch(struct daemon *d);

@@ -199,7 +199,7 @@ static void swap_build(struct daemon *d, uint32_t index, struct handle h, const 
     log_printf(d->options.log, LOG_INFO, c->name, "goes on with %s v%u", policy_name(version),
                policy_version_number(version));
     runtime_swap(d->rt, h, build);
-    daemon__proof_note(d, h, version);
+    daemon__proof_note(d, h, version, d->roster.who[index].overlay);
     /* A verdict's stop waits for an operator or new credentials: other settings may be those. */
     if (!runtime_view(d->rt, h, &view) || !view.engine.stop_is_fatal || value_equal(&old->settings, &c->settings)) return;
     log_line(d->options.log, LOG_INFO, c->name, "starts again: its settings changed");

@@ -81,7 +81,9 @@ static struct policy_build *build(void *self, struct handle conn, const char *na
         policy_build_destroy(b); /* it is being replaced by one of its own name */
         return NULL;
     }
-    if (b) daemon__proof_note(d, conn, version);
+    const struct config *file = &d->roster.config;
+    bool of_file = c >= file->connections && c < file->connections + file->connection_count;
+    if (b) daemon__proof_note(d, conn, version, of_file ? d->roster.who[c - file->connections].overlay : 0);
     return b;
 }
 

@@ -79,6 +79,7 @@ static void play(struct gate *g, struct gate_policy *p, uint64_t cap_ms)
     const char *lua = getenv("HOLDFAST_LUA");
     struct prove_options o = { .policy = p->path,
                                .lua_path = lua && lua[0] ? lua : "lua",
+                               .settings = p->settings[0] ? p->settings : NULL,
                                .seed = 1,
                                .depth = 1,
                                .gate = true,
@@ -87,7 +88,7 @@ static void play(struct gate *g, struct gate_policy *p, uint64_t cap_ms)
     struct prove_outcome out;
     prove_run(&o, &out);
     p->schedules = out.schedules;
-    p->capped = out.capped;
+    p->capped = out.capped || p->too_long;
     switch (out.result) {
     case PROVE_HELD:
         p->changed = strcmp(out.hash, p->hash) != 0;
@@ -96,7 +97,10 @@ static void play(struct gate *g, struct gate_policy *p, uint64_t cap_ms)
         p->refused = true;
         text_copy(p->text, sizeof p->text, out.headline, strlen(out.headline));
         break;
-    case PROVE_UNFIT: p->changed = true; break; /* it loaded a moment ago */
+    case PROVE_UNFIT: /* it loaded a moment ago; what is laid over it may not fit what the prover gives it */
+        p->changed = !p->settings[0];
+        p->capped = true;
+        break;
     case PROVE_CANCELLED:
     case PROVE_FAILED:
         p->refused = true;

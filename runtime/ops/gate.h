@@ -12,6 +12,10 @@ struct gate; /* opaque */
 struct gate_policy {
     char name[64];
     char path[1024];
+    char settings[2048]; /* JSON of what is laid over its tables; "": nothing */
+    bool too_long;       /* what is laid over does not fit: played without, and told as capped */
+    uint64_t overlay;    /* the caller's own number for it; 0: nothing */
+    char whose[64];      /* the connection that has it; "": nobody's in particular */
     char hash[24];       /* in: of the text to be played; another text on disk is told as `changed` */
     /* The answer. */
     bool refused;        /* a promise is broken, or it could not be played */

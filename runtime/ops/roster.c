@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "base/rng.h"
 #include "base/text.h"
 
 #ifndef HOLDFAST_PREFIX
@@ -74,12 +75,14 @@ bool roster_load(const struct roster_load *load, struct roster *out, struct prob
     out->builds = calloc(count + 1, sizeof *out->builds);
     out->who = calloc(count + 1, sizeof *out->who);
     out->claims = calloc(count + 1, sizeof *out->claims);
+    out->overlays = calloc(ROSTER_OVERLAYS_MAX, sizeof *out->overlays);
     out->versions = calloc(l.versions_max, sizeof *out->versions);
     out->names = calloc(l.versions_max, sizeof *out->names);
     out->candidates = calloc(l.versions_max, sizeof *out->candidates);
     out->texts = calloc(l.versions_max, sizeof *out->texts);
     l.checks = calloc(l.versions_max, sizeof *l.checks);
-    ASSERT(out->builds && out->who && out->claims && out->versions && out->names && out->candidates && out->texts && l.checks);
+    ASSERT(out->builds && out->who && out->claims && out->overlays && out->versions && out->names && out->candidates);
+    ASSERT(out->texts && l.checks);
     for (uint32_t i = 0; i < count && !is_cancelled(load); i++) connection_load(&l, i);
     also_load(&l);
     for (uint32_t k = 0; k < out->version_count; k++) policy_unref(l.checks[k]);
@@ -112,6 +115,8 @@ bool roster_drop(struct roster *r)
     free(r->texts);
     free(r->builds);
     free(r->who);
+    for (uint32_t i = 0; i < r->overlay_count; i++) free(r->overlays[i].json);
+    free(r->overlays);
     free(r->claims);
     free(r->versions);
     free(r->names);
@@ -263,6 +268,25 @@ static void candidate_check(struct loading *l, uint32_t index, uint32_t k)
     policy_build_destroy(b);
 }
 
+static void overlay_note(struct roster *r, uint32_t k, uint32_t index, const struct policy_version *v)
+{
+    struct buffer json;
+    buffer_init(&json, 0);
+    bool any = policy_overlay_json(v, &r->config.connections[index].settings, &json) && buffer_append_char(&json, 0);
+    uint64_t hash = r->who[index].overlay = any ? hash_text((const char *)json.data) | 1 : 0;
+    uint32_t i = 0;
+    while (i < r->overlay_count && (r->overlays[i].hash != hash || r->overlays[i].version != k)) i++;
+    if (i == ROSTER_OVERLAYS_MAX) {
+        r->overlays_more = true;
+    } else if (i == r->overlay_count) {
+        struct roster_overlay *o = &r->overlays[r->overlay_count++];
+        *o = (struct roster_overlay){ .version = k, .connection = index, .hash = hash };
+        o->json = any ? strdup((const char *)json.data) : NULL;
+        ASSERT(o->json || !any);
+    }
+    buffer_deinit(&json);
+}
+
 static void connection_load(struct loading *l, uint32_t index)
 {
     struct roster *r = l->out;
@@ -279,7 +303,9 @@ static void connection_load(struct loading *l, uint32_t index)
         problems_add(l->problems, false, c->file, c->line, key, "%s", why);
         return;
     }
+    struct policy_version *v = r->candidates[k] ? r->candidates[k] : r->versions[k] ? r->versions[k] : l->checks[k];
     const bool same = is_as_before(l, index, k);
+    if (v && (!same || r->candidates[k])) overlay_note(r, k, index, v);
     if (r->candidates[k]) candidate_check(l, index, k);
     if (same) return;
     if (r->versions[k]) {

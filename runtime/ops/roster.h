@@ -12,6 +12,7 @@
 /* Of one connection: what must be known of it whether or not there is a build. */
 struct roster_who {
     uint64_t identity, account;
+    uint64_t overlay; /* hash of what it lays over its policy's tables; 0: nothing */
     bool same; /* as before: nothing was built, and nothing is to be done */
 };
 
@@ -24,6 +25,15 @@ enum roster_text {
     ROSTER_TEXT_TAKEN_BACK, /* it was on trial before, and what runs goes on */
 };
 
+/* What changed connections lay over a policy's tables, each once. */
+struct roster_overlay {
+    uint32_t version;    /* index of versions */
+    uint32_t connection; /* the first one that has it; index of config.connections */
+    uint64_t hash;       /* 0: nothing: the policy as it is */
+    char *json;          /* owned; NULL with hash 0 */
+};
+#define ROSTER_OVERLAYS_MAX 64u
+
 struct roster {
     struct config config;
     struct policy_version **versions; /* owned references; NULL: as before, until roster_adopt() */
@@ -33,6 +43,9 @@ struct roster {
     uint32_t version_count;
     struct policy_build **builds;     /* owned; by index of config.connections; NULL once taken */
     struct roster_who *who;           /* owned; likewise by index */
+    struct roster_overlay *overlays;  /* owned: ROSTER_OVERLAYS_MAX */
+    uint32_t overlay_count;
+    bool overlays_more;               /* there are others */
     uint64_t *claims;                 /* owned: the identities, sorted; roster_claims() */
     uint32_t claim_count;
 };

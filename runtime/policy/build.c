@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <string.h>
 
 #include "base/assert.h"
 #include "base/conceal.h"
@@ -36,6 +37,24 @@ struct policy_build *policy_build_create(struct policy_version *v, const struct 
     }
     b->version = policy_ref(v);
     return b;
+}
+
+bool policy_overlay_json(const struct policy_version *v, const struct value *settings, struct buffer *out)
+{
+    const struct value *options = value_get(policy__tables(v), "options");
+    struct value over = value_table();
+    bool any = false;
+    for (uint32_t i = 0; settings->kind == VALUE_TABLE && i < settings->table->count; i++) {
+        const char *name = value_text(&settings->table->pairs[i].key);
+        const struct value *of = &settings->table->pairs[i].value;
+        const char *type = name ? value_get_text(value_get(options, name), "type") : NULL;
+        if (!name || (strcmp(name, "tune") != 0 && (!type || strcmp(type, "tune") != 0))) continue;
+        value_set(&over, name, value_copy(of));
+        any = any || of->kind != VALUE_TABLE || of->table->count > 0;
+    }
+    bool ok = any && value_to_json(&over, out) && !memmem(out->data, out->len, "\"<secret ", 9);
+    value_clear(&over);
+    return ok;
 }
 
 void policy_build_destroy(struct policy_build *b)

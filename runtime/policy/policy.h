@@ -145,6 +145,9 @@ struct policy_build {
 struct policy_build *policy_build_create(struct policy_version *v, const struct value *settings,
                                          const char *file, struct problems *problems);
 void policy_build_destroy(struct policy_build *b);
+/* What of the settings is laid over the policy's tables, `tune` and options that stand for a table, as JSON of such
+ * settings: two connections of a version with the same one behave the same. False: nothing is, or a secret. */
+bool policy_overlay_json(const struct policy_version *v, const struct value *settings, struct buffer *out);
 /* Is `host` (no port) covered by the build's hosts? "*.example.org" matches one or more labels. */
 bool policy_host_allowed(const struct policy_build *b, const char *host);
 /* May this address be called or dialled? A good URL, encrypted unless it leads to this machine or the

@@ -63,7 +63,7 @@ connection "bot" {
     assert.equal(0, code, run.err)
     assert.equal("reloaded\n", run.out)
     daemon:says "proving mine before it is taken; what runs goes on"
-    daemon:says "policy mine: proven, %d+ schedules of faults"
+    daemon:says "policy mine as tuned for connection bot: proven, %d+ schedules of faults"
     runs_version(2)
     -- The same text again is known.
     assert.equal(0, (reload()))
@@ -81,13 +81,31 @@ connection "bot" {
       w:write("policies/mine.lua", changed(shipped(), case[1], case[2]))
       local code, run = reload()
       assert.equal(1, code)
-      assert.truthy(run.err:find("policy mine: refused: " .. case[3] .. " is broken (", 1, true), run.err)
+      assert.truthy(run.err:find("policy mine as tuned for connection bot: refused: " .. case[3] .. " is broken (", 1, true), run.err)
       assert.truthy(run.err:find("schedule: ", 1, true), run.err)
       if name ~= "loop tightly" then assert.truthy(run.err:find "decided by %S*mine%.lua:%d+", run.err) end
       daemon:says "reload refused: everything goes on as it was"
       runs_version(1)
     end)
   end
+
+  it("proves a connection's tune, and refuses one that breaks what the policy keeps", function ()
+    start '"2m"'
+    local before = w:read "holdfast.lua"
+    local function tuned(tune)
+      w:write("holdfast.lua", (before:gsub('tune = { budgets', 'tune = { ' .. tune .. ', budgets', 1)))
+      return reload()
+    end
+    local code, run = tuned 'backoff = { first = "250ms", factor = 1, most = "250ms", floor = "250ms", jitter = "none", settle = "1s" }'
+    assert.equal(1, code)
+    assert.truthy(run.err:find("policy mine as tuned for connection bot: refused: I3 is broken (", 1, true), run.err)
+    code, run = tuned 'backoff = { settle = "45s" }'
+    assert.equal(0, code, run.err)
+    daemon:says "policy mine as tuned for connection bot: proven, %d+ schedules of faults"
+    -- Known by now: the tune before runs no more, this one does.
+    assert.equal(0, (reload()))
+    runs_version(1)
+  end)
 
   it("is told of by status, summary and metrics until a reload is taken", function ()
     start '"2m"'
@@ -97,7 +115,7 @@ connection "bot" {
     assert.equal(1, (reload()))
     local text = status()
     assert.truthy(text:find "reload refused at %S+, %S+ ago: files on disk are not what runs", text)
-    assert.truthy(text:find("policy mine: refused: I6 is broken (", 1, true), text)
+    assert.truthy(text:find("policy mine as tuned for connection bot: refused: I6 is broken (", 1, true), text)
     local function get(target) return select(2, api.request(daemon, w.folder .. "/h.sock", "GET", target)) end
     local told = get("/v1/summary").reload
     assert.same({ "nothing", true, 1 }, { told.doing, told.refused, #told.problems })
@@ -107,7 +125,7 @@ connection "bot" {
     assert.truthy(metrics:find('\nholdfast_reloads_total{result="refused"} 1\n', 1, true))
     -- A policy that nobody uses says nothing about the files.
     assert.equal(1, (reload { "nobody" }))
-    assert.truthy(status():find "policy mine: refused")
+    assert.truthy(status():find "policy mine as tuned for connection bot: refused")
     w:write("policies/mine.lua", shipped())
     assert.equal(0, (reload()))
     assert.falsy(status():find("refused", 1, true))
@@ -121,7 +139,7 @@ connection "bot" {
     w:write("policies/mine.lua", changed(shipped(), "climb = %b{},", "climb = {},"))
     local code, run = reload { "--unproven" }
     assert.equal(0, code, run.err)
-    daemon:says "policy mine is taken unproven: an operator wished so"
+    daemon:says "policy mine as tuned for connection bot is taken unproven: an operator wished so"
     runs_version(2)
     local _, status = w:run { "status", "bot", "--socket", "h.sock" }
     assert.truthy(status.out:find("a version that is unproven, because an operator wished so", 1, true), status.out)
@@ -132,7 +150,7 @@ connection "bot" {
     w:write("policies/mine.lua", changed(shipped(), 'settle = "60s"', 'settle = "30s"'))
     local code, run = reload()
     assert.equal(0, code, run.err)
-    assert.truthy(run.err:find("policy mine: not fully proven: the time was over", 1, true), run.err)
+    assert.truthy(run.err:find("policy mine as tuned for connection bot: not fully proven: the time was over", 1, true), run.err)
     runs_version(2)
     local _, status = w:run { "status", "bot", "--socket", "h.sock" }
     assert.truthy(status.out:find("a version that is not fully proven", 1, true), status.out)
@@ -142,7 +160,7 @@ connection "bot" {
     start "false"
     w:write("policies/mine.lua", changed(shipped(), "climb = %b{},", "climb = {},"))
     assert.equal(0, (reload()))
-    daemon:says "policy mine is taken unproven: the configuration says so"
+    daemon:says "policy mine as tuned for connection bot is taken unproven: the configuration says so"
     runs_version(2)
   end)
 
