@@ -123,7 +123,8 @@ connection "greeter" {
     control(peer, '{"verb":"kick"}')
     w:status(function (text) return text:match '"state":"waiting"' end)
     local _, run = w:run { "why", "greeter" }
-    assert.truthy(run.out:find("conflict", 1, true), run.out)
+    assert.truthy(run.out:find("somebody else took over its identity", 1, true), run.out)
+    assert.truthy(run.out:find("another client's, which uses the same credentials", 1, true), run.out)
     local _, status = w:run { "status", "--json" }
     assert.is_nil((run.out .. status.out):find(TOKEN, 1, true))
   end)
