@@ -7,8 +7,7 @@ describe("orders to a running holdfast:", function ()
   -- Delays so short that the gate would refuse them as a storm; what is proven is another spec's.
   local function config(more)
     w:write("holdfast.lua", ([[
-listen { unix = "h.sock" }
-policies { prove = false }
+listen { unix = "h.sock" } policies { prove = false }
 connection "support-bot" {
   policy = "discord", token = secret { env = "DISCORD_TOKEN" }, intents = 513,
   api = "https://127.0.0.1:%s/api/v10", ca_file = "ca.pem",
