@@ -206,6 +206,8 @@ static void say_next(const cJSON *view, uint64_t now_ms, struct why_summary *s)
     else
         say(s->next, " at %s, in %s", why_clock(at_ms, now_ms, clock),
             words_span(at_ms - now_ms, span));
+    if (cJSON_IsTrue(get(next, "held")))
+        say(s->next, "; put off: its host answers nobody, a few others try it meanwhile");
 }
 
 /* While it is queued: which budget holds it up, what is left of it, and why the next one is not now. */

@@ -127,6 +127,25 @@ connection "support-bot" {
     assert.is_true(all > 6)
   end)
 
+  it("of one whose dial is put off says that its host answers nobody and others try it", function ()
+    w:write("holdfast.lua", [[
+listen { unix = "h.sock" }
+for i = 1, 16 do
+  connection("far-" .. i) { policy = "generic", url = "ws://127.0.0.1:1/" .. i, tune = { backoff = { first = "1s", most = "60s" } } }
+end]])
+    w:daemon()
+    local name
+    w:status(function (text)
+      for _, c in ipairs(json.decode(text).connections) do
+        if c.next and c.next.held then name = c.name end
+      end
+      return name
+    end)
+    local code, run = w:run { "why", name }
+    assert.equal(0, code, run.err)
+    assert.is_truthy(run.out:gsub("%s+", " "):find("it dials at [%d:]+, in [%w. ]+; put off: its host answers nobody, a few others try it meanwhile"), run.out)
+  end)
+
   it("of a greeting that never comes tells the limit that passed, and that the trouble is not here", function ()
     open { peer = { "--faults", "silent_hello=true" },
            tune = 'limits = { greeting = "300ms" }, backoff = { first = "250ms", most = "300ms" }' }
