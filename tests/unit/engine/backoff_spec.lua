@@ -90,6 +90,20 @@ describe("the wait before the next attempt", function ()
     assert.is_true(host.conns[next(host.conns)].prepares[2] - host.conns[next(host.conns)].prepares[1] >= 64570)
   end)
 
+  it("spreads those that retry_after sends away together over a twentieth of it", function ()
+    local least, most = math.huge, 0
+    for seed = 1, 60 do
+      local host = failing({ classify = { { http = 429, retry_after = true, counts = false } } },
+        { kind = "failed", http = 429, retry_after = 100000 }, seed)
+      host:run(500000)
+      for _, f in ipairs(host:effects "journal") do
+        least, most = math.min(least, f.decision.delay), math.max(most, f.decision.delay)
+      end
+    end
+    assert.is_true(least >= 100000 and least < 100100, least)
+    assert.is_true(most <= 105000 and most > 104800, most)
+  end)
+
   it("clamps a retry_after to a day, and a tiny one to the floor", function ()
     local rows = { classify = { { any = true, retry_after = true, counts = false } } }
     local host = failing(rows, { kind = "failed", retry_after = 1e15 })
