@@ -2,10 +2,12 @@
 #include "cli/files.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/buffer.h"
@@ -67,4 +69,27 @@ void files_print_problems(const struct problems *problems)
         fprintf(stderr, "%.*s\n", (int)text.len, (const char *)text.data);
         buffer_deinit(&text);
     }
+}
+
+bool files_put(const char *path, const void *bytes, size_t len)
+{
+    struct stat is;
+    const bool out = strcmp(path, "-") == 0;
+    int fd = out ? STDOUT_FILENO : open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    bool ok = fd >= 0;
+    /* The mode above is that of a new file alone. */
+    if (ok && !out && fstat(fd, &is) == 0 && S_ISREG(is.st_mode)) ok = fchmod(fd, 0600) == 0;
+    const char *at = bytes;
+    while (ok && len) {
+        ssize_t n = write(fd, at, len);
+        if (n < 0 && errno == EINTR) continue;
+        ok = n >= 0;
+        if (!ok) break;
+        at += n;
+        len -= (size_t)n;
+    }
+    const int why = errno;
+    const bool closed = fd < 0 || out || close(fd) == 0;
+    if (!ok || !closed) cli_complain("%s: %s", path, strerror(ok ? errno : why));
+    return ok && closed;
 }

@@ -3,6 +3,7 @@
 #define HOLDFAST_CLI_FILES_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "cli/cli.h"
 #include "policy/policy.h"
@@ -16,6 +17,9 @@ void files_find_lua(void);
 const char *files_lua(void);
 /* True when the file can be read; else a complaint that says what to do. */
 bool files_config_is_there(const char *path);
+/* Writes the whole file, or to standard output for "-". A file is nobody else's to read, one that was there
+ * before included. False after a complaint. */
+bool files_put(const char *path, const void *bytes, size_t len);
 /* One line each on standard error; warnings too. */
 void files_print_problems(const struct problems *problems);
 

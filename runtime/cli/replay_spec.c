@@ -1,11 +1,8 @@
 /* Specs of traces: a readable busted file, one claim a decision, with the words of what happened above each. */
 #include "cli/replay_spec.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/duration.h"
 #include "base/text.h"
@@ -64,23 +61,6 @@ static void on_decided(void *self, const struct decision *d, const struct clock 
     buffer_printf(out, ", delay = %llu, attempt = %u })\n  end)\n", (unsigned long long)d->delay_ms, d->attempt);
 }
 
-static bool put(const char *path, const void *bytes, size_t len)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    const char *at = bytes;
-    while (fd >= 0 && len) {
-        ssize_t n = write(fd, at, len);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) break;
-        at += n;
-        len -= (size_t)n;
-    }
-    bool ok = fd >= 0 && len == 0;
-    if (!ok) cli_complain("%s: %s", path, strerror(errno));
-    if (fd >= 0) close(fd);
-    return ok;
-}
-
 bool replay_spec_write(const struct trace_file *t, const struct buffer *bytes, const char *trace_path,
                        const char *policy, const char *spec_path)
 {
@@ -126,8 +106,8 @@ bool replay_spec_write(const struct trace_file *t, const struct buffer *bytes, c
         buffer_append_text(&w.out, "\n  -- Here the policy parts from what was recorded: nothing tells what would have come next.\n");
     }
     buffer_append_text(&w.out, "end)\n");
-    ok = ok && buffer_append(&head, w.out.data, w.out.len) && put(beside, bytes->data, bytes->len) &&
-         put(spec_path, head.data, head.len);
+    ok = ok && buffer_append(&head, w.out.data, w.out.len) && files_put(beside, bytes->data, bytes->len) &&
+         files_put(spec_path, head.data, head.len);
     if (ok) printf("%s: %u decision%s, with %s beside it; `holdfast test %s` runs it\n", spec_path, w.count,
                    w.count == 1 ? "" : "s", beside, spec_path);
     buffer_deinit(&head);

@@ -1,12 +1,10 @@
 /* trace: what happened to a connection lately, written to a file that `holdfast replay` plays. */
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/duration.h"
 #include "cli/ask.h"
+#include "cli/files.h"
 #include "cli/words.h"
 
 static enum cli_exit run(struct cli *cli);
@@ -32,25 +30,6 @@ const struct cli_command cli_trace = {
     .words_max = 1,
     .run = run,
 };
-
-/* Nobody else's to read. */
-static bool put(const char *path, const void *bytes, size_t len)
-{
-    bool out = strcmp(path, "-") == 0;
-    int fd = out ? STDOUT_FILENO : open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    const char *at = bytes;
-    while (fd >= 0 && len) {
-        ssize_t n = write(fd, at, len);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) break;
-        at += n;
-        len -= (size_t)n;
-    }
-    bool ok = fd >= 0 && len == 0;
-    if (!ok) cli_complain("%s: %s", path, strerror(errno));
-    if (fd >= 0 && !out && close(fd) != 0) ok = false;
-    return ok;
-}
 
 static enum cli_exit run(struct cli *cli)
 {
@@ -79,7 +58,7 @@ static enum cli_exit run(struct cli *cli)
             if (*p == '/') *p = '_';
         }
         if (!out) out = path;
-        ok = put(out, a.body.data, a.body.len);
+        ok = files_put(out, a.body.data, a.body.len);
         if (ok && strcmp(out, "-") != 0) {
             printf("%s: %s; `holdfast replay %s` plays it\n", out, words_bytes((double)a.body.len, words), out);
         }

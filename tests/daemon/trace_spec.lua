@@ -85,8 +85,17 @@ connection "support-bot" {
     local text = assert(require("holdfast.sim").core.unpacked(bytes))
     has(text, "policies/discord.lua")
     for n = 1, #world.secret - 7 do assert.is_nil(text:find(world.secret:sub(n, n + 7), 1, true)) end
-    local mode = io.popen("stat -c %a " .. path):read "*l"
-    assert.equal("600", mode)
+    local function mode()
+      local pipe = assert(io.popen("stat -c %a " .. path))
+      local said = pipe:read "*l"
+      pipe:close()
+      return said
+    end
+    assert.equal("600", mode())
+    -- A file that was there keeps its mode otherwise.
+    assert(os.execute("chmod 644 '" .. path .. "'") == 0)
+    run { "trace", "support-bot", "-o", path }
+    assert.equal("600", mode())
   end)
 
   it("say in one sentence what is no trace, no connection, no time", function ()
