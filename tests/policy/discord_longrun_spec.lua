@@ -8,31 +8,12 @@ after_each(function ()
   s, p = nil, nil
 end)
 
--- Waits for the next generation to be up.
-local function up_again(time)
-  local generation = s:view("a").generation
-  s:run_until(function ()
-    local v = s:view "a"
-    return v.generation > generation and v.state == "up"
-  end, time or "2m")
-end
-
 local function closes_of(generation)
   local out = {}
   for _, c in ipairs(s:closes "a") do
     if c.generation == generation then out[#out + 1] = c end
   end
   return out
-end
-
--- The most instants of a sorted list in any window of `ms`.
-local function most_in_window(instants, ms)
-  local most, first = 0, 1
-  for i = 1, #instants do
-    while instants[i] - instants[first] >= ms do first = first + 1 end
-    most = math.max(most, i - first + 1)
-  end
-  return most
 end
 
 local function presence(n)
@@ -65,7 +46,7 @@ describe("a peer that no longer answers", function ()
       s:fault("no_close_answer", {})
       local from = s:now()
       p:control "op7"
-      up_again "20s"
+      world.back(s, "a", "20s")
       local mine = closes_of(1)
       assert.equal(4000, mine[1].code)
       assert.is_true(mine[2].aborted)
@@ -160,7 +141,7 @@ describe("a resume", function ()
     s, p = world.settled()
     for _ = 1, 3 do
       p:control "abort"
-      up_again "10s"
+      world.back(s, "a", "10s")
       assert.equal(world.RESUME_HOST, world.last(s:dials "a").host)
       s:advance "70s"
     end
@@ -197,7 +178,7 @@ describe("frames", function ()
     s:advance "100ms"
     assert.equal(seq + 1, s:session("a").seq)
     p:control "abort"
-    up_again()
+    world.back(s, "a")
     assert.equal(seq + 1, world.last(world.frames(s, "a", "out", 6)).frame.d.seq)
     s:close()
   end)
@@ -259,7 +240,7 @@ describe("what a consumer sends", function ()
       instants[#instants + 1] = f.at
       if f.frame.op == 3 then order[#order + 1] = f.frame.d.since end
     end
-    assert.is_true(most_in_window(instants, 60000) <= 120, most_in_window(instants, 60000) .. " in a minute")
+    assert.is_true(world.most_in(instants, 60000) <= 120, world.most_in(instants, 60000) .. " in a minute")
     for i = 1, 200 do assert.equal(i, order[i]) end
     local stats = p:control "stats"
     assert.equal(200, stats.presences)
@@ -432,7 +413,7 @@ describe("an operator", function ()
     s, p = world.settled()
     local from = s:now()
     s:restart "a"
-    up_again "10s"
+    world.back(s, "a", "10s")
     assert.same({ identify = 0, resume = 1 }, world.counts(p, from))
     assert.is_true(s:closes("a")[1].code ~= 1000)
     s:close()
@@ -498,7 +479,7 @@ describe("a process that dies and comes back", function ()
       s:reload "a"
       local from = s:now()
       p:control "abort"
-      up_again "20s"
+      world.back(s, "a", "20s")
       assert.same({ identify = 1, resume = 0 }, world.counts(p, from))
       s:close()
     end)
@@ -599,7 +580,7 @@ describe("five hundred bots", function ()
     end
     assert.is_true(last - first >= 30000, "all within " .. last - first .. " ms")
     table.sort(at)
-    local most = most_in_window(at, 1000)
+    local most = world.most_in(at, 1000)
     assert.is_true(most <= 50, most .. " of 500 within one second")
     s:close()
   end)
@@ -628,7 +609,7 @@ describe("what comes late", function ()
     s:fault("no_close_answer", { times = 1 })
     s:fault("slow", { ms = "4s", times = 1 })
     p:control "op7"
-    up_again "20s"
+    world.back(s, "a", "20s")
     local generation = s:view("a").generation
     -- The peer closes the old socket by itself 5 s after op 7, and its packets take 4 s more.
     s:quiet("10m", "a")

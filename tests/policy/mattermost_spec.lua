@@ -98,8 +98,8 @@ describe("a connection that was cut", function ()
       p:control "abort"
       s:advance "2m"
     end
-    assert.equal(5, world.count(p, "resume", from))
-    assert.equal(0, world.count(p, "hello", from))
+    assert.equal(5, #world.logged(p, "resume", from))
+    assert.equal(0, #world.logged(p, "hello", from))
     assert.equal(id, s:session("a").id)
     assert.equal(0, s:json("a").frames.duplicate, "asked for what it had")
     s:advance "1500ms"

@@ -48,15 +48,15 @@ describe("a machine that slept for eight hours", function ()
     s:suspend "8h"
     fault:off()
     local awake = s:now()
-    s:run_until(function () return s:state "a" == "up" and #world.log(p, "identify", awake) == 1 end, "1m")
+    s:run_until(function () return s:state "a" == "up" and #world.instants(p, "identify", awake) == 1 end, "1m")
     local aborted
     for _, close in ipairs(s:closes "a") do
       if close.generation == 1 then aborted = close end
     end
     assert.is_true(aborted.aborted and aborted.at - awake <= 1000)
-    assert.equal(1, #world.log(p, "token", awake))
+    assert.equal(1, #world.instants(p, "token", awake))
     assert.same({ identify = 1, resume = 1 }, world.counts(p, awake))
-    assert.is_true(world.log(p, "token", awake)[1] < world.log(p, "resume", awake)[1])
+    assert.is_true(world.instants(p, "token", awake)[1] < world.instants(p, "resume", awake)[1])
     s:close()
   end)
 end)
@@ -66,7 +66,7 @@ describe("beats", function ()
     s, p = world.settled { peer = { beat_limit = 60000 } }
     for _ = 1, 3 do
       p:control "op7"
-      world.up_again(s, "10s")
+      world.back(s, "a", "10s")
       s:advance "10m"
     end
     assert.equal(4, s:view("a").generation)
@@ -87,7 +87,7 @@ describe("beats", function ()
     refuse:off()
     s:run_until(function () return s:state "a" == "up" end, "6m")
     assert.equal(0, p:control("stats").starved)
-    assert.equal(1, #world.log(p, "resume"))
+    assert.equal(1, #world.instants(p, "resume"))
     local beats = #world.frames(s, "a", "out", 1)
     p:control "ask_beat"
     s:advance "200ms"
@@ -114,8 +114,8 @@ describe("a resume", function ()
     p:control("fault", { close_after_resume = { code = -1, after_greeting = true }, close_delay = 1000 })
     local from = s:now()
     p:control "abort"
-    s:run_until(function () return #world.log(p, "identify", from) == 1 end, "2m")
-    assert.equal(3, #world.log(p, "resume", from))
+    s:run_until(function () return #world.instants(p, "identify", from) == 1 end, "2m")
+    assert.equal(3, #world.instants(p, "resume", from))
     s:up("a", "10s")
     s:close()
   end)
@@ -125,8 +125,8 @@ describe("a resume", function ()
     p:control("fault", { no_resumed = true })
     local from = s:now()
     p:control "abort"
-    s:run_until(function () return #world.log(p, "identify", from) == 1 end, "5m")
-    assert.equal(3, #world.log(p, "resume", from))
+    s:run_until(function () return #world.instants(p, "identify", from) == 1 end, "5m")
+    assert.equal(3, #world.instants(p, "resume", from))
     s:close()
   end)
 
@@ -135,11 +135,11 @@ describe("a resume", function ()
     s:advance "24h"
     local from = s:now()
     p:control "op7"
-    world.up_again(s, "10s")
+    world.back(s, "a", "10s")
     assert.same({ identify = 1, resume = 0 }, world.counts(p, from))
     s:advance "10m"
     p:control "op7"
-    world.up_again(s, "10s")
+    world.back(s, "a", "10s")
     assert.same({ identify = 1, resume = 1 }, world.counts(p, from))
     s:close()
   end)
@@ -166,7 +166,7 @@ describe("a resume", function ()
     p:control("dispatch", { count = 8 })
     s:advance "1s"
     p:control "abort"
-    world.up_again(s, "10s")
+    world.back(s, "a", "10s")
     assert.equal(5, p:control("resend", { count = 5 }))
     s:advance "3m"
     assert.equal(5, p:control("resend", { count = 5 }))
@@ -204,7 +204,7 @@ describe("an outage", function ()
   it("Q30 of the gateway's address for four days is asked about once a minute, and over within one", function ()
     s, p = world.new { sim = MEMORY, peer = { faults = { gateway = { status = 500 } } } }
     s:advance "4d"
-    local calls = world.log(p, "gateway")
+    local calls = world.instants(p, "gateway")
     assert.is_true(world.least_gap(calls) >= 60000)
     assert.is_true(#calls >= 4 * 1440 * 0.9, "it gave up")
     local v = s:view "a"
@@ -247,7 +247,7 @@ describe("an outage", function ()
     fault:off()
     s:run_until(function () return p:control("stats").upgrades > upgrades end, "61s")
     -- The session's replay window is over long ago: refused once, then begun anew.
-    s:run_until(function () return #world.log(p, "identify", from) == 1 end, "1m")
+    s:run_until(function () return #world.instants(p, "identify", from) == 1 end, "1m")
     s:close()
   end)
 
@@ -321,7 +321,7 @@ describe("what comes late", function ()
     s:fault("no_close_answer", { times = 1 })
     s:fault("slow", { ms = "4s", times = 1 })
     p:control("op7", { delay = 3000 })
-    world.up_again(s, "20s")
+    world.back(s, "a", "20s")
     local generation = s:view("a").generation
     s:quiet("10m", "a")
     assert.equal(generation, s:view("a").generation)
@@ -353,7 +353,7 @@ describe("two shards", function ()
     s, p = world.new { no_connection = true }
     for shard = 0, 4 do world.connect(s, p, "s" .. shard, { shard_id = shard, shard_count = 5 }) end
     for shard = 0, 4 do s:up("s" .. shard, "1m") end
-    assert.is_true(world.least_gap(world.log(p, "identify")) >= 5000)
+    assert.is_true(world.least_gap(world.instants(p, "identify")) >= 5000)
     assert.equal(0, p:control("stats").refused_identifies)
     s:close()
   end)
@@ -368,15 +368,15 @@ describe("the platform's own count", function ()
     p:control "abort"
     s:advance "239m"
     assert.equal(0, p:control("stats").over_total)
-    assert.equal(0, #world.log(p, "identify", from))
+    assert.equal(0, #world.instants(p, "identify", from))
     s:up("a", "5m")
-    assert.equal(1, #world.log(p, "identify", from))
+    assert.equal(1, #world.instants(p, "identify", from))
     s:close()
     s, p = world.settled()
     p:control("exhausted", { lasts = 4 * HOUR })
     p:control "abort"
-    world.up_again(s, "10s")
-    assert.equal(1, #world.log(p, "resume"))
+    world.back(s, "a", "10s")
+    assert.equal(1, #world.instants(p, "resume"))
     s:close()
   end)
 
@@ -384,7 +384,7 @@ describe("the platform's own count", function ()
     s, p = world.new { peer = { limit = { total = 1000, remaining = 0, reset_after = 4 * HOUR } } }
     s:advance "14399s"
     assert.equal("queued", s:state "a")
-    assert.equal(0, #world.log(p, "identify"))
+    assert.equal(0, #world.instants(p, "identify"))
     s:up("a", "10m")
     s:close()
   end)
@@ -393,8 +393,8 @@ describe("the platform's own count", function ()
     s, p = world.new { sim = MEMORY, peer = { faults = { close_after_identify = { code = 1000, after_greeting = true },
       close_after_resume = { code = 4006 } } } }
     s:advance "24h"
-    local at = world.log(p, "identify")
-    assert.is_true(world.most_in_window(at, 3600000) <= 22)
+    local at = world.instants(p, "identify")
+    assert.is_true(world.most_in(at, 3600000) <= 22)
     assert.is_true(#at <= 298 and #at >= 50, #at .. " identifies")
     s:close()
   end)
@@ -431,7 +431,7 @@ describe("a consumer", function ()
     s:advance "50ms"
     local stored = s:disk("a").session
     s:crash_and_restart { after = "5s" }
-    s:run_until(function () return #world.log(p, "resume") == 1 end, "20s")
+    s:run_until(function () return #world.instants(p, "resume") == 1 end, "20s")
     local resumed
     for _, e in ipairs(p:control "log") do
       if e.kind == "resume" then resumed = e.seq end
@@ -497,11 +497,11 @@ describe("secrets", function ()
     local c = s:consumer { name = "bot", connections = { "a" }, states = true }
     s:up("a", "2m")
     p:control("kick", { code = 4000, reason = "bad qqtoken-000001-" .. world.APP })
-    world.up_again(s, "1m")
+    world.back(s, "a", "1m")
     p:control("fault", { gateway = { status = 500, times = 1, body = "no qqtoken-000001-" .. world.APP } })
     s:advance "25h"
     p:control "abort"
-    world.up_again(s, "1m")
+    world.back(s, "a", "1m")
     local said = { s:trace(), sim.encode(s:json "a") }
     for _, e in ipairs(s:journal "a") do said[#said + 1] = e.text end
     for _, line in ipairs(c:lines()) do said[#said + 1] = line end
@@ -537,11 +537,11 @@ describe("a stored session", function ()
     s:advance "1s"
     s:crash_and_restart { after = "10s" }
     s:up("a", "20s")
-    assert.equal(1, #world.log(p, "resume"))
+    assert.equal(1, #world.instants(p, "resume"))
     s:advance "1h"
     local from = s:now()
     p:control "op7"
-    world.up_again(s, "20s")
+    world.back(s, "a", "20s")
     assert.same({ identify = 1, resume = 0 }, world.counts(p, from))
     s:close()
   end)
@@ -550,7 +550,7 @@ describe("a stored session", function ()
     s, p = world.settled()
     local from = s:now()
     s:restart "a"
-    world.up_again(s, "10s")
+    world.back(s, "a", "10s")
     assert.same({ identify = 0, resume = 1 }, world.counts(p, from))
     assert.equal(4000, s:closes("a")[1].code)
     s:stop "a"

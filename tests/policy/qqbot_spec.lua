@@ -25,8 +25,8 @@ describe("a cold start", function ()
     s:up("a", "10s")
     p:control("dispatch", { count = 3 })
     s:advance "10m"
-    assert.equal(1, #world.log(p, "token"))
-    assert.equal(1, #world.log(p, "gateway"))
+    assert.equal(1, #world.instants(p, "token"))
+    assert.equal(1, #world.instants(p, "gateway"))
     assert.equal("/gateway/bot", s:http()[2].target)
     local identifies = world.frames(s, "a", "out", 2)
     assert.equal(1, #identifies)
@@ -63,7 +63,7 @@ describe("an access token", function ()
       s, p = world.new { peer = { token_number = number } }
       s:up("a", "10s")
       s:quiet("10h", "a")
-      local calls = world.log(p, "token")
+      local calls = world.instants(p, "token")
       assert.is_true(#calls >= 5)
       for i = 2, #calls do
         local gap = calls[i] - calls[i - 1]
@@ -79,11 +79,11 @@ describe("an access token", function ()
     s:up("a", "10s")
     p:control("fault", { same_token = { expires_in = "40", times = 1 } })
     s:advance "7300s"
-    local calls = world.log(p, "token")
+    local calls = world.instants(p, "token")
     assert.equal(3, #calls)
     assert.is_true(calls[3] - calls[2] >= 2000 and calls[3] - calls[2] <= 10200, "after " .. calls[3] - calls[2])
     s:quiet("90m", "a")
-    assert.equal(3, #world.log(p, "token"))
+    assert.equal(3, #world.instants(p, "token"))
     s:close()
   end)
 
@@ -91,7 +91,7 @@ describe("an access token", function ()
     s, p = world.new { peer = { faults = { stuck_token = true } } }
     s:up("a", "10s")
     s:advance "7200s"
-    local calls = world.log(p, "token")
+    local calls = world.instants(p, "token")
     -- At the end "0" is told, which is no answer: then the ladder of failures, from half a second on.
     assert.is_true(world.least_gap(calls) >= 500)
     assert.is_true(#calls <= 20, #calls .. " calls")
@@ -103,9 +103,9 @@ describe("an access token", function ()
     s:up("a", "10s")
     s:advance "7130s"
     p:control("fault", { token = { status = 502 } })
-    local from = #world.log(p, "token")
+    local from = #world.instants(p, "token")
     s:quiet("190s", "a")
-    local calls = world.log(p, "token")
+    local calls = world.instants(p, "token")
     assert.is_true(#calls - from >= 5)
     for i = from + 2, #calls do assert.is_true(calls[i] - calls[i - 1] <= 30500) end
     p:control "heal"
@@ -113,10 +113,10 @@ describe("an access token", function ()
     assert.equal(200, world.last(s:http()).status)
     assert.equal(1, s:view("a").generation)
     -- And the next dial needs no call of its own.
-    local count = #world.log(p, "token")
+    local count = #world.instants(p, "token")
     p:control "abort"
-    world.up_again(s, "10s")
-    assert.equal(count, #world.log(p, "token"))
+    world.back(s, "a", "10s")
+    assert.equal(count, #world.instants(p, "token"))
     s:close()
   end)
 
@@ -124,10 +124,10 @@ describe("an access token", function ()
     it("Q05 refused inside HTTP 200 with " .. code .. ", the wrong " .. what .. ", is not asked for again", function ()
       s, p = world.new { peer = { faults = { token_code = { code = code } } } }
       s:run_until(function () return s:view("a").fatal end, "1m")
-      assert.equal(1, #world.log(p, "token"))
+      assert.equal(1, #world.instants(p, "token"))
       assert.truthy(s:view("a").decision.note:find "client_secret")
       stays_stopped()
-      assert.equal(1, #world.log(p, "token"))
+      assert.equal(1, #world.instants(p, "token"))
       assert.equal(0, #s:dials "a")
       s:close()
     end)
@@ -148,7 +148,7 @@ describe("an access token", function ()
   it("Q06 asked for too often is left for a minute", function ()
     s, p = world.new { peer = { faults = { token_code = { code = 100001, times = 2 } } } }
     s:up("a", "5m")
-    local calls = world.log(p, "token")
+    local calls = world.instants(p, "token")
     assert.equal(3, #calls)
     assert.is_true(world.least_gap(calls) >= 60000)
     s:close()
@@ -157,7 +157,7 @@ describe("an access token", function ()
   it("of an internal error inside HTTP 200 is asked for with a growing backoff", function ()
     s, p = world.new { peer = { faults = { token_code = { code = 100002, times = 6 } } } }
     s:up("a", "5m")
-    assert.equal(7, #world.log(p, "token"))
+    assert.equal(7, #world.instants(p, "token"))
     assert.equal(0, s:view("a").fatal and 1 or 0)
     s:close()
   end)
@@ -169,7 +169,7 @@ describe("an access token", function ()
       s, p = world.new { peer = { faults = { token = { status = 200, body = body } } } }
       s:advance "5m"
       assert.equal("token_answer", s:view("a").cause.name)
-      assert.is_true(#world.log(p, "token") <= 20)
+      assert.is_true(#world.instants(p, "token") <= 20)
       assert.equal(0, #s:dials "a")
       p:control "heal"
       s:up("a", "2m")
@@ -181,10 +181,10 @@ describe("an access token", function ()
     s, p = world.new { no_connection = true, peer = { max_concurrency = 4 } }
     for shard = 0, 3 do world.connect(s, p, "shard-" .. shard, { shard_id = shard, shard_count = 4 }) end
     for shard = 0, 3 do s:up("shard-" .. shard, "1m") end
-    assert.equal(1, #world.log(p, "token"))
-    assert.equal(1, #world.log(p, "gateway"))
+    assert.equal(1, #world.instants(p, "token"))
+    assert.equal(1, #world.instants(p, "gateway"))
     s:advance "7200s"
-    assert.equal(2, #world.log(p, "token"))
+    assert.equal(2, #world.instants(p, "token"))
     s:close()
   end)
 end)
@@ -193,7 +193,7 @@ describe("the gateway's address", function ()
   it("Q07 refused to this machine's address is asked for at most every ten minutes, and the state says why", function ()
     s, p = world.new { peer = { faults = { gateway_code = { status = 401, code = 11298 } } } }
     s:advance "3h"
-    local calls = world.log(p, "gateway")
+    local calls = world.instants(p, "gateway")
     assert.is_true(#calls >= 5 and #calls <= 18, #calls .. " calls")
     assert.is_true(world.least_gap(calls) >= 600000)
     local view = s:view "a"
@@ -212,8 +212,8 @@ describe("the gateway's address", function ()
     p:control("fault", { gateway_code = { status = 400, code = 100017 } })
     local from = s:now()
     p:control "abort"
-    world.up_again(s, "3s")
-    assert.equal(1, #world.log(p, "gateway", from))
+    world.back(s, "a", "3s")
+    assert.equal(1, #world.instants(p, "gateway", from))
     assert.equal("up", s:state "a")
     s:close()
   end)
@@ -221,7 +221,7 @@ describe("the gateway's address", function ()
   it("Q08 refused for its frequency without a cached one is asked for after a minute", function ()
     s, p = world.new { peer = { faults = { gateway_code = { status = 400, code = 100017, times = 2 } } } }
     s:up("a", "5m")
-    assert.is_true(world.least_gap(world.log(p, "gateway")) >= 60000)
+    assert.is_true(world.least_gap(world.instants(p, "gateway")) >= 60000)
     s:close()
   end)
 
@@ -237,8 +237,8 @@ describe("the gateway's address", function ()
   it("refused because the token is no longer good is asked for with a new token", function ()
     s, p = world.new { peer = { faults = { gateway_code = { status = 401, code = 11244, times = 1 } } } }
     s:up("a", "3m")
-    assert.equal(2, #world.log(p, "token"))
-    assert.equal(2, #world.log(p, "gateway"))
+    assert.equal(2, #world.instants(p, "token"))
+    assert.equal(2, #world.instants(p, "gateway"))
     s:close()
   end)
 
@@ -266,7 +266,7 @@ describe("the gateway's address", function ()
     local from = s:now()
     p:control "abort"
     s:advance "9m"
-    local calls = world.log(p, "gateway", from)
+    local calls = world.instants(p, "gateway", from)
     assert.is_true(#calls >= 5 and #calls <= 10, #calls .. " calls")
     assert.is_true(world.least_gap(calls) >= 60000)
     s:up("a", "4m")   -- the session is over by now: one refused resume more
@@ -280,7 +280,7 @@ describe("the gateway's address", function ()
       s:advance "5s"   -- out of step: without the pause each would call for itself
     end
     s:advance "20m"
-    assert.is_true(world.least_gap(world.log(p, "gateway")) >= 60000)
+    assert.is_true(world.least_gap(world.instants(p, "gateway")) >= 60000)
     p:control "heal"
     for shard = 0, 9 do s:up("shard-" .. shard, "3m") end
     s:close()
@@ -296,7 +296,7 @@ describe("the end of a connection's life", function ()
     local counts = world.counts(p)
     assert.is_true(counts.resume >= 46 and counts.resume <= 48, counts.resume .. " resumes")
     assert.is_true(counts.identify <= 2)
-    assert.equal(1, #world.log(p, "gateway"))
+    assert.equal(1, #world.instants(p, "gateway"))
     local sent = p:control("sent").numbers["0/1"]
     s:advance "2s"
     assert.is_true(world.assert_whole(c) >= sent)
@@ -327,7 +327,7 @@ describe("the end of a connection's life", function ()
       s:advance "1s"
       local before, from = s:session "a", s:now()
       p:control("kick", { code = 4009 })
-      s:run_until(function () return #world.log(p, "resume", from) == 1 end, "3s")
+      s:run_until(function () return #world.instants(p, "resume", from) == 1 end, "3s")
       assert.is_true(world.last(s:dials "a").at - from <= 1200, "after " .. world.last(s:dials "a").at - from)
       local d = world.last(world.frames(s, "a", "out", 6)).frame.d
       assert.equal(before.id, d.session_id)
@@ -349,7 +349,7 @@ describe("the end of a connection's life", function ()
     gone:off()
     p:control "heal"
     local from = s:now()
-    s:run_until(function () return #world.log(p, "resume", from) >= 1 end, "2m")
+    s:run_until(function () return #world.instants(p, "resume", from) >= 1 end, "2m")
     s:up("a", "1m")
     local d = world.last(world.frames(s, "a", "out", 6)).frame.d
     assert.truthy(d.token:find("qqtoken-000002", 1, true), d.token)
@@ -361,7 +361,7 @@ describe("the end of a connection's life", function ()
     s, p = world.settled()
     s:fault("refuse", { times = 2 })
     p:control "abort"
-    world.up_again(s, "20s")
+    world.back(s, "a", "20s")
     assert.equal("", world.last(world.frames(s, "a", "in", 0)).frame.d)
     assert.is_true(s:view("a").failed > 0)
     s:advance "61s"
@@ -374,9 +374,9 @@ describe("op 9", function ()
   it("Q15 with 4014 after it is the close code's ending, not its own", function ()
     s, p = world.new { peer = { approved = 1 } }
     s:run_until(function () return s:view("a").fatal end, "10s")
-    assert.equal(1, #world.log(p, "identify"))
+    assert.equal(1, #world.instants(p, "identify"))
     stays_stopped(4014)
-    assert.equal(1, #world.log(p, "identify"))
+    assert.equal(1, #world.instants(p, "identify"))
     assert.truthy(s:view("a").decision.note:find "intents")
     s:close()
   end)
@@ -384,7 +384,7 @@ describe("op 9", function ()
   it("Q16 with 4903 after it five times leaves one IDENTIFY every ten minutes", function ()
     s, p = world.new { peer = { faults = { op9_identify = { code = 4903 } } } }
     s:advance "5h"
-    local at = world.log(p, "identify")
+    local at = world.instants(p, "identify")
     assert.is_true(at[5] - at[1] <= 5 * MINUTE)
     for i = 6, #at do assert.is_true(at[i] - at[i - 1] >= 600000, ("the %dth after %d"):format(i, at[i] - at[i - 1])) end
     assert.is_true(#at >= 5 + 28, #at .. " in five hours")
@@ -410,7 +410,7 @@ describe("op 9", function ()
     s:up("a", "10s")
     local dial = world.last(s:dials "a").at
     assert.is_true(dial - close.at >= 1000 and dial - close.at <= 5000, "dialled after " .. dial - close.at)
-    assert.equal(2, #world.log(p, "identify"))
+    assert.equal(2, #world.instants(p, "identify"))
     s:close()
   end)
 
@@ -418,7 +418,7 @@ describe("op 9", function ()
     s, p = world.settled()
     local before, from = s:session "a", s:now()
     p:control("op9", { resumable = true, code = 4009 })
-    world.up_again(s, "20s")
+    world.back(s, "a", "20s")
     assert.same({ identify = 0, resume = 1 }, world.counts(p, from))
     assert.equal(before.id, s:session("a").id)
     s:close()
@@ -434,7 +434,7 @@ describe("a close code", function ()
       p:control("fault", { close_after_resume = { code = code, times = 1 } })
       local from = s:now()
       p:control "abort"
-      s:run_until(function () return #world.log(p, "identify", from) == 1 end, "30s")
+      s:run_until(function () return #world.instants(p, "identify", from) == 1 end, "30s")
       s:up("a", "10s")
       s:advance "100ms"
       assert.same({ identify = 1, resume = 1 }, world.counts(p, from))
@@ -449,7 +449,7 @@ describe("a close code", function ()
     p:control("fault", { close_after_resume = { code = 4902, times = 1 } })
     local from = s:now()
     p:control "abort"
-    s:run_until(function () return #world.log(p, "identify", from) == 1 end, "30s")
+    s:run_until(function () return #world.instants(p, "identify", from) == 1 end, "30s")
     s:up("a", "10s")
     assert.equal(1, s:descriptors("a").most)
     assert.equal(0, p:control("stats").double)
@@ -460,7 +460,7 @@ describe("a close code", function ()
     for code = 4900, 4913 do
       s, p = world.new { peer = { faults = { close_after_identify = { code = code } } } }
       s:advance "1h"
-      local at = world.log(p, "identify")
+      local at = world.instants(p, "identify")
       assert.is_true(#at >= 8 and #at <= 11, #at .. " in the first hour of " .. code)
       for i = 7, #at do assert.is_true(at[i] - at[i - 1] >= 600000) end
       assert.is_true(s:state "a" ~= "stopped")
@@ -484,10 +484,10 @@ describe("a close code", function ()
     s, p = world.settled()
     local from = s:now()
     p:control("kick", { code = 4008 })
-    s:run_until(function () return #world.log(p, "resume", from) == 1 end, "2m")
+    s:run_until(function () return #world.instants(p, "resume", from) == 1 end, "2m")
     local waited = world.last(s:dials "a").at - from
     assert.is_true(waited >= 60000 and waited <= 61100, "after " .. waited)
-    assert.equal(0, #world.log(p, "identify", from))
+    assert.equal(0, #world.instants(p, "identify", from))
     s:close()
   end)
 
@@ -496,9 +496,9 @@ describe("a close code", function ()
     p:control("fault", { close_after_resume = { code = 4004, times = 2 } })
     local from = s:now()
     p:control "abort"
-    s:run_until(function () return s:state "a" == "up" and #world.log(p, "resume", from) == 3 end, "1m")
-    assert.equal(2, #world.log(p, "token", from))
-    assert.equal(0, #world.log(p, "identify", from))
+    s:run_until(function () return s:state "a" == "up" and #world.instants(p, "resume", from) == 3 end, "1m")
+    assert.equal(2, #world.instants(p, "token", from))
+    assert.equal(0, #world.instants(p, "identify", from))
     s:close()
   end)
 
@@ -510,7 +510,7 @@ describe("a close code", function ()
     local from = s:now()
     p:control "abort"
     s:advance "110m"
-    local tries = #world.log(p, "resume", from) + #world.log(p, "identify", from)
+    local tries = #world.instants(p, "resume", from) + #world.instants(p, "identify", from)
     assert.is_true(tries >= 3 and tries <= 7, tries .. " tries")
     assert.truthy(s:view("a").decision.note:find("token", 1, true))
     p:control "heal"
@@ -524,7 +524,7 @@ describe("a close code", function ()
       s, p = world.settled()
       local from = s:now()
       p:control("kick", { code = code })
-      world.up_again(s, "10s")
+      world.back(s, "a", "10s")
       assert.same({ identify = 0, resume = 1 }, world.counts(p, from))
       s:close()
     end)
@@ -535,7 +535,7 @@ describe("a close code", function ()
       s, p = world.settled()
       local from = s:now()
       p:control("kick", { code = code })
-      world.up_again(s, "20s")
+      world.back(s, "a", "20s")
       assert.same({ identify = 1, resume = 0 }, world.counts(p, from))
       s:close()
     end)

@@ -52,7 +52,7 @@ describe("a fresh start", function ()
 
   it("stops where the address is no Slack API", function ()
     s, p = world.new { no_connection = true }
-    world.connect(s, "a", { policy = "slack", api = "https://slack.com/wrong" })
+    world.connect(s, p, "a", { policy = "slack", api = "https://slack.com/wrong" })
     s:run_until(function () return s:view("a").fatal end, "10s")
     assert.equal(404, s:view("a").cause.http)
     s:close()
@@ -125,7 +125,7 @@ describe("a fresh start", function ()
   it("S34 goes on at the minute's pace through an hour without names, and is back a minute after", function ()
     s, p = world.new { no_connection = true }
     local fault = s:fault("resolve_fail", {})
-    world.connect(s, "a")
+    world.connect(s, p, "a")
     s:advance "1h"
     local v = s:view "a"
     assert.is_true(v.failed >= 60 and v.failed <= 130, v.failed .. " failures")
@@ -161,10 +161,10 @@ describe("too many sockets", function ()
     local from = s:now()
     p:control("disconnect", { which = "newest", reason = "warning" })
     local at = s:run_until(function () return world.opens(p, from)[1] end, "1m")
-    for _, e in ipairs(world.entries(p, "too_many", from)) do assert.is_true(e.open <= 2, e.open .. " open") end
+    for _, e in ipairs(world.logged(p, "too_many", from)) do assert.is_true(e.open <= 2, e.open .. " open") end
     assert.is_true(s:descriptors("a").most <= 2)
     s:advance "20m"
-    for _, e in ipairs(world.entries(p, "too_many", from)) do assert.is_true(e.open <= 2, e.open .. " open") end
+    for _, e in ipairs(world.logged(p, "too_many", from)) do assert.is_true(e.open <= 2, e.open .. " open") end
     assert.is_true(#world.opens(p, at) <= 8)
     s:close()
   end)
@@ -242,7 +242,7 @@ describe("recycling", function ()
     assert.same({ 0, 0, 0 }, { stats.late_acks, stats.bad_texts, stats.elsewhere })
     -- What Slack sent as it closed the socket itself may come again; nothing else does.
     local sent, again = {}, 0
-    for _, e in ipairs(world.entries(p, "sent", from)) do
+    for _, e in ipairs(world.logged(p, "sent", from)) do
       local made = tonumber(e.event:match "%d+")
       if made > early and sent[made] then again = again + 1 end
       sent[made] = true
@@ -495,7 +495,7 @@ describe("many", function ()
   it("S32 apps that lose the network for a minute and a half come back some twenty a second, one socket each", function ()
     s, p = world.new { no_connection = true, sim = { memory = true }, peer = { token = false, lifetime = false } }
     for i = 1, 200 do
-      world.connect(s, ("c-%03d"):format(i), { app_token = s:secret(("xapp-1-A%03d-1-x"):format(i), "t") })
+      world.connect(s, p, ("c-%03d"):format(i), { app_token = s:secret(("xapp-1-A%03d-1-x"):format(i), "t") })
     end
     s:advance "90s"
     s:fault("black_hole", { lasts = "90s" })

@@ -270,7 +270,7 @@ describe("a link", function ()
 
   it("S26 and its policy may be read anew in the middle of a storm: no dial is lost, none is added", function ()
     s, p = world.new { peer = { faults = { kick_after = { ms = 2000 } } } }
-    for i = 1, 14 do world.connect(s, p, "b" .. i, nil, ("bf_%032d"):format(i)) end
+    for i = 1, 14 do world.connect(s, p, "b" .. i, { bot_token = s:secret(("bf_%032d"):format(i), "bot_token") }) end
     s:at("3s", function () s:fault "reload" end)
     s:at("3500ms", function () s:fault "reload" end)
     s:advance "60s"
@@ -351,7 +351,7 @@ describe("a secret", function ()
     local marked = "bf_MARKED0SECRET0MARKED0SECRET0MARK"
     s, p = world.new { no_connection = true, sim = { trace = true }, peer = { faults = {
       http = { status = 500, times = 1, body = '{"msg":"token ' .. marked .. ' failed","status":500}' } } } }
-    world.connect(s, p, "a", nil, marked)
+    world.connect(s, p, "a", { bot_token = s:secret(marked, "bot_token") })
     s:up("a", "1m")
     p:control("kick", { reason = "bye " .. marked })
     world.back(s, "a", "2m")

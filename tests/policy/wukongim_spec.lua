@@ -15,7 +15,7 @@ local function fleet(count, options)
   options = options or {}
   options.no_connection = true
   s, p = world.new(options)
-  for i = 1, count do world.connect(s, p, "b" .. i, nil, ("bf_%032d"):format(i)) end
+  for i = 1, count do world.connect(s, p, "b" .. i, { bot_token = s:secret(("bf_%032d"):format(i), "bot_token") }) end
 end
 
 local function each_up(count)

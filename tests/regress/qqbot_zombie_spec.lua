@@ -65,7 +65,7 @@ local function check()
   held(1, p:control("stats").starved, "sockets cut for want of beats")   -- the half open one, whose beats were lost
   held(0, most_deaf, "minutes of silence while all was well")
   held(0, p:control("stats").double, "frames on a socket that was replaced")
-  held(6, #world.log(p, "identify"), "IDENTIFYs")   -- the first, 4902, 4006, and outages that outlived the session
+  held(6, #world.instants(p, "identify"), "IDENTIFYs")   -- the first, 4902, 4006, and outages that outlived the session
   local missing = 0
   for i = 2, #seen do
     if seen[i] > seen[i - 1] + 1 then missing = missing + 1 end

@@ -41,14 +41,14 @@ local function elsewhere(text)
   return replaced(text, 'identity = { "bot_token" }', 'identity = { "bot_token", "api" }')
 end
 
-local function token(i) return ("bf_%032d"):format(i) end
+local function token(i) return s:secret(("bf_%032d"):format(i), "bot_token") end
 
 local function fleet(policy, installations)
   s, p = world.new { no_connection = true, sim = { memory = true } }
   for i = 1, BOTS do
     for n = 1, installations do
       world.connect(s, p, ("%s%d"):format(n == 1 and "b" or "c", i),
-        { policy = n == 1 and policy or elsewhere(policy), api = p.url .. (n == 1 and "" or "/") }, token(i))
+        { policy = n == 1 and policy or elsewhere(policy), api = p.url .. (n == 1 and "" or "/"), bot_token = token(i) })
     end
   end
 end
@@ -156,7 +156,7 @@ describe("the same claims fail", function ()
 
   it("for an engine that dials before the old socket is closed", function ()
     s, p = world.new { no_connection = true, sim = { memory = true, plant = "I1", checks = false } }
-    for i = 1, BOTS do world.connect(s, p, "b" .. i, nil, token(i)) end
+    for i = 1, BOTS do world.connect(s, p, "b" .. i, { bot_token = token(i) }) end
     local ok, err = pcall(day)
     assert.is_false(ok, "nothing was wrong")
     assert.truthy(tostring(err):find "of one bot at once", tostring(err))
