@@ -22,6 +22,8 @@
 -- Controls: stats, sent, log, dispatch, op7, op9, ask_beat, kick, abort, deaf, raw, fault, heal, expire, bury,
 -- prove (what the prover may do with it), prove_print (what tells two states of it apart).
 
+local peer = require "holdfast.peer"
+
 local OP = { dispatch = 0, heartbeat = 1, identify = 2, resume = 6, reconnect = 7, invalid = 9,
              hello = 10, ack = 11 }
 local KNOWN = { [3] = true, [4] = true, [8] = true, [31] = true, [43] = true }
@@ -59,20 +61,7 @@ local state = {
 --   scripted        a list of { at = ms, verb = "...", ... } run in a loop of `period` ms
 local faults = {}
 
-local function take(name)
-  local f = faults[name]
-  if not f then return nil end
-  if type(f) == "table" and f.times then
-    if f.times <= 0 then return nil end
-    f.times = f.times - 1
-  elseif type(f) == "number" and (name == "invalid_identify" or name == "silent_hello" or name == "op7_for_hello"
-      or name == "no_ready" or name == "no_resumed" or name == "silent_upgrade" or name == "silent_http"
-      or name == "corrupt") then
-    if f <= 0 then return nil end
-    faults[name] = f - 1
-  end
-  return f
-end
+local function take(name) return peer.take(faults, name) end
 
 local function send(p, ws, frame)
   if ws.gone then return end
@@ -464,12 +453,7 @@ end
 -- Stages and words: lua/holdfast/prove/faults.lua.
 function control.prove()
   local up, hand = { "settled", "ready" }, { "settled", "greeting" }
-  local list = {}
-  local function add(at, verb, say, with, more)
-    local row = { at = at, verb = verb, say = say, with = with }
-    for k, v in pairs(more or {}) do row[k] = v end
-    list[#list + 1] = row
-  end
+  local list, add = peer.moves()
   for _, code in ipairs { 4000, 4001, 4002, 4003, 4005, 4007, 4008, 4009, 1000, 1001 } do
     add(code == 4000 and { "settled", "ready", "greeting" } or { "settled" }, "kick", "the gateway closes with " .. code, { code = code })
   end
@@ -518,44 +502,20 @@ function control.prove_print()
     if not seen[part] then parts[#parts + 1] = part end
     seen[part] = true
   end
-  for name, value in pairs(faults) do
-    if type(value) ~= "table" then
-      parts[#parts + 1] = name .. tostring(value)
-    else
-      parts[#parts + 1] = name .. tostring(value.status) .. tostring(value.times)
-    end
-  end
-  table.sort(parts)
-  return table.concat(parts, ",")
+  return peer.print(parts, faults)
 end
 
 function control.fault(p, a)
-  for k, v in pairs(a or {}) do faults[k] = v end
+  peer.add(faults, a)
   if a and a.exhausted_for then state.exhausted_until = p:now() + a.exhausted_for end
 end
 
-function control.heal()
-  faults = {}
-end
-
-local function run_script(p, script, period)
-  for _, entry in ipairs(script) do
-    p:after(entry.at, function ()
-      p:log(entry.say or entry.verb)
-      control[entry.verb](p, entry)
-    end)
-  end
-  p:after(period, function () run_script(p, script, period) end)
-end
-
-local function answer(p, request, fault)
-  p:respond(request, fault.status or 500, { body = fault.body or "", headers = fault.headers })
-end
+function control.heal() peer.heal(faults) end
 
 return {
   start = function (p, options)
-    for k, v in pairs(options.faults or {}) do faults[k] = v end
-    if options.script then run_script(p, options.script, options.period or 30000) end
+    peer.add(faults, options.faults)
+    if options.script then peer.play(p, control, options.script, options.period or 30000) end
     if options.limit and options.limit.remaining == 0 then
       state.exhausted_until = p:now() + (options.limit.reset_after or 0)
       options.limit.remaining = nil
@@ -566,7 +526,7 @@ return {
     state.stats.http = state.stats.http + 1
     if take "silent_http" then return end
     local fault = take "http"
-    if fault then return answer(p, request, fault) end
+    if fault then return peer.answer(p, request, fault) end
     local path = request.path
     if not path:find("/gateway/bot$") and not path:find("/gateway$") then
       return p:respond(request, 404, { json = { message = "404: Not Found", code = 0 } })
@@ -590,7 +550,7 @@ return {
     if take "silent_upgrade" then return nil end
     local fault = take "upgrade"
     if fault then
-      answer(p, request, fault)
+      peer.answer(p, request, fault)
       return false
     end
     if request.query.v ~= "10" or request.query.encoding ~= "json" then

@@ -21,6 +21,8 @@
 -- Controls: stats, posts, acks, pings, unacked, push, again, frame, raw, bye, abort, deaf, server_ping, pong, fault, heal,
 -- prove (what the prover may do with it), prove_print (what tells two states of it apart).
 
+local peer = require "holdfast.peer"
+
 local state = {
   open = {},        -- by ws.id: sockets that the server believes open
   tickets = {},     -- by ticket: { by }, the instant until which it is good
@@ -49,20 +51,7 @@ local state = {
 --   no_push         events are counted and not sent
 local faults = {}
 
-local COUNTED = { silent_http = true, silent_upgrade = true, silent = true, no_pong = true }
-
-local function take(name)
-  local f = faults[name]
-  if not f then return nil end
-  if type(f) == "table" and f.times then
-    if f.times <= 0 then return nil end
-    f.times = f.times - 1
-  elseif type(f) == "number" and COUNTED[name] then
-    if f <= 0 then return nil end
-    faults[name] = f - 1
-  end
-  return f
-end
+local function take(name) return peer.take(faults, name) end
 
 -- ---- protobuf: pbbp2.Frame. 64-bit numbers stay bytes, as they came, in SeqID and LogID. -----------------------
 
@@ -414,21 +403,14 @@ end
 function control.abort() return each(function (ws) ws:abort() end) end
 function control.deaf(_, a) return each(function (ws) ws:deaf(not (a and a.off)) end) end
 
-function control.fault(_, a)
-  for k, v in pairs(a or {}) do faults[k] = v end
-end
-
-function control.heal() faults = {} end
+function control.fault(_, a) peer.add(faults, a) end
+function control.heal() peer.heal(faults) end
 
 -- Stages and words: lua/holdfast/prove/faults.lua.
 function control.prove()
   local up, hand = { "settled", "ready" }, { "settled", "greeting" }
-  local list, held = {}, { held = true }
-  local function add(at, verb, say, with, more)
-    local row = { at = at, verb = verb, say = say, with = with }
-    for k, v in pairs(more or {}) do row[k] = v end
-    list[#list + 1] = row
-  end
+  local held = { held = true }
+  local list, add = peer.moves()
   add({ "settled", "ready", "greeting" }, "bye", "the server closes with 1000 bye", { code = 1000 })
   for _, code in ipairs { 1001, 1011, 4321, 0 } do
     add({ "settled" }, "bye", "the server closes with " .. (code == 0 and "no code" or code), { code = code })
@@ -462,15 +444,7 @@ end
 function control.prove_print()
   local parts = {}
   for _, ws in pairs(state.open) do parts[#parts + 1] = ws.mute and "mute" or ws.pinged and "pinged" or "open" end
-  for name, value in pairs(faults) do
-    if type(value) ~= "table" then
-      parts[#parts + 1] = name .. tostring(value)
-    else
-      parts[#parts + 1] = name .. tostring(value.status or value.code) .. tostring(value.times)
-    end
-  end
-  table.sort(parts)
-  return table.concat(parts, ",")
+  return peer.print(parts, faults)
 end
 
 -- ---- the endpoint ---------------------------------------------------------------------------------------------------
@@ -504,7 +478,7 @@ end
 
 return {
   start = function (p, options)
-    for k, v in pairs(options.faults or {}) do faults[k] = v end
+    peer.add(faults, options.faults)
     local every = options.events_every or 0
     if every <= 0 then return end
     local function tick()

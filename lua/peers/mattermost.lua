@@ -25,6 +25,8 @@
 -- Controls: stats, log, post, raw, kick, abort, deaf, expire, fault, heal, prove (what the prover may do with it),
 -- prove_print (what tells two states of it apart).
 
+local peer = require "holdfast.peer"
+
 local state = {
   users = {},       -- by token: { made =, connections = {} }
   open = {},        -- by ws.id: sockets that the server believes open
@@ -36,18 +38,7 @@ local state = {
 }
 local faults = {}
 
-local function take(name)
-  local f = faults[name]
-  if not f then return nil end
-  if type(f) == "table" and f.times then
-    if f.times <= 0 then return nil end
-    f.times = f.times - 1
-  elseif type(f) == "number" then
-    if f <= 0 then return nil end
-    faults[name] = f - 1
-  end
-  return f
-end
+local function take(name) return peer.take(faults, name) end
 
 local function note(p, kind, more)
   local entry = more or {}
@@ -164,19 +155,13 @@ function control.deaf(_, a) return each(function (ws) ws:deaf(not (a and a.off))
 function control.expire()
   for _, user in pairs(state.users) do user.connections = {} end
 end
-function control.fault(_, a)
-  for k, v in pairs(a or {}) do faults[k] = v end
-end
-function control.heal() faults = {} end
+function control.fault(_, a) peer.add(faults, a) end
+function control.heal() peer.heal(faults) end
 
 -- Stages and words: lua/holdfast/prove/faults.lua.
 function control.prove()
-  local list, held = {}, { held = true }
-  local function add(at, verb, say, with, more)
-    local row = { at = at, verb = verb, say = say, with = with }
-    for k, v in pairs(more or {}) do row[k] = v end
-    list[#list + 1] = row
-  end
+  local held = { held = true }
+  local list, add = peer.moves()
   local up = { "settled", "ready" }
   for _, code in ipairs { 1000, 1001, 1011, 4321, 0 } do
     add({ "settled" }, "kick", "the server closes with " .. (code == 0 and "no code" or code), { code = code })
@@ -201,19 +186,7 @@ end
 function control.prove_print()
   local parts = {}
   for _, ws in pairs(state.open) do parts[#parts + 1] = (ws.user and "known" or "open") .. (ws.connection and " held" or "") end
-  for name, value in pairs(faults) do
-    if type(value) ~= "table" then
-      parts[#parts + 1] = name .. tostring(value)
-    else
-      parts[#parts + 1] = name .. tostring(value.status or value.error) .. tostring(value.times)
-    end
-  end
-  table.sort(parts)
-  return table.concat(parts, ",")
-end
-
-local function answer(p, request, fault)
-  p:respond(request, fault.status or 500, { body = fault.body or "", headers = fault.headers })
+  return peer.print(parts, faults)
 end
 
 local function on_request(p, ws, r)
@@ -248,7 +221,7 @@ end
 
 return {
   start = function (p, options)
-    for k, v in pairs(options.faults or {}) do faults[k] = v end
+    peer.add(faults, options.faults)
     if (options.events_every or 0) > 0 then made_up(p, options.events_every) end
   end,
 
@@ -256,7 +229,7 @@ return {
     state.stats.http = state.stats.http + 1
     if take "silent_http" then return end
     local fault = take "http"
-    if fault then return answer(p, request, fault) end
+    if fault then return peer.answer(p, request, fault) end
     if request.path ~= "/api/v4/users/me" then
       return p:respond(request, 404, { json = { id = "api.context.404.app_error", status_code = 404 } })
     end
@@ -271,7 +244,7 @@ return {
     if take "silent_upgrade" then return nil end
     local fault = take "upgrade"
     if fault then
-      answer(p, request, fault)
+      peer.answer(p, request, fault)
       return false
     end
     if request.path ~= "/api/v4/websocket" then

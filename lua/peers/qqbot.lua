@@ -31,6 +31,8 @@
 -- stats: double counts frames of a socket that came after a later one of the same shard was greeted: a client with
 -- two of them. Those that merely never ended are ghosts: a fault kept their ending from here.
 
+local peer = require "holdfast.peer"
+
 local OP = { dispatch = 0, heartbeat = 1, identify = 2, resume = 6, reconnect = 7, invalid = 9, hello = 10, ack = 11 }
 local BUFFER_MAX = 20000  -- events that a session holds for a replay
 
@@ -65,18 +67,7 @@ local state = {
 --   noise               unknown ops, types and fields between events
 local faults = {}
 
-local function take(name)
-  local f = faults[name]
-  if not f then return nil end
-  if type(f) == "number" then
-    if f <= 0 then return nil end
-    faults[name] = f - 1
-  elseif type(f) == "table" and f.times then
-    if f.times <= 0 then return nil end
-    f.times = f.times - 1
-  end
-  return f
-end
+local function take(name) return peer.take(faults, name) end
 
 local function note(p, kind, more)
   more = more or {}
@@ -536,12 +527,7 @@ end
 
 -- Stages and words: lua/holdfast/prove/faults.lua.
 function control.prove()
-  local list = {}
-  local function add(at, verb, say, with, more)
-    local row = { at = at, verb = verb, say = say, with = with }
-    for k, v in pairs(more or {}) do row[k] = v end
-    list[#list + 1] = row
-  end
+  local list, add = peer.moves()
   local up, hand, settled, down = { "settled", "ready" }, { "settled", "greeting" }, { "settled" }, { "down" }
   for _, code in ipairs { 4009, 4003, 4006, 4007, 4008, 4900, 4902, 4913, 1000, 1001 } do
     add(code == 4009 and { "settled", "ready", "greeting" } or settled, "kick", "the gateway closes with " .. code, { code = code })
@@ -593,12 +579,7 @@ function control.prove_print(p)
     seen[part] = true
   end
   for _, t in pairs(state.tokens) do parts[#parts + 1] = t.current.until_ms > p:now() and "token" or "old token" end
-  for name, value in pairs(faults) do
-    local v = type(value) == "table" and value or { code = value }
-    parts[#parts + 1] = name .. tostring(v.code) .. tostring(v.status) .. tostring(v.times)
-  end
-  table.sort(parts)
-  return table.concat(parts, ",")
+  return peer.print(parts, faults)
 end
 
 -- The platform forgets its tokens: from now on only a new one is good.
@@ -608,26 +589,13 @@ end
 
 function control.exhausted(p, a) state.exhausted_until = p:now() + a.lasts end
 
-function control.fault(_, a)
-  for k, v in pairs(a or {}) do faults[k] = v end
-end
-
-function control.heal() faults = {} end
-
-local function run_script(p, script, period)
-  for _, entry in ipairs(script) do
-    p:after(entry.at, function ()
-      p:log(entry.say or entry.verb)
-      control[entry.verb](p, entry)
-    end)
-  end
-  p:after(period, function () run_script(p, script, period) end)
-end
+function control.fault(_, a) peer.add(faults, a) end
+function control.heal() peer.heal(faults) end
 
 return {
   start = function (p, options)
-    for k, v in pairs(options.faults or {}) do faults[k] = v end
-    if options.script then run_script(p, options.script, options.period or 30000) end
+    peer.add(faults, options.faults)
+    if options.script then peer.play(p, control, options.script, options.period or 30000) end
     if options.limit and options.limit.remaining == 0 then
       state.exhausted_until = p:now() + (options.limit.reset_after or 0)
       options.limit.remaining = nil

@@ -38,6 +38,8 @@
 -- Controls: stats, log, event, interactive, slash, rate_limited, disconnect, close, abort, deaf, raw, disable,
 -- enable, fault, heal, prove (what the prover may do with it), prove_print (what tells two states of it apart). Those about sockets take `which` = "oldest" or "newest"; without it they mean all.
 
+local peer = require "holdfast.peer"
+
 local state = {
   open = {},        -- by ws.id: sockets that the server believes open
   tickets = {},     -- by ticket: { at =, used =, app = }
@@ -57,18 +59,7 @@ local state = {
 local faults = {}
 local enabled = true
 
-local function take(name)
-  local f = faults[name]
-  if not f then return nil end
-  if type(f) == "table" and f.times then
-    if f.times <= 0 then return nil end
-    f.times = f.times - 1
-  elseif type(f) == "number" and name ~= "hello_delay" and name ~= "counted" and name ~= "drop_after" then
-    if f <= 0 then return nil end
-    faults[name] = f - 1
-  end
-  return f
-end
+local function take(name) return peer.take(faults, name) end
 
 local function note(p, kind, more)
   local entry = more or {}
@@ -333,19 +324,13 @@ function control.disable()
 end
 function control.enable() enabled = true end
 
-function control.fault(_, a)
-  for k, v in pairs(a or {}) do faults[k] = v end
-end
-function control.heal() faults = {} end
+function control.fault(_, a) peer.add(faults, a) end
+function control.heal() peer.heal(faults) end
 
 -- Stages and words: lua/holdfast/prove/faults.lua.
 function control.prove()
-  local list, held = {}, { held = true }
-  local function add(at, verb, say, with, more)
-    local row = { at = at, verb = verb, say = say, with = with }
-    for k, v in pairs(more or {}) do row[k] = v end
-    list[#list + 1] = row
-  end
+  local held = { held = true }
+  local list, add = peer.moves()
   local up = { "settled", "ready" }
   for _, reason in ipairs { "warning", "refresh_requested", "something_new" } do
     add(up, "disconnect", "Slack says disconnect: " .. reason, { reason = reason })
@@ -381,16 +366,8 @@ end
 function control.prove_print()
   local parts = {}
   for _, ws in pairs(state.open) do parts[#parts + 1] = (ws.ready and "ready" or "open") .. (ws.gone and " gone" or "") end
-  for name, value in pairs(faults) do
-    if type(value) ~= "table" then
-      parts[#parts + 1] = name .. tostring(value)
-    else
-      parts[#parts + 1] = name .. tostring(value.status or value.error) .. tostring(value.times)
-    end
-  end
   if not enabled then parts[#parts + 1] = "disabled" end
-  table.sort(parts)
-  return table.concat(parts, ",")
+  return peer.print(parts, faults)
 end
 
 -- ---- HTTP ------------------------------------------------------------------------------------------------
@@ -411,16 +388,12 @@ local function over_rate(p, app)
   return #kept >= limit[1]
 end
 
-local function answer(p, request, fault)
-  p:respond(request, fault.status or 500, { body = not fault.json and (fault.body or "") or nil, json = fault.json, headers = fault.headers })
-end
-
 local function open(p, request)
   state.stats.opens = state.stats.opens + 1
   note(p, "open")
   if take "silent_open" then return end
   local fault = take "open"
-  if fault then return answer(p, request, fault) end
+  if fault then return peer.answer(p, request, fault) end
   fault = take "open_error"
   if fault then return refuse(p, request, fault.error) end
   if request.method ~= "POST" then return refuse(p, request, "insecure_request") end
@@ -450,7 +423,7 @@ end
 
 return {
   start = function (p, options)
-    for k, v in pairs(options.faults or {}) do faults[k] = v end
+    peer.add(faults, options.faults)
     if (options.events_every or 0) > 0 then made_up(p, options.events_every) end
   end,
 
@@ -467,7 +440,7 @@ return {
     if take "silent_upgrade" then return nil end
     local fault = take "upgrade"
     if fault then
-      answer(p, request, fault)
+      peer.answer(p, request, fault)
       return false
     end
     local ticket = state.tickets[request.query.ticket or ""]

@@ -18,6 +18,8 @@
 -- prove (what the prover may do with it), prove_print (what tells two states of it apart).
 
 -- How the lines differ: what a bad token gets, what a second session does to the first.
+local peer = require "holdfast.peer"
+
 local LINES = {
   ["1.2"] = { latest = 3, auth_fail = "connack", kick = "packet", update_kicks = false, frames = false },
   ["2.x"] = { latest = 5, auth_fail = "silent", kick = "packet", update_kicks = true, frames = false },
@@ -53,17 +55,7 @@ local state = {
 --   time_diff       ms in CONNACK
 local faults = {}
 
-local function take(name)
-  local f = faults[name]
-  if type(f) == "table" and f.times then
-    if f.times <= 0 then return nil end
-    f.times = f.times - 1
-  elseif type(f) == "number" and (name == "stall" or name == "silent_upgrade" or name == "silent_http") then
-    if f <= 0 then return nil end
-    faults[name] = f - 1
-  end
-  return f or nil
-end
+local function take(name) return peer.take(faults, name) end
 
 local function line_of(p) return LINES[p.options.line or "2.x"] or error "no such line" end
 
@@ -422,21 +414,14 @@ function control.deaf(_, a)
   return each(a, function (ws) ws:deaf(not (a and a.off)) end)
 end
 
-function control.fault(_, a)
-  for k, v in pairs(a or {}) do faults[k] = v end
-end
-
-function control.heal() faults = {} end
+function control.fault(_, a) peer.add(faults, a) end
+function control.heal() peer.heal(faults) end
 
 -- Stages and words: lua/holdfast/prove/faults.lua.
 function control.prove()
-  local list, held, fatal = {}, { held = true }, { fatal = true }
+  local held, fatal = { held = true }, { fatal = true }
   local up, hand, settled, down = { "settled", "ready" }, { "settled", "greeting" }, { "settled" }, { "down" }
-  local function add(at, verb, say, with, more)
-    local row = { at = at, verb = verb, say = say, with = with }
-    for k, v in pairs(more or {}) do row[k] = v end
-    list[#list + 1] = row
-  end
+  local list, add = peer.moves()
   local function fault(say, with, more) add(down, "fault", say, with, more) end
   add(up, "kick", "another device takes the session")
   add(settled, "rival", "another installation takes the session every three seconds for ten minutes", { lasts = 600000, every = 3000 })
@@ -483,12 +468,7 @@ function control.prove_print()
     add((ws.session and "session" or ws.uid and "asked" or "socket") .. (ws.kicked and " kicked" or "")
       .. (ws.unacked and next(ws.unacked) and " owed" or ""))
   end
-  for name, value in pairs(faults) do
-    local v = type(value) == "table" and value or { code = value }
-    add(name .. tostring(v.code) .. tostring(v.status) .. tostring(v.times) .. tostring(v.body and #v.body))
-  end
-  table.sort(parts)
-  return table.concat(parts, ",")
+  return peer.print(parts, faults)
 end
 
 -- ---- HTTP --------------------------------------------------------------------------------------------------
@@ -530,7 +510,7 @@ end
 return {
   start = function (p, options)
     line_of(p)
-    for k, v in pairs(options.faults or {}) do faults[k] = v end
+    peer.add(faults, options.faults)
   end,
 
   http = function (p, request)
