@@ -174,28 +174,12 @@ static void sim_free(struct sim *s)
 
 /* ---- Lua ------------------------------------------------------------------------------------------------ */
 
-static const char *field_text(lua_State *L, int index, const char *key, const char *otherwise)
-{
-    lua_getfield(L, index, key);
-    const char *text = lua_isnil(L, -1) ? otherwise : luaL_checkstring(L, -1);
-    lua_pop(L, 1); /* the table keeps the string */
-    return text;
-}
-
-static double field_number(lua_State *L, int index, const char *key, double otherwise)
-{
-    lua_getfield(L, index, key);
-    double n = luaL_optnumber(L, -1, otherwise);
-    lua_pop(L, 1);
-    return n;
-}
-
 /* core.new{ seed=, wall_ms=, latency_ms=, trace=, plant=, lua=, policies=, scratch=, memory=, consumer_bytes=,
  * trace_bytes= } */
 static int l_new(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
-    const char *plant = field_text(L, 1, "plant", "none");
+    const char *plant = sim__field_text(L, 1, "plant", "none");
     int planted = -1;
     for (int i = 0; plants[i]; i++) {
         if (strcmp(plants[i], plant) == 0) planted = i;
@@ -205,9 +189,9 @@ static int l_new(lua_State *L)
     if (planted > 0) return luaL_error(L, "bugs can only be planted in test builds");
 #endif
     struct world_options options = {
-        .seed = (uint64_t)field_number(L, 1, "seed", 1),
-        .wall_ms = (uint64_t)field_number(L, 1, "wall_ms", 1795341600000.0),
-        .latency_ms = (uint64_t)field_number(L, 1, "latency_ms", 20),
+        .seed = (uint64_t)sim__field_number(L, 1, "seed", 1),
+        .wall_ms = (uint64_t)sim__field_number(L, 1, "wall_ms", 1795341600000.0),
+        .latency_ms = (uint64_t)sim__field_number(L, 1, "latency_ms", 20),
     };
     lua_getfield(L, 1, "reach");
     struct policy_reach *reach = lua_isnil(L, -1) ? NULL : luaL_checkudata(L, -1, SIM_REACH_MT);
@@ -215,9 +199,9 @@ static int l_new(lua_State *L)
     lua_getfield(L, 1, "trace");
     options.trace_whole = lua_toboolean(L, -1);
     lua_pop(L, 1);
-    const char *lua = field_text(L, 1, "lua", "lua");
-    const char *policies = field_text(L, 1, "policies", "policies");
-    const char *scratch = field_text(L, 1, "scratch", "build");
+    const char *lua = sim__field_text(L, 1, "lua", "lua");
+    const char *policies = sim__field_text(L, 1, "policies", "policies");
+    const char *scratch = sim__field_text(L, 1, "scratch", "build");
     lua_getfield(L, 1, "memory");
     options.memory_store = lua_toboolean(L, -1);
     lua_pop(L, 1);
@@ -231,9 +215,9 @@ static int l_new(lua_State *L)
     *box = s;
     s->seed = options.seed;
     s->reach = reach;
-    s->policy_instructions = (uint64_t)field_number(L, 1, "policy_instructions", 0);
-    s->consumer_bytes = (uint64_t)field_number(L, 1, "consumer_bytes", 0);
-    s->trace_bytes = (size_t)field_number(L, 1, "trace_bytes", 0);
+    s->policy_instructions = (uint64_t)sim__field_number(L, 1, "policy_instructions", 0);
+    s->consumer_bytes = (uint64_t)sim__field_number(L, 1, "consumer_bytes", 0);
+    s->trace_bytes = (size_t)sim__field_number(L, 1, "trace_bytes", 0);
     s->plant = planted;
     s->lua_path = sim__copy(lua, strlen(lua));
     s->policies_path = sim__copy(policies, strlen(policies));
@@ -394,90 +378,17 @@ static int l_is_down(lua_State *L)
     return 1;
 }
 
-/* ---- faults ----------------------------------------------------------------------------------------------- */
-
-/* s:fault(kind, { host=, peer=, connection=, what=, probability=, times=, ms=, bytes=, stage=, status=,
- * headers=, body= }) */
-static int l_fault(lua_State *L)
-{
-    struct sim *s = sim__check(L, 1);
-    struct fault f;
-    memset(&f, 0, sizeof f);
-    const char *name = luaL_checkstring(L, 2);
-    if (!fault_parse(name, &f.kind)) return luaL_error(L, "no fault is called \"%s\"", name);
-    luaL_checktype(L, 3, LUA_TTABLE);
-    bool links_alone = fault_is_of_streams(f.kind) && f.kind != FAULT_BLACK_HOLE &&
-                       f.kind != FAULT_SLOW;
-    const char *what = field_text(L, 3, "what", links_alone ? "link" : "any");
-    if (strcmp(what, "link") == 0) f.what = FAULT_ON_LINKS;
-    else if (strcmp(what, "call") == 0) f.what = FAULT_ON_CALLS;
-    else if (strcmp(what, "any") == 0) f.what = FAULT_ON_LINKS | FAULT_ON_CALLS;
-    else return luaL_error(L, "what is \"%s\": link, call or any", what);
-    const char *stage = field_text(L, 3, "stage", "none");
-    if (!stage_parse(stage, &f.stage)) return luaL_error(L, "no stage is called \"%s\"", stage);
-    f.probability = field_number(L, 3, "probability", 1);
-    f.times = (uint32_t)field_number(L, 3, "times", (double)FAULT_TIMES_EVER);
-    f.ms = (uint64_t)field_number(L, 3, "ms", 0);
-    f.bytes = (uint64_t)field_number(L, 3, "bytes", 0);
-    f.status = (int)field_number(L, 3, "status", 503);
-    const char *text = field_text(L, 3, "host", "");
-    text_copy(f.host, sizeof f.host, text, strlen(text));
-    text = field_text(L, 3, "peer", "");
-    text_copy(f.peer, sizeof f.peer, text, strlen(text));
-    text = field_text(L, 3, "connection", "");
-    text_copy(f.connection, sizeof f.connection, text, strlen(text));
-    const char *headers = field_text(L, 3, "headers", NULL), *body = field_text(L, 3, "body", NULL);
-    if (headers) f.headers = sim__copy(headers, strlen(headers));
-    if (body) f.body = sim__copy(body, strlen(body));
-    checkers_fault(s->checkers);
-    lua_pushnumber(L, world_fault(s->world, &f));
-    return 1;
-}
-
-static int l_fault_off(lua_State *L)
-{
-    lua_pushboolean(L, world_fault_off(sim__check(L, 1)->world, (uint32_t)luaL_checknumber(L, 2)));
-    return 1;
-}
-
-static int l_fault_hits(lua_State *L)
-{
-    struct sim *s = sim__check(L, 1);
-    lua_pushnumber(L, (double)world_fault_hits(s->world, (uint32_t)luaL_checknumber(L, 2)));
-    return 1;
-}
-
-/* s:heal(check): every fault off; with `check`, I6 is due. The latest bound, in ms. */
-static int l_heal(lua_State *L)
-{
-    struct sim *s = sim__check(L, 1);
-    world_heal(s->world);
-    lua_pushnumber(L, lua_toboolean(L, 2) ? (double)checkers_heal(s->checkers) : 0);
-    return 1;
-}
-
-static int l_mark_hits(lua_State *L)
-{
-#ifdef HOLDFAST_TEST
-    lua_pushnumber(L, (double)mark_hits(luaL_checkstring(L, 1)));
-    return 1;
-#else
-    return luaL_error(L, "marks are compiled into test builds only");
-#endif
-}
-
 static const luaL_Reg methods[] = {
     { "run", l_run }, { "now", l_now }, { "clock", l_clock }, { "user_at", l_user_at },
     { "freeze", l_freeze }, { "frozen", l_frozen }, { "wall_step", l_wall_step },
     { "halt", l_halt }, { "boot", l_boot }, { "boot_cut", l_boot_cut }, { "is_up", l_is_up }, { "shutdown", l_shutdown },
-    { "is_down", l_is_down }, { "fault", l_fault }, { "fault_off", l_fault_off },
-    { "fault_hits", l_fault_hits }, { "heal", l_heal }, { "destroy", l_gc }, { NULL, NULL }
+    { "is_down", l_is_down }, { "destroy", l_gc }, { NULL, NULL }
 };
 
 int luaopen_holdfast_sim_core(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        { "new", l_new }, { "mark_hits", l_mark_hits }, { NULL, NULL }
+        { "new", l_new }, { NULL, NULL }
     };
     sim__secret_open(L);
     sim__prove_open(L);
@@ -487,6 +398,7 @@ int luaopen_holdfast_sim_core(lua_State *L)
     lua_newtable(L);
     luaL_register(L, NULL, methods);
     luaL_register(L, NULL, sim__conn_methods);
+    luaL_register(L, NULL, sim__fault_methods);
     luaL_register(L, NULL, sim__trial_methods);
     luaL_register(L, NULL, sim__view_methods);
     luaL_register(L, NULL, sim__peer_methods);
@@ -498,6 +410,7 @@ int luaopen_holdfast_sim_core(lua_State *L)
     lua_newtable(L);
     luaL_register(L, NULL, functions);
     luaL_register(L, NULL, sim__value_functions);
+    luaL_register(L, NULL, sim__fault_functions);
     luaL_register(L, NULL, sim__prove_functions);
     luaL_register(L, NULL, sim__trace_functions);
     return 1;

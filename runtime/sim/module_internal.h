@@ -152,6 +152,13 @@ struct policy_build *sim__build(struct sim *s, struct sim_conn *c, char *why, si
 extern const luaL_Reg sim__conn_methods[];
 void sim__policies_free(struct sim *s);
 
+/* module_fault.c */
+/* A field of the table at `index`, or `otherwise`; raises for another type. The table keeps the text. */
+const char *sim__field_text(lua_State *L, int index, const char *key, const char *otherwise);
+double sim__field_number(lua_State *L, int index, const char *key, double otherwise);
+extern const luaL_Reg sim__fault_methods[];
+extern const luaL_Reg sim__fault_functions[];
+
 /* module_trial.c */
 extern const luaL_Reg sim__trial_methods[];
 

@@ -929,7 +929,7 @@ static int l_notes(lua_State *L)
         }
         if (n->kind == FX_CLOSE) set_number(L, "code", n->code);
         if (n->decision) {
-            push_decision(L, n->decision);
+            push_said(L, n->decision);
             lua_setfield(L, -2, "decision");
         }
         lua_rawseti(L, -2, ++count);

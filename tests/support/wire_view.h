@@ -6,60 +6,14 @@
 #include <lua.h>
 
 #include "runtime.h"
+#include "sim/module_push.h"
 #include "wire_why.h"
 
-static void set_number(lua_State *L, const char *key, double n)
+/* A decision, with the sentences that `holdfast why` says of it. */
+static void push_said(lua_State *L, const struct decision *d)
 {
-    lua_pushnumber(L, n);
-    lua_setfield(L, -2, key);
-}
-
-static void set_text(lua_State *L, const char *key, const char *text)
-{
-    lua_pushstring(L, text);
-    lua_setfield(L, -2, key);
-}
-
-static void set_bool(lua_State *L, const char *key, bool b)
-{
-    lua_pushboolean(L, b);
-    lua_setfield(L, -2, key);
-}
-
-static void push_cause(lua_State *L, const struct cause *c)
-{
-    lua_newtable(L);
-    set_text(L, "stage", stage_name(c->stage));
-    set_text(L, "kind", cause_kind_name(c->kind));
-    set_text(L, "name", c->name);
-    set_text(L, "by", cause_by_name(c->by));
-    if (c->close_code != CLOSE_CODE_NONE) set_number(L, "close", c->close_code);
-    if (c->http_status) set_number(L, "http", c->http_status);
-    set_number(L, "code", (double)c->code);
-    if (c->retry_after_ms != RETRY_AFTER_NONE) {
-        set_number(L, "retry_after", (double)c->retry_after_ms);
-    }
-    set_number(L, "age", (double)c->age_ms);
-    set_bool(L, "session", c->session);
-    set_text(L, "reason", c->reason);
-}
-
-static void push_decision(lua_State *L, const struct decision *d)
-{
-    static const char *const by[] = { "rule", "hook", "climb", "engine", "operator" };
-    lua_newtable(L);
-    push_cause(L, &d->cause);
-    lua_setfield(L, -2, "cause");
+    push_decision(L, d);
     wire_push_why(L, &d->cause, d);
-    set_text(L, "drop", drop_name(d->drop));
-    set_text(L, "pace", pace_name(d->pace));
-    set_bool(L, "planned", d->planned);
-    set_number(L, "attempt", d->attempt);
-    set_number(L, "backoff", (double)d->backoff_ms);
-    set_number(L, "delay", (double)d->delay_ms);
-    set_text(L, "by", by[d->by]);
-    set_number(L, "line", d->line);
-    set_text(L, "note", d->note);
 }
 
 static void push_view(lua_State *L, const struct connection_view *v)
@@ -73,7 +27,7 @@ static void push_view(lua_State *L, const struct connection_view *v)
     if (e->cause.kind != CAUSE_NONE) {
         push_cause(L, &e->cause);
         lua_setfield(L, -2, "cause");
-        push_decision(L, &e->decision);
+        push_said(L, &e->decision);
         lua_setfield(L, -2, "decision");
     }
     set_number(L, "generation", e->generation);
@@ -128,7 +82,7 @@ static void push_journal(lua_State *L, const struct runtime *rt, struct handle c
         set_text(L, "text", e.text);
         set_text(L, "file", e.file);
         if (e.kind == JOURNAL_DECISION) {
-            push_decision(L, &e.decision);
+            push_said(L, &e.decision);
             lua_setfield(L, -2, "decision");
         }
         lua_rawseti(L, -2, (int)i + 1);
