@@ -32,7 +32,7 @@ const struct cli_command cli_reload = {
             "Changed policies are proved first, as `holdfast prove --depth 1` does, for at most ten seconds\n"
             "(`policies { prove = \"30s\" }`, or false); what runs goes on meanwhile, and afterwards when a\n"
             "promise is broken. A connection's `tune` makes another policy of it: it is proved as it is\n"
-            "tuned, once for all that are tuned alike.\n\n"
+            "tuned, once for all that are tuned alike; one that is put over the API as well (?unproven=1).\n\n"
             "With `policies { trial = { share = \"10%\", watch = \"10m\" } }` a new version runs on that share of a\n"
             "policy's connections first. One that does worse than the version before it is taken back by itself, one\n"
             "that does well is adopted; `holdfast status` shows both sides meanwhile. A text that was taken back is\n"

@@ -195,6 +195,30 @@ static void trials(struct buffer *out, const struct term *t, const cJSON *root)
     }
 }
 
+/* What was put over the API and is not what runs. */
+static void puts_told(struct buffer *out, const struct term *t, const cJSON *of, uint64_t now_ms)
+{
+    char when[WORDS_MAX], ago[WORDS_MAX];
+    const cJSON *e;
+    cJSON_ArrayForEach(e, get(of, "proving"))
+    {
+        if (!cJSON_IsString(e)) continue;
+        buffer_append_text(out, term_on(t, TERM_YELLOW));
+        printable(out, "", e->valuestring);
+        buffer_printf(out, ": what was put is being proven before it is taken%s\n", term_off(t, TERM_YELLOW));
+    }
+    cJSON_ArrayForEach(e, get(of, "refused"))
+    {
+        uint64_t at_ms = words_time(words_text(e, "at"));
+        buffer_append_text(out, term_on(t, TERM_RED));
+        printable(out, "", words_text(e, "connection"));
+        buffer_printf(out, ": what was put at %s, %s ago, was refused by the gate%s\n  ", words_clock(at_ms, when),
+                      words_span(now_ms > at_ms ? now_ms - at_ms : 0, ago), term_off(t, TERM_RED));
+        printable(out, "", words_text(e, "why"));
+        buffer_append_char(out, '\n');
+    }
+}
+
 void status_table(struct buffer *out, const struct term *t, const cJSON *root, const struct status_table *how)
 {
     const char *heads[COLUMN_COUNT];
@@ -214,6 +238,7 @@ void status_table(struct buffer *out, const struct term *t, const cJSON *root, c
     weather(out, t, get(root, "weather"));
     reload(out, t, get(root, "reload"), how->now_ms);
     trials(out, t, root);
+    puts_told(out, t, get(root, "puts"), how->now_ms);
     if (n > 1) {
         char text[WORDS_MAX];
         enum term_colour colour;

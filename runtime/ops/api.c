@@ -31,15 +31,12 @@ static int get_journal(struct client *c, const char *name);
 static int get_trace(struct client *c, const char *name);
 static int post_order(struct client *c, const char *name);
 static int post_send(struct client *c, const char *name);
-static int post_reload(struct client *c, const char *name);
-static int reload_answer(struct client *c, bool done, const struct buffer *problems);
 static int post_ack(struct client *c, const char *name);
 static int get_events(struct client *c, const char *name);
 static int get_attach(struct client *c, const char *name);
 static const struct route *route_find(struct client *c, char *name, size_t name_bytes, int *status);
 static void methods_of(struct client *c, char *out, size_t out_bytes);
 static bool segments_split(const char *target, char out[SEGMENTS_MAX + 1][256], int *count);
-static bool query_get(struct client *c, const char *key, char *out, size_t out_bytes);
 static bool attach_read(struct client *c, const char **why);
 static void send_answered(void *to, const char *why, bool retry);
 
@@ -69,7 +66,7 @@ static const struct route routes[] = {
     { "POST", { "v1", "connections", "*", "start" }, OPS_OPERATE, 0, post_order },
     { "POST", { "v1", "connections", "*", "restart" }, OPS_OPERATE, 0, post_order },
     { "POST", { "v1", "connections", "*", "send" }, OPS_CONSUME, 0, post_send },
-    { "POST", { "v1", "reload" }, OPS_OPERATE, 0, post_reload },
+    { "POST", { "v1", "reload" }, OPS_OPERATE, 0, reload_view__post },
     { "POST", { "v1", "upgrade" }, OPS_OPERATE, PUT_BYTES_MAX, leave__post_upgrade },
     { "GET", { "v1", "consumers" }, OPS_READ, 0, consumers__list },
     { "GET", { "v1", "consumers", "*" }, OPS_READ, 0, consumers__one },
@@ -195,6 +192,7 @@ static bool list_end(struct client *c, struct gather *g)
 {
     return buffer_append_text(&g->out, "],\"store\":") && store_view__json(c->ops, &g->out) &&
            buffer_append_text(&g->out, ",\"reload\":") && reload_view__json(c->ops, &g->out) &&
+           buffer_append_text(&g->out, ",\"puts\":") && manage__puts_json(c->ops, &g->out) &&
            buffer_append_text(&g->out, ",\"weather\":") && runtime_weather_json(c->ops->rt, &g->out) &&
            buffer_append_char(&g->out, ',') && trial_view__json(c->ops, &g->out) && buffer_append_text(&g->out, "}\n");
 }
@@ -208,7 +206,7 @@ static int get_connections(struct client *c, const char *name)
 
 static int get_connection(struct client *c, const char *name)
 {
-    return api__answer_view(c, 200, runtime_find(c->ops->rt, name), NULL);
+    return api__answer_view(c, 200, runtime_find(c->ops->rt, name), NULL, NULL);
 }
 
 static int get_journal(struct client *c, const char *name)
@@ -218,8 +216,8 @@ static int get_journal(struct client *c, const char *name)
     struct buffer out;
     char text[16];
     uint32_t limit = JOURNAL_DEFAULT;
-    if (handle_is_none(h)) return api__answer_view(c, 200, h, NULL);
-    if (query_get(c, "limit", text, sizeof text)) limit = (uint32_t)strtoul(text, NULL, 10);
+    if (handle_is_none(h)) return api__answer_view(c, 200, h, NULL, NULL);
+    if (api__query_get(c, "limit", text, sizeof text)) limit = (uint32_t)strtoul(text, NULL, 10);
     buffer_init(&out, ANSWER_BYTES_MAX);
     bool ok = buffer_append_text(&out, "{\"connection\":") &&
               text_json_string(&out, name, strlen(name)) &&
@@ -238,8 +236,8 @@ static int get_trace(struct client *c, const char *name)
     char text[32], why[200];
     uint64_t last_ms = 0;
     struct buffer out;
-    if (handle_is_none(h)) return api__answer_view(c, 200, h, NULL);
-    if (query_get(c, "last", text, sizeof text) && (!duration_parse(text, strlen(text), &last_ms) || !last_ms))
+    if (handle_is_none(h)) return api__answer_view(c, 200, h, NULL, NULL);
+    if (api__query_get(c, "last", text, sizeof text) && (!duration_parse(text, strlen(text), &last_ms) || !last_ms))
         return http__refuse(c, 400, "last is no duration", "a duration such as 1h");
     buffer_init(&out, 0);
     bool ok = runtime_trace(c->ops->rt, h, last_ms, c->ops->options.version, &out, why, sizeof why);
@@ -255,8 +253,8 @@ static int post_order(struct client *c, const char *name)
     struct handle h = runtime_find(c->ops->rt, name);
     const char *verb = strrchr(c->target, '/') + 1;
     char reserve[8] = "", why[256];
-    if (handle_is_none(h)) return api__answer_view(c, 202, h, NULL);
-    bool spend = strcmp(verb, "start") == 0 && query_get(c, "spend_reserve", reserve, sizeof reserve);
+    if (handle_is_none(h)) return api__answer_view(c, 202, h, NULL, NULL);
+    bool spend = strcmp(verb, "start") == 0 && api__query_get(c, "spend_reserve", reserve, sizeof reserve);
     if (spend && strcmp(reserve, "1") != 0)
         return http__refuse(c, 400, "spend_reserve is not 1", "POST /v1/connections/NAME/start?spend_reserve=1");
     if (spend) {
@@ -268,7 +266,7 @@ static int post_order(struct client *c, const char *name)
     else if (strcmp(verb, "start") == 0) runtime_start(c->ops->rt, h);
     else runtime_restart(c->ops->rt, h);
     ops__log(c->ops, LOG_INFO, "%s: %s, asked for over the local API", name, verb);
-    return api__answer_view(c, 202, h, NULL);
+    return api__answer_view(c, 202, h, NULL, NULL);
 }
 
 static int post_send(struct client *c, const char *name)
@@ -280,7 +278,7 @@ static int post_send(struct client *c, const char *name)
     if (c->body.len == 0) return http__refuse(c, 400, "there is no frame", SEND_BYTES_EXPECTED);
     if (text && json_scan(c->body.data, c->body.len, NULL, NULL, NULL) != JSON_OK)
         return http__refuse(c, 400, "the frame is not JSON", SEND_BYTES_EXPECTED);
-    if (handle_is_none(runtime_find(c->ops->rt, name))) return api__answer_view(c, 200, HANDLE_NONE, NULL);
+    if (handle_is_none(runtime_find(c->ops->rt, name))) return api__answer_view(c, 200, HANDLE_NONE, NULL, NULL);
     /* The answer may come from inside, before the number is known here. */
     uint64_t id = deliver_send(c->ops->deliver, name, c->body.data, c->body.len, text,
                                send_answered, c, &why);
@@ -289,82 +287,13 @@ static int post_send(struct client *c, const char *name)
     return 0;
 }
 
-static bool query_is_1(struct client *c, const char *key)
-{
-    char value[8] = "";
-    return query_get(c, key, value, sizeof value) && strcmp(value, "1") == 0;
-}
-
-static int post_reload(struct client *c, const char *name)
-{
-    (void)name;
-    const struct ops_options *o = &c->ops->options;
-    char policy[256];
-    struct buffer problems;
-    if (!o->reload) return http__refuse(c, 501, "there is nothing to reload here", "a daemon");
-    bool one = query_get(c, "policy", policy, sizeof policy);
-    char adopt[256], take_back[256];
-    bool adopts = query_get(c, "adopt", adopt, sizeof adopt), takes_back = query_get(c, "take_back", take_back, sizeof take_back);
-    if (adopts && takes_back) return http__refuse(c, 400, "both adopt and take_back", "one of them");
-    struct ops_reload wish = { .policy = one ? policy : NULL,
-                               .unproven = query_is_1(c, "unproven"),
-                               .now = query_is_1(c, "now"),
-                               .again = query_is_1(c, "again"),
-                               .adopt = adopts ? adopt : NULL,
-                               .take_back = takes_back ? take_back : NULL };
-    buffer_init(&problems, 1 << 20);
-    enum ops_reloaded result = o->reload(o->self, &wish, &problems);
-    int answered = 0;
-    if (result == OPS_RELOAD_LATER) {
-        c->waits_reload = wish.ticket;
-        lws_set_timeout(c->wsi, NO_PENDING_TIMEOUT, 0); /* or it ends the request after seconds */
-    } else {
-        answered = reload_answer(c, result == OPS_RELOAD_DONE, &problems);
-    }
-    buffer_deinit(&problems);
-    return answered;
-}
-
-static int reload_answer(struct client *c, bool done, const struct buffer *problems)
-{
-    struct buffer out;
-    buffer_init(&out, 4 << 20);
-    bool ok = buffer_printf(&out, "{\"reloaded\":%s,\"problems\":[", done ? "true" : "false");
-    const char *at = (const char *)problems->data;
-    for (size_t left = problems->len; ok && left > 0;) {
-        const char *end = memchr(at, '\n', left);
-        size_t len = end ? (size_t)(end - at) : left;
-        if (at != (const char *)problems->data) ok = buffer_append_char(&out, ',');
-        ok = ok && text_json_string(&out, at, len);
-        len += end ? 1 : 0;
-        at += len;
-        left -= len;
-    }
-    ok = ok && buffer_append_text(&out, "]}\n");
-    int result = ok ? http__answer(c, done ? 200 : 409, "application/json", out.data, out.len) : -1;
-    buffer_deinit(&out);
-    return result;
-}
-
-void ops_reload_answer(struct ops *ops, uint64_t ticket, bool done, const struct buffer *problems)
-{
-    for (struct client *c = ops->clients; c; c = c->next) {
-        if (!c->waits_reload || c->waits_reload > ticket) continue;
-        c->waits_reload = 0;
-        c->active_ms = uv_now(ops->loop);
-        if (reload_answer(c, done, problems) == 0) continue;
-        c->closing = true;
-        client__touch(c);
-    }
-}
-
 static int post_ack(struct client *c, const char *name)
 {
     (void)name;
     char consumer[256] = "";
     struct buffer out;
     bool known;
-    query_get(c, "consumer", consumer, sizeof consumer);
+    api__query_get(c, "consumer", consumer, sizeof consumer);
     if (!consumer[0]) return http__refuse(c, 400, "whose acknowledgement is it", "?consumer=NAME");
     if (c->own_consumer && strcmp(c->own_consumer, consumer) != 0)
         return http__refuse(c, 403, "this token belongs to another consumer", "its own name");
@@ -474,7 +403,7 @@ bool api__query_next(struct client *c, int *index, char *out, size_t out_bytes, 
     return true;
 }
 
-static bool query_get(struct client *c, const char *key, char *out, size_t out_bytes)
+bool api__query_get(struct client *c, const char *key, char *out, size_t out_bytes)
 {
     char item[256], *value;
     for (int index = 0; api__query_next(c, &index, item, sizeof item, &value);) {
@@ -483,6 +412,12 @@ static bool query_get(struct client *c, const char *key, char *out, size_t out_b
         return true;
     }
     return false;
+}
+
+bool api__query_is_1(struct client *c, const char *key)
+{
+    char value[8] = "";
+    return api__query_get(c, key, value, sizeof value) && strcmp(value, "1") == 0;
 }
 
 static bool attach_read(struct client *c, const char **why)
@@ -524,7 +459,7 @@ static void send_answered(void *to, const char *why, bool retry)
     buffer_deinit(&out);
 }
 
-int api__answer_view(struct client *c, int status, struct handle conn, const char *kept)
+int api__answer_view(struct client *c, int status, struct handle conn, const char *kept, const char *proof)
 {
     struct connection_view view;
     struct connection_outlook outlook;
@@ -536,6 +471,7 @@ int api__answer_view(struct client *c, int status, struct handle conn, const cha
     if (ok) out.len--; /* the object goes on */
     if (ok && runtime_outlook(c->ops->rt, conn, &outlook)) ok = outlook__json(&out, &view, &outlook);
     if (ok && kept) ok = buffer_printf(&out, ",\"kept\":\"%s\"", kept);
+    if (ok && proof && proof[0]) ok = buffer_printf(&out, ",\"proof\":\"%s\"", proof);
     ok = ok && buffer_append_text(&out, "}\n");
     int result = ok ? http__answer(c, status, "application/json", out.data, out.len) : -1;
     buffer_deinit(&out);

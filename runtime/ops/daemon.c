@@ -18,17 +18,12 @@
 #include "base/url.h"
 
 #define DESCRIPTORS_MAX ((rlim_t)1 << 20) /* far above it libwebsockets assumes a small table */
-#define TOKEN_HEX 64
 #define TELL_STATUS_MS 5000
 
 static uint64_t deadline_of(struct runtime *rt);
 static void proxies_start(struct daemon *d);
 static void limits_raise(struct daemon *d);
 static bool ops_start(struct daemon *d, char *why, size_t why_bytes);
-static struct secret *token_generate(char *why, size_t why_bytes);
-static struct secret *token_read(const struct daemon *d);
-static void token_path(const struct daemon *d, char *out, size_t out_bytes);
-static bool token_write(struct daemon *d, const struct secret *token, char *why, size_t why_bytes);
 static void on_prepare(uv_prepare_t *handle);
 static void on_store_wake(uv_async_t *handle);
 static void on_store_flush(uv_prepare_t *handle);
@@ -362,8 +357,8 @@ static bool ops_start(struct daemon *d, char *why, size_t why_bytes)
                                             .consumer = t->consumer[0] ? t->consumer : NULL };
     }
     if (listen->http && count == 0) {
-        generated = d->options.taken ? token_read(d) : NULL; /* clients know it */
-        if (!generated) generated = token_generate(why, why_bytes);
+        generated = d->options.taken ? daemon__token_read(d) : NULL; /* clients know it */
+        if (!generated) generated = daemon__token_generate(why, why_bytes);
         if (!generated) return false;
         tokens[count++] = (struct ops_token){ .secret = generated, .scope = OPS_OPERATE };
     }
@@ -382,6 +377,7 @@ static bool ops_start(struct daemon *d, char *why, size_t why_bytes)
                               .store = on_ops_store,
                               .taken_back = daemon__taken_back,
                               .put = daemon__put,
+                              .puts_view = daemon__puts_view,
                               .remove = daemon__remove,
                               .upgrade = daemon__upgrade,
                               .ready = on_ops_ready,
@@ -389,68 +385,11 @@ static bool ops_start(struct daemon *d, char *why, size_t why_bytes)
                               .adopted = &d->adopted };
     d->ops = ops_create(&d->loop, d->rt, d->deliver, &oo, why, why_bytes);
     d->adopted = OPS_LISTENERS_NONE;
-    bool ok = d->ops && (!generated || token_write(d, generated, why, why_bytes));
+    bool ok = d->ops && (!generated || daemon__token_write(d, generated, why, why_bytes));
     secret_unref(generated);
     if (d->token_path[0]) {
         log_printf(d->options.log, LOG_INFO, NULL, "the token for http is in %s", d->token_path);
     }
-    return ok;
-}
-
-/* A token nobody configured: new at each start. */
-static struct secret *token_generate(char *why, size_t why_bytes)
-{
-    unsigned char random[TOKEN_HEX / 2];
-    char text[TOKEN_HEX + 1];
-    if (getrandom(random, sizeof random, 0) != sizeof random) {
-        snprintf(why, why_bytes, "no random numbers for a token");
-        return NULL;
-    }
-    for (size_t i = 0; i < sizeof random; i++) snprintf(text + 2 * i, 3, "%02x", random[i]);
-    struct secret *s = secret_create("generated token", text, TOKEN_HEX);
-    explicit_bzero(text, sizeof text);
-    explicit_bzero(random, sizeof random);
-    return s;
-}
-
-/* The one that the process before us generated, or NULL. */
-static struct secret *token_read(const struct daemon *d)
-{
-    char path[sizeof d->token_path], text[TOKEN_HEX + 2];
-    struct secret *s = NULL;
-    struct stat st;
-    token_path(d, path, sizeof path);
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0) return NULL;
-    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid() && !(st.st_mode & 077) &&
-        read(fd, text, sizeof text) == TOKEN_HEX + 1 && text[TOKEN_HEX] == '\n')
-        s = secret_create("generated token", text, TOKEN_HEX);
-    explicit_bzero(text, sizeof text);
-    close(fd);
-    return s;
-}
-
-static void token_path(const struct daemon *d, char *out, size_t out_bytes)
-{
-    const struct config *c = &d->roster.config;
-    snprintf(out, out_bytes, "%s.token", c->listen.unix_path ? c->listen.unix_path : c->path);
-}
-
-/* Into a file that only its owner can read. Once the socket is ours: another daemon's file is not. */
-static bool token_write(struct daemon *d, const struct secret *token, char *why, size_t why_bytes)
-{
-    char path[sizeof d->token_path], beside[sizeof path + 8];
-    size_t len;
-    const char *bytes = secret_bytes(token, &len);
-    token_path(d, path, sizeof path);
-    snprintf(beside, sizeof beside, "%s.new", path);
-    unlink(beside);
-    int fd = open(beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    bool ok = fd >= 0 && write(fd, bytes, len) == (ssize_t)len && write(fd, "\n", 1) == 1;
-    if (fd >= 0) close(fd);
-    ok = ok && rename(beside, path) == 0;
-    if (ok) memcpy(d->token_path, path, sizeof path);
-    else snprintf(why, why_bytes, "cannot write the token to %.300s: %s", path, strerror(errno));
     return ok;
 }
 

@@ -28,6 +28,14 @@ static struct policy_build *build(const struct added *a, struct policy_version *
     return policy_build_create(v, &a->config.settings, "", problems);
 }
 
+/* Put while the new text was read, or proven: that must hold with this tune as well. */
+static bool lacks_proof(const struct daemon *d, const struct added *a, const struct policy_version *v)
+{
+    const struct policy_version *tried = runtime_trial_after(d->rt, policy_name(v));
+    if (v == a->version || (tried && policy_text_hash(tried) == policy_text_hash(v))) return false;
+    return !daemon__proof_is_known(d, v, a->overlay);
+}
+
 bool daemon__added_build_one(struct daemon *d, const struct roster *next, uint32_t *at, struct problems *problems)
 {
     struct added *a = added_next(d, at);
@@ -45,6 +53,7 @@ bool daemon__added_build_one(struct daemon *d, const struct roster *next, uint32
         if (!a->next) return true;
         identity = a->next->identity;
     }
+    if (lacks_proof(d, a, v) || (tried && lacks_proof(d, a, tried))) d->reloading.lacks_proof = true;
     const char *owner = roster_claimant(next, identity);
     if (owner) {
         problems_add(problems, false, "", 0, a->config.name,
@@ -85,7 +94,7 @@ bool daemon__added_swap_one(struct daemon *d, uint32_t *at)
         daemon__added_wait(d, a, next);
     } else if (!handle_is_none(h)) {
         runtime_swap(d->rt, h, next);
-        daemon__proof_note(d, h, v, 0);
+        daemon__proof_note(d, h, v, a->overlay);
     } else {
         policy_build_destroy(next);
     }

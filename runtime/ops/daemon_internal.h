@@ -11,6 +11,7 @@
 #include "ops/log_limit.h"
 #include "ops/notify.h"
 #include "ops/gate.h"
+#include "ops/proof_set.h"
 #include "ops/reading.h"
 #include "ops/file_watch.h"
 #include "ops/ops.h"
@@ -25,6 +26,7 @@ struct added {
     struct policy_build *build;       /* owned: waits until its namesake is gone; NULL: it runs */
     struct policy_build *next;        /* owned: of the reload that is being built; or NULL */
     uint64_t identity;
+    uint64_t overlay;                 /* of what it lays over its policy's tables; 0: nothing */
 };
 
 /* The same, as the process before stored it. */
@@ -36,13 +38,38 @@ struct stored {
 
 struct upgrade; /* daemon_upgrade.c */
 
-/* A text that went through the gate, or that an operator let past it. */
-struct proven {
+/* A connection that was put over the API and is not taken before what it runs went through the gate. */
+struct put {
+    struct put *next;
+    uint64_t ticket;
     char name[CONFIG_NAME_MAX];
-    uint64_t hash, overlay;
-    bool capped, unproven;
+    char *json;         /* owned */
+    size_t len;
+    uint32_t tries;
 };
-#define PROVEN_MAX 256
+#define PUTS_MAX 256          /* waiting at once; more are told to come again */
+#define PUTS_REFUSED_MAX 8
+
+/* daemon_put.c */
+struct puts {
+    struct put *first, *last; /* owned; the first one is being proven */
+    uint32_t count;
+    uint64_t tickets;         /* given out so far */
+    struct gate *gate;        /* owned; NULL: none */
+    uint64_t proving;         /* ticket of the one that it plays */
+    struct {                  /* until it is put well, or deleted; the older one is overwritten */
+        char name[CONFIG_NAME_MAX]; /* "": none */
+        uint64_t wall_ms;
+        char text[512];
+    } refused[PUTS_REFUSED_MAX];
+};
+
+/* Flags of what went through the gate: none, it is proven. */
+enum proof_flags {
+    PROOF_CAPPED = 1, /* not fully: the time was over */
+    PROOF_WAIVED = 2, /* an operator let it past */
+    PROOF_OFF = 4,    /* the configuration did */
+};
 #define RELOAD_TRIES_MAX 5
 #define DAEMON_SLICE_NS 1000000u /* of a turn of the loop, for what concerns thousands of connections */
 
@@ -99,8 +126,7 @@ struct reloading {
     uv_idle_t spin;          /* active while there is a slice to do: the loop must not sleep */
     uv_check_t turn;         /* does it, after sockets had their turn */
     uint64_t slice_ns;       /* 0: one connection a turn */
-    struct proven proven[PROVEN_MAX];
-    uint32_t proven_next;
+    bool lacks_proof;        /* BUILDING: something was put meanwhile that is not proven with a new text */
     struct {                 /* of the last one that ended */
         bool refused;
         uint64_t wall_ms;    /* 0: there was none */
@@ -163,6 +189,8 @@ struct daemon {
     char binary[PATH_MAX];  /* where this program is, for an upgrade */
     struct handover_message started_with; /* listeners and store: a reload does not move them */
     struct reloading reloading;
+    struct puts puts;
+    struct proof_set proven;     /* what went through the gate, or was let past it */
     struct trial_record *trials; /* owned */
     uint32_t trial_count;
     struct file_watch *watch;    /* owned; NULL: files are read again only when that is asked for */
@@ -202,10 +230,12 @@ void daemon__reload_say(struct daemon *d, enum log_level level, const char *text
 
 /* --- daemon_swap.c: BUILDING and SWAPPING, in slices ------------------------------------------------------ */
 
-/* `next` has all its versions: goes on from here, and calls one of the two below at its end. */
+/* `next` has all its versions: goes on from here, and calls one of the three below at its end. */
 void daemon__swap_begin(struct daemon *d);
 void daemon__swap_done(struct daemon *d);
 void daemon__swap_refused(struct daemon *d);
+/* Nothing is wrong but that something lacks a proof that came meanwhile: all is read again. */
+void daemon__swap_unproven(struct daemon *d);
 /* There is something to do in slices. */
 void daemon__swap_wake(struct daemon *d);
 /* Moved: freed in slices. */
@@ -213,10 +243,18 @@ void daemon__swap_trash(struct daemon *d, struct roster *roster);
 
 /* --- daemon_proof.c: what goes through the gate ----------------------------------------------------------- */
 
-/* What of the roster runs nowhere yet and was not proven. */
+/* What of the roster runs nowhere yet and was not proven. `run`: for gate_run_deinit(), or moved to who starts it. */
 void daemon__proof_wanted(const struct daemon *d, const struct roster *next, const struct roster_running *running,
                           uint32_t running_count, struct gate_run *run);
-/* False: no thread can be had. daemon__proof_over() follows. */
+/* The same of one connection with this version, which `runs` somewhere or not. */
+void daemon__proof_want_one(const struct daemon *d, const struct policy_version *v, bool runs,
+                            const struct config_connection *c, struct gate_run *run);
+bool daemon__proof_is_known(const struct daemon *d, const struct policy_version *v, uint64_t overlay);
+/* `run`: moved. NULL: no thread can be had. run->done() follows; it says what came of it with daemon__proof_judge(). */
+struct gate *daemon__proof_start(struct daemon *d, struct gate_run *run);
+/* Keeps what came of it. True when all may be taken; `lines`: what is to be told of it. */
+bool daemon__proof_judge(struct daemon *d, const struct gate_run *run, struct buffer *lines);
+/* For a reload. `run`: moved. False: no thread can be had. daemon__proof_over() follows. */
 bool daemon__proof_begin(struct daemon *d, struct gate_run *run);
 /* What came of it; true when all may be taken. */
 void daemon__proof_over(struct daemon *d, bool good);
@@ -224,6 +262,16 @@ void daemon__proof_over(struct daemon *d, bool good);
 void daemon__proof_skip(struct daemon *d, const struct gate_run *run, bool operator_wished);
 /* A version that was let past the gate is told in the journal of a connection that goes on with it. */
 void daemon__proof_note(struct daemon *d, struct handle h, const struct policy_version *v, uint64_t overlay);
+/* Static: what is known of it, for who put it. */
+const char *daemon__proof_word(const struct daemon *d, const struct policy_version *v, uint64_t overlay);
+/* --- daemon_token.c: a token that nobody configured --- */
+
+/* New. NULL with a sentence. */
+struct secret *daemon__token_generate(char *why, size_t why_bytes);
+/* The one that the process before us generated, or NULL. */
+struct secret *daemon__token_read(const struct daemon *d);
+/* Once the socket is ours: another daemon's file is not. */
+bool daemon__token_write(struct daemon *d, const struct secret *token, char *why, size_t why_bytes);
 /* --- daemon_files.c --- */
 /* Watches what is in use now, as the configuration wishes. */
 void daemon__watch(struct daemon *d);
@@ -336,8 +384,13 @@ void daemon__store_end(struct daemon *d, bool handed_over);
 /* --- daemon_added.c: what the API adds, kept in the store ---------------------------------------------------- */
 
 /* For ops: see struct ops_options. */
-int daemon__put(void *self, const char *name, const void *json, size_t len, struct ops_problems *problems);
 int daemon__remove(void *self, const char *name, struct ops_problems *problems);
+/* NULL: none of this name. */
+struct added *daemon__added_find(struct daemon *d, const char *name);
+/* Takes `config`; `version`: its own reference. */
+struct added *daemon__added_new(struct daemon *d, struct config_connection *config, struct policy_version *version);
+/* For the next process. `json` NULL: it has none. */
+void daemon__added_keep(struct daemon *d, const char *name, const void *json, size_t len);
 /* Adds those whose namesakes are gone by now, until `until_ns` of uv_hrtime(). False: there are more. */
 bool daemon__added_pending(struct daemon *d, uint64_t until_ns);
 /* One that the process before had; it waits for daemon__added_start(). Copies. */
@@ -354,5 +407,21 @@ void daemon__added_forget(struct daemon *d, struct added *a);
 /* `build`: moved. */
 void daemon__added_wait(struct daemon *d, struct added *a, struct policy_build *build);
 void daemon__added_deinit(struct daemon *d);
+
+/* --- daemon_put.c: PUT, through the gate -------------------------------------------------------------------- */
+
+/* For ops: see struct ops_options. */
+int daemon__put(void *self, const char *name, const void *json, size_t len, struct ops_put *how, struct ops_problems *problems);
+bool daemon__puts_view(void *self, struct buffer *out);
+/* Of the process before: as it is. */
+int daemon__put_stored(struct daemon *d, const char *name, const void *json, size_t len, struct ops_problems *problems);
+/* The one that waits for its proof is not wanted any more; `what` is its answer. */
+void daemon__put_call_off(struct daemon *d, const char *name, int status, const char *what, const char *expected);
+/* Links are closed for an end or an upgrade: all that wait are answered. */
+void daemon__puts_pause(struct daemon *d);
+/* The loop must run until it is empty. */
+void daemon__puts_deinit(struct daemon *d);
+/* What is wrong, in the API's words. */
+void daemon__put_problems(struct ops_problems *out, const struct problems *problems, const char *name);
 
 #endif

@@ -233,12 +233,14 @@ static void take(struct daemon *d, struct roster *next)
     if (run.count && next->config.prove_ms) unproven_is_wished(r);
     if (run.count && (r->how.unproven || !next->config.prove_ms)) {
         daemon__proof_skip(d, &run, r->how.unproven);
+        gate_run_deinit(&run);
     } else if (run.count) {
         daemon__swap_trash(d, next);
         r->phase = RELOAD_PROVING;
         runtime_trials_hold(d->rt, false); /* it may take minutes, and all is read again after it */
         buffer_clear(&r->out); /* said again when it is read again */
         if (r->tries < RELOAD_TRIES_MAX && daemon__proof_begin(d, &run)) return;
+        gate_run_deinit(&run);
         daemon__reload_say(d, LOG_WARNING,
                            "the policies cannot be proven: they change all the time, or no thread can be had");
         refused(d);
@@ -257,6 +259,16 @@ void daemon__proof_over(struct daemon *d, bool good)
         return;
     }
     d->reloading.tries++;
+    read_once_more(d);
+}
+
+void daemon__swap_unproven(struct daemon *d)
+{
+    struct reloading *r = &d->reloading;
+    daemon__swap_trash(d, &r->next);
+    r->sweep = true;
+    r->sweep_at = 0;
+    r->tries++;
     read_once_more(d);
 }
 
@@ -362,6 +374,7 @@ void daemon__reload_pause(struct daemon *d)
 {
     struct reloading *r = &d->reloading;
     ASSERT(d->stopping);
+    daemon__puts_pause(d);
     if (r->phase == RELOAD_IDLE) return;
     for (uint32_t k = 0; k < RELOAD_QUEUED_MAX; k++) {
         if (r->queue[k].ticket) r->answers = r->queue[k].ticket;
@@ -404,6 +417,7 @@ void daemon__reload_deinit(struct daemon *d)
     struct reloading *r = &d->reloading;
     file_watch_destroy(d->watch);
     d->watch = NULL;
+    daemon__puts_deinit(d);
     gate_destroy(r->gate);
     reading_destroy(r->reading);
     r->gate = NULL;
@@ -420,6 +434,7 @@ void daemon__reload_free(struct daemon *d)
     for (uint32_t i = 0; i < r->trash_count; i++) roster_deinit(&r->trash[i]);
     problems_deinit(&r->problems);
     buffer_deinit(&r->out);
+    proof_set_clear(&d->proven);
 }
 
 /* ---- words ----------------------------------------------------------------------------------------------- */

@@ -77,7 +77,7 @@ void daemon__swap_begin(struct daemon *d)
     ASSERT(r->phase == RELOAD_BUILDING);
     problems_deinit(&r->problems);
     problems_init(&r->problems);
-    r->sweep = false;
+    r->sweep = r->lacks_proof = false;
     r->step = STEP_BUILD_FILE;
     r->at = r->changed = r->removed = 0;
     daemon__swap_wake(d);
@@ -109,6 +109,7 @@ static bool build_added_one(struct daemon *d)
     struct reloading *r = &d->reloading;
     if (daemon__added_build_one(d, &r->next, &r->at, &r->problems)) return true;
     if (r->problems.errors) daemon__swap_refused(d);
+    else if (r->lacks_proof) daemon__swap_unproven(d);
     else swap_now(d);
     return true;
 }

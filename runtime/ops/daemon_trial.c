@@ -83,7 +83,8 @@ static struct policy_build *build(void *self, struct handle conn, const char *na
     }
     const struct config *file = &d->roster.config;
     bool of_file = c >= file->connections && c < file->connections + file->connection_count;
-    if (b) daemon__proof_note(d, conn, version, of_file ? d->roster.who[c - file->connections].overlay : 0);
+    const struct added *a = of_file ? NULL : daemon__added_find(d, name);
+    if (b) daemon__proof_note(d, conn, version, of_file ? d->roster.who[c - file->connections].overlay : a ? a->overlay : 0);
     return b;
 }
 

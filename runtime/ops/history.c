@@ -60,7 +60,7 @@ int history__one(struct client *c, const char *name)
     struct buffer out;
     uint64_t from_ms;
     uint32_t count;
-    if (handle_is_none(h) || !runtime_history(c->ops->rt, h, &marks, &count)) return api__answer_view(c, 200, HANDLE_NONE, NULL);
+    if (handle_is_none(h) || !runtime_history(c->ops->rt, h, &marks, &count)) return api__answer_view(c, 200, HANDLE_NONE, NULL, NULL);
     if (!from_read(c, &from_ms)) return http__refuse(c, 400, "from is neither a span nor Unix milliseconds", "?from=6h");
     buffer_init(&out, 1 << 20);
     bool ok = buffer_append_text(&out, "{\"connection\":") && text_json_string(&out, name, strlen(name)) &&

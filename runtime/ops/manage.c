@@ -8,7 +8,7 @@
 #include "base/text.h"
 #include "ops/ops_internal.h"
 
-static int answer(struct client *c, int status, const char *name,
+static int answer(struct client *c, int status, const char *name, const char *proof,
                   const struct ops_problems *problems);
 
 void ops_problem_add(struct ops_problems *p, const char *where, const char *expected,
@@ -29,8 +29,33 @@ int manage__put(struct client *c, const char *name)
     const struct ops_options *o = &c->ops->options;
     struct ops_problems problems = { 0 };
     if (!o->put) return http__refuse(c, 501, "connections cannot be added here", "a daemon");
-    int status = o->put(o->self, name, c->body.data, c->body.len, &problems);
-    return answer(c, status, name, &problems);
+    struct ops_put how = { .unproven = api__query_is_1(c, "unproven"), .proof = "" };
+    int status = o->put(o->self, name, c->body.data, c->body.len, &how, &problems);
+    if (status != OPS_PUT_LATER) return answer(c, status, name, how.proof, &problems);
+    c->waits_put = how.ticket;
+    lws_set_timeout(c->wsi, NO_PENDING_TIMEOUT, 0); /* or it ends the request after seconds */
+    return 0;
+}
+
+void ops_put_answer(struct ops *ops, uint64_t ticket, const char *name, int status, const char *proof,
+                    const struct ops_problems *problems)
+{
+    for (struct client *c = ops->clients; c; c = c->next) {
+        if (c->waits_put != ticket) continue;
+        c->waits_put = 0;
+        c->active_ms = uv_now(ops->loop);
+        if (answer(c, status, name, proof, problems) == 0) return;
+        c->closing = true;
+        client__touch(c);
+        return;
+    }
+}
+
+bool manage__puts_json(const struct ops *ops, struct buffer *out)
+{
+    const struct ops_options *o = &ops->options;
+    if (!o->puts_view) return buffer_append_text(out, "{\"proving\":[],\"refused\":[]}");
+    return o->puts_view(o->self, out);
 }
 
 int manage__delete(struct client *c, const char *name)
@@ -39,7 +64,7 @@ int manage__delete(struct client *c, const char *name)
     struct ops_problems problems = { 0 };
     if (!o->remove) return http__refuse(c, 501, "connections cannot be removed here", "a daemon");
     int status = o->remove(o->self, name, &problems);
-    return answer(c, status, name, &problems);
+    return answer(c, status, name, "", &problems);
 }
 
 static bool problem_json(struct buffer *out, const struct ops_problem *p)
@@ -52,7 +77,7 @@ static bool problem_json(struct buffer *out, const struct ops_problem *p)
            text_json_string(out, p->expected, strlen(p->expected));
 }
 
-static int answer(struct client *c, int status, const char *name,
+static int answer(struct client *c, int status, const char *name, const char *proof,
                   const struct ops_problems *problems)
 {
     if (status < 300) {
@@ -60,7 +85,7 @@ static int answer(struct client *c, int status, const char *name,
                  strcmp(c->method, "DELETE") == 0 ? "removed"
                  : status == 200                  ? "changed"
                                                   : "added");
-        return api__answer_view(c, status, runtime_find(c->ops->rt, name), runtime_store_kind(c->ops->rt));
+        return api__answer_view(c, status, runtime_find(c->ops->rt, name), runtime_store_kind(c->ops->rt), proof);
     }
     ASSERT(problems->count > 0);
     struct buffer out;

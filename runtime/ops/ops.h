@@ -41,7 +41,7 @@ struct ops_token {
 
 /* What is wrong with something that was asked for; printable, no secrets. */
 struct ops_problem {
-    char what[256];
+    char what[1300];    /* what the gate says is long */
     char where[128];    /* path of a JSON key, a connection's name, or "" */
     char expected[256]; /* or "" */
 };
@@ -71,6 +71,14 @@ struct ops_reload {
     uint64_t ticket;    /* out: of the ops_reload_answer() to come */
 };
 enum ops_reloaded { OPS_RELOAD_REFUSED, OPS_RELOAD_DONE, OPS_RELOAD_LATER };
+
+/* How a connection is put. */
+struct ops_put {
+    bool unproven;     /* what it would run is not proven first */
+    uint64_t ticket;   /* out: of the ops_put_answer() to come */
+    const char *proof; /* out; static: what is known of what it runs, "" or "proven" "not fully proven" "unproven" "runs already" */
+};
+#define OPS_PUT_LATER 0
 
 /* What the last reload came to, and the one that is under way. */
 struct ops_reload_view {
@@ -107,9 +115,12 @@ struct ops_options {
     /* Reads policies and configuration again. Problems: lines of text. LATER: ops_reload_answer() follows. */
     enum ops_reloaded (*reload)(void *self, struct ops_reload *wish, struct buffer *problems);
     /* Adds a connection, or changes one that was added so. Returns 201 added, 200 changed, 202 will be
-     * replaced once its link is closed, or 4xx with problems. `json`: borrowed until return. */
-    int (*put)(void *self, const char *name, const void *json, size_t len,
+     * replaced once its link is closed, or 4xx with problems; or OPS_PUT_LATER: ops_put_answer() follows, with one of
+     * these. `json`: borrowed until return. */
+    int (*put)(void *self, const char *name, const void *json, size_t len, struct ops_put *how,
                struct ops_problems *problems);
+    /* JSON: those that are being proven, and those that were refused. NULL: there are none ever. */
+    bool (*puts_view)(void *self, struct buffer *out);
     /* 202, or 4xx with problems. */
     int (*remove)(void *self, const char *name, struct ops_problems *problems);
     /* Begins an upgrade. 202: ops_upgrade_answer() follows; or 4xx with problems. */
@@ -156,6 +167,9 @@ struct ops_listeners ops_listeners(const struct ops *ops);
 void ops_leave_listeners(struct ops *ops);
 /* To those who asked for a reload and have a ticket up to this one, if still there. `problems`: lines of text, borrowed. */
 void ops_reload_answer(struct ops *ops, uint64_t ticket, bool done, const struct buffer *problems);
+/* To who put it, if still there: what put() would have returned. */
+void ops_put_answer(struct ops *ops, uint64_t ticket, const char *name, int status, const char *proof,
+                    const struct ops_problems *problems);
 /* To who asked for the upgrade, if still there. `why` NULL: `pid` with `version` took over. */
 void ops_upgrade_answer(struct ops *ops, const char *why, long pid, const char *version);
 

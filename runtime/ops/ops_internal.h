@@ -68,6 +68,7 @@ struct client {
     uint64_t send_id;     /* POST .../send that waits for its answer; 0: none */
     bool waits_upgrade;   /* POST /v1/upgrade that does */
     uint64_t waits_reload; /* ticket of a POST /v1/reload that is under way; 0: none */
+    uint64_t waits_put;    /* the same of a PUT */
 
     /* what goes out: LWS_PRE bytes of room first, then bytes; `sent` of them are gone */
     struct buffer out;
@@ -204,9 +205,9 @@ int http__stream(struct client *c, const char *type);
  * wants. */
 int api__request(struct client *c, uint64_t body_len);
 int api__body_done(struct client *c);
-/* A connection's JSON with its outlook; 404 when there is none. `kept` (may be NULL) is added as
- * "kept". */
-int api__answer_view(struct client *c, int status, struct handle conn, const char *kept);
+/* A connection's JSON with its outlook; 404 when there is none. `kept` and `proof` (may be NULL) are added under
+ * these names. */
+int api__answer_view(struct client *c, int status, struct handle conn, const char *kept, const char *proof);
 /* GET /v1/attach: true when it may become a WebSocket; otherwise it was refused. */
 bool api__upgrade(struct client *c);
 
@@ -215,6 +216,8 @@ bool api__upgrade(struct client *c);
 #define PUT_BYTES_MAX ((size_t)64 << 10)
 
 int manage__put(struct client *c, const char *name);
+int manage__delete(struct client *c, const char *name);
+bool manage__puts_json(const struct ops *ops, struct buffer *out);
 /* store_view.c */
 bool store_view__is_ill(const struct ops *ops);
 /* trial_view.c: `"trials":[...],"taken_back":[...]`. */
@@ -226,7 +229,7 @@ int store_view__get(struct client *c, const char *name);
 /* False: nothing can be reloaded; `*out` is empty then. */
 bool reload_view__get(const struct ops *ops, struct ops_reload_view *out);
 bool reload_view__json(const struct ops *ops, struct buffer *out);
-int manage__delete(struct client *c, const char *name);
+int reload_view__post(struct client *c, const char *name);
 
 /* --- consumers: consumers.c ---------------------------------------------------------------------- */
 
@@ -234,6 +237,8 @@ int consumers__list(struct client *c, const char *name);
 int consumers__one(struct client *c, const char *name);
 int consumers__forget(struct client *c, const char *name);
 
+bool api__query_get(struct client *c, const char *key, char *out, size_t out_bytes);
+bool api__query_is_1(struct client *c, const char *key);
 /* The next item of the query, decoded: key in `out`, *value behind it. */
 bool api__query_next(struct client *c, int *index, char *out, size_t out_bytes, char **value);
 

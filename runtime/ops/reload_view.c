@@ -1,10 +1,12 @@
-/* What became of the last reload, for the API: whoever saved a bad file reads here that it was not taken, and why. */
+/* POST /v1/reload, and what became of the last one: whoever saved a bad file reads here that it was not taken, and why. */
 #include <inttypes.h>
 #include <string.h>
 
 #include "base/duration.h"
 #include "base/text.h"
 #include "ops/ops_internal.h"
+
+static int reload_answer(struct client *c, bool done, const struct buffer *problems);
 
 static bool lines_json(struct buffer *out, const char *text)
 {
@@ -36,4 +38,67 @@ bool reload_view__json(const struct ops *ops, struct buffer *out)
         ok = buffer_printf(out, ",\"at\":\"%s\",\"problems\":", at) && lines_json(out, v.text);
     }
     return ok && buffer_append_char(out, '}');
+}
+
+int reload_view__post(struct client *c, const char *name)
+{
+    (void)name;
+    const struct ops_options *o = &c->ops->options;
+    char policy[256];
+    struct buffer problems;
+    if (!o->reload) return http__refuse(c, 501, "there is nothing to reload here", "a daemon");
+    bool one = api__query_get(c, "policy", policy, sizeof policy);
+    char adopt[256], take_back[256];
+    bool adopts = api__query_get(c, "adopt", adopt, sizeof adopt), takes_back = api__query_get(c, "take_back", take_back, sizeof take_back);
+    if (adopts && takes_back) return http__refuse(c, 400, "both adopt and take_back", "one of them");
+    struct ops_reload wish = { .policy = one ? policy : NULL,
+                               .unproven = api__query_is_1(c, "unproven"),
+                               .now = api__query_is_1(c, "now"),
+                               .again = api__query_is_1(c, "again"),
+                               .adopt = adopts ? adopt : NULL,
+                               .take_back = takes_back ? take_back : NULL };
+    buffer_init(&problems, 1 << 20);
+    enum ops_reloaded result = o->reload(o->self, &wish, &problems);
+    int answered = 0;
+    if (result == OPS_RELOAD_LATER) {
+        c->waits_reload = wish.ticket;
+        lws_set_timeout(c->wsi, NO_PENDING_TIMEOUT, 0); /* or it ends the request after seconds */
+    } else {
+        answered = reload_answer(c, result == OPS_RELOAD_DONE, &problems);
+    }
+    buffer_deinit(&problems);
+    return answered;
+}
+
+static int reload_answer(struct client *c, bool done, const struct buffer *problems)
+{
+    struct buffer out;
+    buffer_init(&out, 4 << 20);
+    bool ok = buffer_printf(&out, "{\"reloaded\":%s,\"problems\":[", done ? "true" : "false");
+    const char *at = (const char *)problems->data;
+    for (size_t left = problems->len; ok && left > 0;) {
+        const char *end = memchr(at, '\n', left);
+        size_t len = end ? (size_t)(end - at) : left;
+        if (at != (const char *)problems->data) ok = buffer_append_char(&out, ',');
+        ok = ok && text_json_string(&out, at, len);
+        len += end ? 1 : 0;
+        at += len;
+        left -= len;
+    }
+    ok = ok && buffer_append_text(&out, "]}\n");
+    int result = ok ? http__answer(c, done ? 200 : 409, "application/json", out.data, out.len) : -1;
+    buffer_deinit(&out);
+    return result;
+}
+
+void ops_reload_answer(struct ops *ops, uint64_t ticket, bool done, const struct buffer *problems)
+{
+    for (struct client *c = ops->clients; c; c = c->next) {
+        if (!c->waits_reload || c->waits_reload > ticket) continue;
+        c->waits_reload = 0;
+        c->active_ms = uv_now(ops->loop);
+        if (reload_answer(c, done, problems) == 0) continue;
+        c->closing = true;
+        client__touch(c);
+    }
 }

@@ -1,5 +1,5 @@
 /* Roster: loads policies, builds connections, and finds what no single one of them can see: two
- * connections with one identity. */
+ * connections with one identity (roster_claims.c). */
 #include "ops/roster.h"
 
 #include <dirent.h>
@@ -75,13 +75,12 @@ bool roster_load(const struct roster_load *load, struct roster *out, struct prob
     out->builds = calloc(count + 1, sizeof *out->builds);
     out->who = calloc(count + 1, sizeof *out->who);
     out->claims = calloc(count + 1, sizeof *out->claims);
-    out->overlays = calloc(ROSTER_OVERLAYS_MAX, sizeof *out->overlays);
     out->versions = calloc(l.versions_max, sizeof *out->versions);
     out->names = calloc(l.versions_max, sizeof *out->names);
     out->candidates = calloc(l.versions_max, sizeof *out->candidates);
     out->texts = calloc(l.versions_max, sizeof *out->texts);
     l.checks = calloc(l.versions_max, sizeof *l.checks);
-    ASSERT(out->builds && out->who && out->claims && out->overlays && out->versions && out->names && out->candidates);
+    ASSERT(out->builds && out->who && out->claims && out->versions && out->names && out->candidates);
     ASSERT(out->texts && l.checks);
     for (uint32_t i = 0; i < count && !is_cancelled(load); i++) connection_load(&l, i);
     also_load(&l);
@@ -268,23 +267,34 @@ static void candidate_check(struct loading *l, uint32_t index, uint32_t k)
     policy_build_destroy(b);
 }
 
+uint64_t roster_overlay_of(const struct policy_version *v, const struct value *settings, char **json)
+{
+    struct buffer text;
+    buffer_init(&text, 0);
+    bool any = policy_overlay_json(v, settings, &text) && buffer_append_char(&text, 0);
+    uint64_t hash = any ? hash_text((const char *)text.data) | 1 : 0;
+    if (json) *json = any ? strdup((const char *)text.data) : NULL;
+    ASSERT(!json || !any || *json);
+    buffer_deinit(&text);
+    return hash;
+}
+
 static void overlay_note(struct roster *r, uint32_t k, uint32_t index, const struct policy_version *v)
 {
-    struct buffer json;
-    buffer_init(&json, 0);
-    bool any = policy_overlay_json(v, &r->config.connections[index].settings, &json) && buffer_append_char(&json, 0);
-    uint64_t hash = r->who[index].overlay = any ? hash_text((const char *)json.data) | 1 : 0;
+    char *json;
+    uint64_t hash = r->who[index].overlay = roster_overlay_of(v, &r->config.connections[index].settings, &json);
     uint32_t i = 0;
     while (i < r->overlay_count && (r->overlays[i].hash != hash || r->overlays[i].version != k)) i++;
-    if (i == ROSTER_OVERLAYS_MAX) {
-        r->overlays_more = true;
-    } else if (i == r->overlay_count) {
-        struct roster_overlay *o = &r->overlays[r->overlay_count++];
-        *o = (struct roster_overlay){ .version = k, .connection = index, .hash = hash };
-        o->json = any ? strdup((const char *)json.data) : NULL;
-        ASSERT(o->json || !any);
+    if (i < r->overlay_count) {
+        free(json);
+        return;
     }
-    buffer_deinit(&json);
+    if (r->overlay_count == r->overlay_room) {
+        r->overlay_room = r->overlay_room ? r->overlay_room * 2 : 16;
+        r->overlays = realloc(r->overlays, r->overlay_room * sizeof *r->overlays);
+        ASSERT(r->overlays != NULL);
+    }
+    r->overlays[r->overlay_count++] = (struct roster_overlay){ .version = k, .connection = index, .hash = hash, .json = json };
 }
 
 static void connection_load(struct loading *l, uint32_t index)
@@ -422,74 +432,4 @@ bool roster_policy_find(const struct config *config, const char *name, char *pat
              config->policy_path_count > 1 ? ", the other folders" : "", shipped,
              near ? "; did you mean `" : "", near ? near : "", near ? "`?" : "");
     return false;
-}
-
-/* --- identities -------------------------------------------------------------------------------------------- */
-
-struct owner {
-    uint64_t identity;
-    uint32_t index;
-};
-
-static int by_identity(const void *a, const void *b)
-{
-    const struct owner *x = a, *y = b;
-    if (x->identity != y->identity) return x->identity < y->identity ? -1 : 1;
-    return x->index < y->index ? -1 : x->index > y->index;
-}
-
-static int by_number(const void *a, const void *b)
-{
-    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return x < y ? -1 : x > y;
-}
-
-/* Rare: who has them is asked for only once two are the same. */
-static void twins_tell(const struct roster *r, struct problems *problems)
-{
-    uint32_t count = 0;
-    struct owner *owners = calloc(r->config.connection_count + 1, sizeof *owners);
-    ASSERT(owners != NULL);
-    for (uint32_t i = 0; i < r->config.connection_count; i++) {
-        if (r->who[i].identity) owners[count++] = (struct owner){ r->who[i].identity, i };
-    }
-    qsort(owners, count, sizeof *owners, by_identity);
-    for (uint32_t i = 1; i < count; i++) {
-        if (owners[i].identity != owners[i - 1].identity) continue;
-        const struct config_connection *c = &r->config.connections[owners[i].index];
-        const struct config_connection *other = &r->config.connections[owners[i - 1].index];
-        char key[96];
-        connection_key(c, key);
-        problems_add(problems, false, c->file, c->line, key,
-                     "has the same identity as %s (%s:%" PRIu32 "): two links would fight; one must go",
-                     other->name, other->file, other->line);
-    }
-    free(owners);
-}
-
-bool roster_claims(struct roster *r, struct problems *problems)
-{
-    bool twins = false;
-    r->claim_count = 0;
-    for (uint32_t i = 0; i < r->config.connection_count; i++) {
-        if (r->who[i].identity) r->claims[r->claim_count++] = r->who[i].identity;
-    }
-    qsort(r->claims, r->claim_count, sizeof *r->claims, by_number);
-    for (uint32_t i = 1; i < r->claim_count; i++) twins = twins || r->claims[i] == r->claims[i - 1];
-    if (twins) twins_tell(r, problems);
-    return !twins;
-}
-
-bool roster_claimed(const struct roster *r, uint64_t identity)
-{
-    return bsearch(&identity, r->claims, r->claim_count, sizeof *r->claims, by_number) != NULL;
-}
-
-const char *roster_claimant(const struct roster *r, uint64_t identity)
-{
-    if (!identity || !roster_claimed(r, identity)) return NULL;
-    for (uint32_t i = 0; i < r->config.connection_count; i++) {
-        if (r->who[i].identity == identity) return r->config.connections[i].name;
-    }
-    return NULL;
 }

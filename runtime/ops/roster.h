@@ -32,7 +32,6 @@ struct roster_overlay {
     uint64_t hash;       /* 0: nothing: the policy as it is */
     char *json;          /* owned; NULL with hash 0 */
 };
-#define ROSTER_OVERLAYS_MAX 64u
 
 struct roster {
     struct config config;
@@ -43,9 +42,8 @@ struct roster {
     uint32_t version_count;
     struct policy_build **builds;     /* owned; by index of config.connections; NULL once taken */
     struct roster_who *who;           /* owned; likewise by index */
-    struct roster_overlay *overlays;  /* owned: ROSTER_OVERLAYS_MAX */
-    uint32_t overlay_count;
-    bool overlays_more;               /* there are others */
+    struct roster_overlay *overlays;  /* owned */
+    uint32_t overlay_count, overlay_room;
     uint64_t *claims;                 /* owned: the identities, sorted; roster_claims() */
     uint32_t claim_count;
 };
@@ -100,6 +98,9 @@ bool roster_claims(struct roster *r, struct problems *problems);
 bool roster_claimed(const struct roster *r, uint64_t identity);
 /* Who that is. NULL: nobody. */
 const char *roster_claimant(const struct roster *r, uint64_t identity);
+
+/* Of what the connection lays over the version's tables: 0 nothing; then *json (owned; may be NULL: not wanted) is NULL. */
+uint64_t roster_overlay_of(const struct policy_version *v, const struct value *settings, char **json);
 
 /* The policy called `name`, from its file; `number`: of the version. Owned reference, or NULL: then *known
  * tells a policy with errors, which were added, from one that is not there. */

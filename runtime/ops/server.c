@@ -322,7 +322,7 @@ static void client_judge(struct client *c, uint64_t now_ms)
     }
     /* While an answer is under way libwebsockets does not look at what comes in, its end included.
      */
-    if (c->wsi && (c->kind == CLIENT_EVENTS || c->kind == CLIENT_WATCH || c->send_id || c->waits_upgrade || c->waits_reload || c->gather) && peer_is_gone(c)) {
+    if (c->wsi && (c->kind == CLIENT_EVENTS || c->kind == CLIENT_WATCH || c->send_id || c->waits_upgrade || c->waits_reload || c->waits_put || c->gather) && peer_is_gone(c)) {
         client_end(c);
         return;
     }
@@ -330,7 +330,7 @@ static void client_judge(struct client *c, uint64_t now_ms)
         if (watch__judge(c, now_ms)) client_end(c);
         return;
     }
-    if (!handle_is_none(c->consumer) || c->send_id || c->waits_upgrade || c->waits_reload || c->gather) return;
+    if (!handle_is_none(c->consumer) || c->send_id || c->waits_upgrade || c->waits_reload || c->waits_put || c->gather) return;
     /* Until the first request is whole; after it, between requests and during one. */
     uint64_t limit_ms = c->served || c->in_request ? o->idle_ms : o->head_ms;
     if (now_ms - c->active_ms >= limit_ms) client_end(c);

@@ -14,6 +14,7 @@
  *   held         attempts put off because their host answers nobody
  *   store        degraded or not
  *   reload       refused: files on disk are others than what runs, since `at`, because of `problems`
+ *   puts         connections put over the API: those that are being proven, and those that the gate refused
  *
  * 200 always: whoever can read it reads `well`. It is cheap, but once in five seconds is often enough. */
 #include <inttypes.h>
@@ -89,7 +90,8 @@ bool summary__json(const struct ops *ops, const struct tally *t, struct buffer *
     return ok && buffer_append_text(out, ",\"weather\":") && runtime_weather_json(ops->rt, out) &&
            buffer_append_char(out, ',') && trial_view__json(ops, out) &&
            buffer_printf(out, ",\"held\":%" PRIu32 ",\"store\":{\"degraded\":%s},\"reload\":", held.now, ill ? "true" : "false") &&
-           reload_view__json(ops, out) && buffer_append_char(out, '}');
+           reload_view__json(ops, out) && buffer_append_text(out, ",\"puts\":") && manage__puts_json(ops, out) &&
+           buffer_append_char(out, '}');
 }
 
 static bool each(struct client *c, struct gather *g, struct handle conn, const struct connection_view *view)

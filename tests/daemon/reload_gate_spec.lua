@@ -107,6 +107,37 @@ connection "bot" {
     runs_version(1)
   end)
 
+  it("proves a tune of any length, and says of how many it was not fully done", function ()
+    start '"2m"'
+    local before = w:read "holdfast.lua"
+    local rows = {}
+    for i = 1, 40 do rows[i] = ('{ code = %d, verdict = "resume", as = "a_name_to_make_it_long_%d" }'):format(4500 + i, i) end
+    local long = "classify = { " .. table.concat(rows, ", ") .. " }"
+    local function tuned(tune)
+      w:write("holdfast.lua", (before:gsub("tune = { budgets", function () return "tune = { " .. tune .. ", budgets" end, 1)))
+      return reload()
+    end
+    local code, run = tuned(long .. ', backoff = { first = "250ms", factor = 1, most = "250ms", floor = "250ms", jitter = "none", settle = "1s" }')
+    assert.equal(1, code)
+    assert.truthy(run.err:find("policy mine as tuned for connection bot: refused: I3 is broken (", 1, true), run.err)
+    -- More tunes than there is time for: each is counted, and the reload is not refused for that.
+    local many = { (before:gsub('prove = "2m"', 'prove = "1ms"')) }
+    for i = 1, 70 do
+      many[#many + 1] = ([[connection "c%d" { policy = "mine", token = secret { env = "DISCORD_TOKEN" }, intents = 513,
+        api = "https://127.0.0.1:1/api/v10", shard_id = %d, shard_count = 100, tune = { backoff = { most = "%ds" } } }]]):format(i, i, 60 + i)
+    end
+    w:write("holdfast.lua", table.concat(many, "\n"))
+    assert.equal(0, (reload { "--unproven" }))
+    daemon:says "62 more tunes are taken unproven: an operator wished so"
+    w:write("holdfast.lua", (table.concat(many, "\n"):gsub('most = "(%d+)s"', 'most = "%1000ms"')))
+    code, run = reload()
+    assert.equal(0, code, run.err)
+    assert.truthy(run.err:find "policy mine: not fully proven: 70 of 70 tunes, such as that of connection c1: the time was over, %d+ schedules", run.err)
+    -- And it is known: neither is it proven, nor told, again.
+    code, run = reload()
+    assert.same({ 0, "" }, { code, run.err })
+  end)
+
   it("is told of by status, summary and metrics until a reload is taken", function ()
     start '"2m"'
     local function status() return select(2, w:run { "status", "--socket", "h.sock" }).out end

@@ -134,7 +134,8 @@ static int l_put(lua_State *L)
     struct ops_problems problems = { .count = 0 };
     size_t len;
     const char *name = luaL_checkstring(L, 2), *json = luaL_checklstring(L, 3, &len);
-    return push_status(L, daemon__put(b->d, name, json, len, &problems), &problems);
+    struct ops_put how = { .proof = "" };
+    return push_status(L, daemon__put(b->d, name, json, len, &how, &problems), &problems);
 }
 
 static int l_remove(lua_State *L)
