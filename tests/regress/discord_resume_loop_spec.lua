@@ -11,15 +11,6 @@ end)
 
 local HOUR, DAY, MINUTE = 3600000, 86400000, 60000
 
-local function most_in_window(instants, ms)
-  local most, first = 0, 1
-  for i = 1, #instants do
-    while instants[i] - instants[first] >= ms do first = first + 1 end
-    most = math.max(most, i - first + 1)
-  end
-  return most
-end
-
 local function instants(list, kind)
   local out = {}
   for _, e in ipairs(list) do
@@ -45,13 +36,13 @@ local function check(s1, p1, fault, options)
 
   local log = p1:control "log"
   local identifies = instants(log, "identify")
-  held(22, most_in_window(identifies, HOUR), "IDENTIFYs in an hour")
-  held(298, most_in_window(identifies, DAY), "IDENTIFYs in a day")
+  held(22, world.most_in(identifies, HOUR), "IDENTIFYs in an hour")
+  held(298, world.most_in(identifies, DAY), "IDENTIFYs in a day")
   held(0, p1:control("stats").token_resets, "resets of the token")
   local dials = instants(s1:dials "a")
   -- One attempt a minute and a little, however long it lasts; at first the backoff is still short.
-  held(30, most_in_window(dials, 5 * MINUTE), "attempts in five minutes")
-  held(180, most_in_window(dials, HOUR), "attempts in an hour")
+  held(30, world.most_in(dials, 5 * MINUTE), "attempts in five minutes")
+  held(180, world.most_in(dials, HOUR), "attempts in an hour")
   held(options.resumes or 3, #instants(log, "resume"), "RESUMEs of a session that is dead")
   if #dials == opened then error("it gave up", 2) end
   held(1, s1:descriptors("a").most, "sockets at once")
@@ -178,9 +169,9 @@ describe("two days of", function ()
     s:at("5s", watch)
     s:advance "2d"
     local identifies = instants(p:control "log", "identify")
-    assert.is_true(most_in_window(identifies, HOUR) <= 22)
-    assert.is_true(most_in_window(identifies, DAY) <= 298)
-    assert.is_true(most_in_window(identifies, DAY) >= 200, "it gave up")
+    assert.is_true(world.most_in(identifies, HOUR) <= 22)
+    assert.is_true(world.most_in(identifies, DAY) <= 298)
+    assert.is_true(world.most_in(identifies, DAY) >= 200, "it gave up")
     s.timers = {}
     s:abandon()
   end)

@@ -13,15 +13,6 @@ end)
 local MINUTE = 60000
 local CONFIG = { ReconnectCount = 2, ReconnectInterval = 120, ReconnectNonce = 30, PingInterval = 120 }
 
-local function most_in_window(instants, ms)
-  local most, first = 0, 1
-  for i = 1, #instants do
-    while instants[i] - instants[first] >= ms do first = first + 1 end
-    most = math.max(most, i - first + 1)
-  end
-  return most
-end
-
 local function new(options)
   options = options or {}
   local so = { memory = true }
@@ -58,7 +49,7 @@ local function check(fault, options)
     if view.state ~= "up" then longest = math.max(longest, s:now() - last) end
   end
   -- Never a tight loop, never silence.
-  local busiest = most_in_window(attempts(from), 10 * MINUTE)
+  local busiest = world.most_in(attempts(from), 10 * MINUTE)
   if busiest > 16 then error(busiest .. " attempts in ten minutes", 2) end
   if options.posts and longest > 160000 then error("no attempt for " .. longest .. " ms", 2) end
 

@@ -1,37 +1,7 @@
 -- What the simulated worlds of the platforms share: one platform, one connection to it, and readers of what happened.
 -- tests/support/<platform>_world.lua tells `of` what is particular and adds what only its specs ask for.
 local sim = require "holdfast.sim"
-
--- Readers of lists, in every world.
-local lists = {}
-
----The last of a list.
-function lists.last(list) return list[#list] end
-
----Times between the instants of a sorted list.
-function lists.gaps(instants)
-  local out = {}
-  for i = 2, #instants do out[#out + 1] = instants[i] - instants[i - 1] end
-  return out
-end
-
----The least time between two instants of a sorted list.
-function lists.least_gap(instants)
-  local least = math.huge
-  for _, gap in ipairs(lists.gaps(instants)) do least = math.min(least, gap) end
-  return least
-end
-
----The most of these instants in any window of so many ms.
-function lists.most_in(instants, ms)
-  table.sort(instants)
-  local most, first = 0, 1
-  for i = 1, #instants do
-    while instants[i] - instants[first] >= ms do first = first + 1 end
-    most = math.max(most, i - first + 1)
-  end
-  return most
-end
+local lists = require "lists"
 
 local platform_world = {}
 
@@ -44,7 +14,7 @@ end
 ---a connection; settled, the time after "up" in which it settles; kind, the key that names a frame's kind;
 ---number(event), the made-up number that an event of a consumer carries, or nil.
 function platform_world.of(is)
-  local world = setmetatable({}, { __index = lists })
+  local world = setmetatable({}, { __index = lists }) -- their readers as well
 
   ---options: seed, peer (of lua/peers), names (more hosts that lead to it), settings (of the connection),
   ---no_connection, sim
