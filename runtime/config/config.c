@@ -181,6 +181,8 @@ void config_deinit(struct config *c)
     for (uint32_t i = 0; i < c->policy_path_count; i++) free(c->policy_paths[i]);
     for (uint32_t i = 0; i < c->listen.token_count; i++) secret_unref(c->listen.tokens[i].secret);
     free(c->connections);
+    for (uint32_t i = 0; i < c->file_count; i++) free(c->files[i]);
+    free(c->files);
     free(c->by_name);
     free(c->policy_paths);
     free(c->listen.tokens);
@@ -392,6 +394,21 @@ static void connection_add(struct reader *r, const char *name, struct value *v, 
     free(folder);
 }
 
+/* `path`: moved; may be NULL. */
+static void file_add(struct config *c, char *path)
+{
+    if (!path || (c->file_count && strcmp(c->files[c->file_count - 1], path) == 0)) {
+        free(path);
+        return;
+    }
+    if (c->file_count == c->file_room) {
+        c->file_room = c->file_room ? c->file_room * 2 : 16;
+        c->files = realloc(c->files, c->file_room * sizeof *c->files);
+        ASSERT(c->files != NULL);
+    }
+    c->files[c->file_count++] = path;
+}
+
 /* A secret that cannot be read is one error; the rest of the file is still checked. */
 static int l_secret(lua_State *L)
 {
@@ -406,6 +423,7 @@ static int l_secret(lua_State *L)
     if (sandbox_to_value(L, 1, &v, error, sizeof error)) {
         char *folder = config__folder(file);
         s = config_secret_read(&v, folder, &open, error, sizeof error);
+        file_add(r->out, config_secret_path(&v, folder));
         free(folder);
         value_clear(&v);
     }

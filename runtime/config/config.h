@@ -65,6 +65,8 @@ struct config {
     } trial;
     struct config_connection *connections; /* owned; in the order of the file, names unique */
     uint32_t connection_count;
+    char **files;        /* owned: of the secrets that it names, in their order, each once in a row */
+    uint32_t file_count, file_room;
     uint32_t *by_name;   /* owned: for config_connection_find(): indices + 1 by hash, 0: empty */
     uint32_t by_name_mask;
 };
@@ -100,5 +102,7 @@ bool config_name_is_valid(const char *name);
  */
 struct secret *config_secret_read(const struct value *table, const char *folder, bool *open_out,
                                   char *error, size_t error_bytes);
+/* The file that it would be read from. Owned; NULL: none. */
+char *config_secret_path(const struct value *table, const char *folder);
 
 #endif

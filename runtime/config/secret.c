@@ -54,6 +54,14 @@ struct secret *config_secret_read(const struct value *table, const char *folder,
     return s;
 }
 
+char *config_secret_path(const struct value *table, const char *folder)
+{
+    const char *file = value_get_text(table, "file"), *credential = value_get_text(table, "credential");
+    if (file && file[0]) return config__join(folder, file);
+    const char *creds = getenv("CREDENTIALS_DIRECTORY");
+    return credential && creds && creds[0] ? config__join(creds, credential) : NULL;
+}
+
 static struct secret *from_env(const char *name, char *error, size_t error_bytes)
 {
     const char *value = getenv(name);

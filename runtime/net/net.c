@@ -87,6 +87,11 @@ struct net *net_create(uv_loop_t *loop, const struct host_sink *sink,
     return net;
 }
 
+void net_trust_look(struct net *net)
+{
+    trusts__look(net->trusts);
+}
+
 struct host net_host(struct net *net)
 {
     return (struct host){ &net_ops, net };

@@ -49,6 +49,9 @@ bool net_memory_begin(void);
 struct net *net_create(uv_loop_t *loop, const struct host_sink *sink,
                        const struct net_options *options);
 
+/* CA files may have changed: looks at them now instead of after ca_look_ms. */
+void net_trust_look(struct net *net);
+
 /* The table for the runtime. Borrowed until net_close(). */
 struct host net_host(struct net *net);
 

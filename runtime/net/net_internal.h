@@ -132,6 +132,8 @@ struct trust;
 enum trust_result { TRUST_READY, TRUST_WAITING, TRUST_FAILED };
 struct trusts *trusts__create(struct net *net, const char *system_ca_file, uint64_t look_ms);
 void trusts__destroy(struct trusts *t);
+/* At all files, now: what changed holds from the next dial on. */
+void trusts__look(struct trusts *t);
 /* `ca_file` NULL: the system's CAs alone. FAILED: trust__error() tells why. The trust is borrowed
  * until the loop runs again. */
 enum trust_result trusts__get(struct trusts *t, const char *ca_file, struct wait *wait,

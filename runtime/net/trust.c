@@ -130,6 +130,13 @@ enum trust_result trusts__get(struct trusts *t, const char *ca_file, struct wait
     return TRUST_WAITING;
 }
 
+void trusts__look(struct trusts *t)
+{
+    for (struct trust *trust = t->first; trust; trust = trust->next) {
+        if (trust->tried && !trust->working) look(trust);
+    }
+}
+
 const char *trust__error(const struct trust *trust)
 {
     return trust ? trust->error : "out of memory";

@@ -46,6 +46,7 @@ struct daemon *daemon_create(struct roster *roster, const struct daemon_options 
     d->roster = *roster;
     memset(roster, 0, sizeof *roster);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGIO, SIG_IGN);   /* a lease that file_look.c has for an instant is wanted by a writer */
     signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files is a full disk, not an end */
     limits_raise(d);
     proxies_start(d);

@@ -28,6 +28,7 @@ static void added_clear(struct daemon *d, struct added *a)
     policy_build_destroy(a->next);
     policy_unref(a->version);
     config_connection_deinit(&a->config);
+    free(a->json);
     memset(a, 0, sizeof *a);
 }
 

@@ -84,6 +84,7 @@ bool daemon__added_swap_one(struct daemon *d, uint32_t *at)
     a->next = NULL;
     if (v == a->version) {
         policy_build_destroy(next);
+        daemon__put_reread(d, a);
         return true;
     }
     ASSERT(next && next->version == v); /* the last look before the first swap saw to it */
@@ -98,6 +99,7 @@ bool daemon__added_swap_one(struct daemon *d, uint32_t *at)
     } else {
         policy_build_destroy(next);
     }
+    daemon__put_reread(d, a);
     return true;
 }
 

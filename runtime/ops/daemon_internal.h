@@ -25,6 +25,8 @@ struct added {
     struct policy_version *version;   /* owned reference */
     struct policy_build *build;       /* owned: waits until its namesake is gone; NULL: it runs */
     struct policy_build *next;        /* owned: of the reload that is being built; or NULL */
+    char *json;                       /* owned: as it was put, for its credentials; NULL: it may not be kept */
+    size_t json_len;
     uint64_t identity;
     uint64_t overlay;                 /* of what it lays over its policy's tables; 0: nothing */
 };
@@ -193,6 +195,7 @@ struct daemon {
     struct proof_set proven;     /* what went through the gate, or was let past it */
     struct trial_record *trials; /* owned */
     uint32_t trial_count;
+    bool watch_told;             /* that there are too many files */
     struct file_watch *watch;    /* owned; NULL: files are read again only when that is asked for */
     struct upgrade *upgrade; /* owned; NULL: none is under way */
     bool stopping;          /* links close, for an end or an upgrade */
@@ -415,6 +418,8 @@ int daemon__put(void *self, const char *name, const void *json, size_t len, stru
 bool daemon__puts_view(void *self, struct buffer *out);
 /* Of the process before: as it is. */
 int daemon__put_stored(struct daemon *d, const char *name, const void *json, size_t len, struct ops_problems *problems);
+/* Its credentials' files are read again: what changed is swapped in. */
+void daemon__put_reread(struct daemon *d, struct added *a);
 /* The one that waits for its proof is not wanted any more; `what` is its answer. */
 void daemon__put_call_off(struct daemon *d, const char *name, int status, const char *what, const char *expected);
 /* Links are closed for an end or an upgrade: all that wait are answered. */

@@ -139,6 +139,17 @@ static int put_carry_out(struct daemon *d, struct config_connection *config,
     return 202;
 }
 
+/* `json` may be what it has already. */
+static void json_keep(struct added *a, const void *json, size_t len)
+{
+    char *copy = json ? malloc(len + 1) : NULL;
+    ASSERT(a && (copy || !json));
+    if (json) memcpy(copy, json, len);
+    free(a->json);
+    a->json = copy;
+    a->json_len = json ? len : 0;
+}
+
 /* 0: what it would run is not proven, and is in `run`; nothing was changed. */
 static int attempt(struct daemon *d, const char *name, const void *json, size_t len, enum past_gate past, struct gate_run *run,
                    struct ops_problems *out)
@@ -188,6 +199,7 @@ static int attempt(struct daemon *d, const char *name, const void *json, size_t 
         bool told = config.proxy_authorization && proxy && proxy->kind == VALUE_STRING;
         status = put_carry_out(d, &config, build, out);
         if (status < 300) daemon__added_keep(d, name, told ? NULL : json, len);
+        if (status < 300) json_keep(daemon__added_find(d, name), told ? NULL : json, len);
         if (told && status < 300) {
             log_line(d->options.log, LOG_WARNING, name,
                      "its proxy has a password in plain text: not stored, and gone with this process");
@@ -203,6 +215,31 @@ static int attempt(struct daemon *d, const char *name, const void *json, size_t 
 int daemon__put_stored(struct daemon *d, const char *name, const void *json, size_t len, struct ops_problems *problems)
 {
     return attempt(d, name, json, len, AS_STORED, NULL, problems);
+}
+
+void daemon__put_reread(struct daemon *d, struct added *a)
+{
+    struct problems problems;
+    struct config_connection config = { 0 };
+    struct value table = value_nil();
+    struct ops_problems wrong = { .count = 0 };
+    char name[CONFIG_NAME_MAX], text[400];
+    if (!a->json || a->build || !memmem(a->json, a->json_len, "\"credential\"", 12)) return;
+    memcpy(name, a->config.name, sizeof name);
+    problems_init(&problems);
+    bool read = config_json_read(a->json, a->json_len, &table, &problems) &&
+                config_connection_read(name, &table, "", d->roster.config.folder, &config, &problems);
+    if (!read) {
+        log_printf(d->options.log, LOG_WARNING, name, "was put over the API, and goes on with the credentials that it has: %s",
+                   problem_format(&problems.items[0], text, sizeof text));
+    } else if (!value_equal(&config.settings, &a->config.settings) || !daemon__dials_the_same(&config, &a->config)) {
+        log_line(d->options.log, LOG_INFO, name, "its credentials changed");
+        int status = attempt(d, name, a->json, a->json_len, AS_STORED, NULL, &wrong);
+        if (status >= 400) log_printf(d->options.log, LOG_WARNING, name, "goes on with the credentials that it has: %s", wrong.items[0].what);
+    }
+    config_connection_deinit(&config);
+    value_clear(&table);
+    problems_deinit(&problems);
 }
 
 /* --- those that wait for their proof ---------------------------------------------------------------- */

@@ -279,10 +279,23 @@ bool daemon__add_pending(struct daemon *d, uint64_t until_ns)
     return i - kept == 0 || !late;
 }
 
+static bool tokens_same(const struct config_listen *a, const struct config_listen *b)
+{
+    bool same = a->token_count == b->token_count;
+    for (uint32_t i = 0; same && i < a->token_count; i++) {
+        size_t len, other_len;
+        const char *bytes = secret_bytes(a->tokens[i].secret, &len), *other = secret_bytes(b->tokens[i].secret, &other_len);
+        same = a->tokens[i].scopes == b->tokens[i].scopes && strcmp(a->tokens[i].consumer, b->tokens[i].consumer) == 0 &&
+               len == other_len && memcmp(bytes, other, len) == 0;
+    }
+    return same;
+}
+
 static void listeners_compare(struct daemon *d, const struct config *before)
 {
     const struct config_listen *now = &d->roster.config.listen, *then = &before->listen;
     bool same = text_same(now->unix_path, then->unix_path) && now->http == then->http &&
                 now->http_port == then->http_port && strcmp(now->http_host, then->http_host) == 0;
     if (!same) log_line(d->options.log, LOG_WARNING, NULL, "listen changed: that needs a restart");
+    else if (!tokens_same(now, then)) log_line(d->options.log, LOG_WARNING, NULL, "a token of listen changed: that needs a restart");
 }
