@@ -222,15 +222,25 @@ static void every_arm(struct runtime *rt, struct rt_conn *c, uint32_t index)
                                .index = index });
 }
 
-static void every_draw(struct runtime *rt, struct rt_conn *c, uint32_t index)
+static uint64_t every_random(struct runtime *rt, struct rt_conn *c, uint32_t index, uint64_t low, uint64_t high)
 {
-    const struct every_task *e = &c->build->build->every[index];
     uint64_t draw = rng_draw(rt->options.seed, c->name_hash,
                              rng_mix(c->every_generation ^ (uint64_t)index << 32),
                              c->random_count++);
-    uint64_t wait_ms = rng_range(draw, e->every.low, e->every.high);
+    return rng_range(draw, low, high);
+}
+
+/* Counted from `from_ms`. What would be over by then comes within a period: a shorter one, reloaded for thousands of
+ * connections, must not have them all run at once. */
+static void every_draw(struct runtime *rt, struct rt_conn *c, uint32_t index, uint64_t from_ms)
+{
+    const struct every_task *e = &c->build->build->every[index];
+    const uint64_t now_ms = rt_clock(rt).mono_ms;
+    uint64_t wait_ms = every_random(rt, c, index, e->every.low, e->every.high);
     if (wait_ms < EVERY_MS_MIN) wait_ms = EVERY_MS_MIN;
-    c->every[index].due_ms = rt_clock(rt).mono_ms + wait_ms;
+    c->every[index].from_ms = from_ms;
+    c->every[index].due_ms = from_ms + wait_ms;
+    if (c->every[index].due_ms < now_ms) c->every[index].due_ms = now_ms + every_random(rt, c, index, 0, wait_ms);
     every_arm(rt, c, index);
 }
 
@@ -239,28 +249,34 @@ void rt_every_start(struct runtime *rt, struct rt_conn *c, uint32_t generation)
     c->every_generation = generation;
     for (uint32_t i = 0; i < POLICY_EVERY_MAX; i++) {
         c->every[i].due_ms = 0;
-        if (i < c->build->build->every_count) every_draw(rt, c, i);
+        if (i < c->build->build->every_count) every_draw(rt, c, i, rt_clock(rt).mono_ms);
     }
 }
 
 void rt_every_swap(struct runtime *rt, struct rt_conn *c, const struct policy_build *before)
 {
     const struct policy_build *now = c->build->build;
-    uint64_t due_ms[POLICY_EVERY_MAX] = { 0 };
+    uint64_t due_ms[POLICY_EVERY_MAX] = { 0 }, from_ms[POLICY_EVERY_MAX] = { 0 };
     const struct rt_link *l = rt_link_find(c, c->every_generation);
     bool runs = l && l->ready;
     for (uint32_t i = 0; runs && i < now->every_count; i++) {
+        from_ms[i] = rt_clock(rt).mono_ms;
         for (uint32_t k = 0; k < before->every_count; k++) {
-            bool same = strcmp(now->every[i].name, before->every[k].name) == 0 &&
-                        now->every[i].every.low == before->every[k].every.low &&
+            if (strcmp(now->every[i].name, before->every[k].name) != 0 || !c->every[k].due_ms) continue;
+            from_ms[i] = c->every[k].from_ms;
+            bool same = now->every[i].every.low == before->every[k].every.low &&
                         now->every[i].every.high == before->every[k].every.high;
             if (same) due_ms[i] = c->every[k].due_ms;
         }
     }
     for (uint32_t i = 0; i < POLICY_EVERY_MAX; i++) {
         c->every[i].due_ms = due_ms[i];
-        if (due_ms[i]) every_arm(rt, c, i);
-        else if (runs && i < now->every_count) every_draw(rt, c, i);
+        if (due_ms[i]) {
+            c->every[i].from_ms = from_ms[i];
+            every_arm(rt, c, i);
+        } else if (runs && i < now->every_count) {
+            every_draw(rt, c, i, from_ms[i]);
+        }
     }
 }
 
@@ -289,5 +305,5 @@ void rt_every_passed(struct runtime *rt, struct rt_conn *c, uint32_t index, uint
         }
     }
     if (!running) start(rt, c, c->build, generation, HOOK_EVERY, name);
-    every_draw(rt, c, index);
+    every_draw(rt, c, index, rt_clock(rt).mono_ms);
 }

@@ -180,6 +180,7 @@ struct rt_conn {
     uint64_t random_count;
     struct {
         uint64_t due_ms;             /* 0: off */
+        uint64_t from_ms;            /* what it is counted from: the last run, or ready */
         uint64_t timer_ms;
     } every[POLICY_EVERY_MAX];
     uint32_t every_generation;       /* of the link that they run for */

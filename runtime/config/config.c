@@ -57,6 +57,11 @@ bool config_load(const char *path, const char *lua_path, struct config *out,
     return false;
 }
 
+bool config_load_partly(const char *path, const char *lua_path, struct config *out, struct problems *problems)
+{
+    return load(path, lua_path, out, problems);
+}
+
 /* The first `unix = "PATH"` of the text, outside comments of a line, joined with the folder; NULL
  * when there is none. Owned. */
 static char *socket_written(const char *path, const char *folder)

@@ -75,6 +75,9 @@ struct config {
  * `lua_path` as in struct sandbox_options. */
 bool config_load(const char *path, const char *lua_path, struct config *out,
                  struct problems *problems);
+/* The same, and with errors `*out` has what could be read, to be checked as well and for nothing else. False: it has
+ * nothing. For config_deinit() either way. */
+bool config_load_partly(const char *path, const char *lua_path, struct config *out, struct problems *problems);
 void config_deinit(struct config *c);
 /* Where the file says that the UNIX socket is, whatever else is wrong with it: a command finds the
  * daemon without the daemon's secrets. NULL when the file cannot be read or wants none. Owned. */

@@ -67,7 +67,11 @@ bool roster_load(const struct roster_load *load, struct roster *out, struct prob
     uint32_t errors_before = problems->errors;
     struct failed failed = { 0 };
     memset(out, 0, sizeof *out);
-    if (!config_load(load->path, NULL, &out->config, problems)) return false;
+    /* Who is told of a mistyped key wants to hear of the mistyped option at the same time. */
+    if (!config_load_partly(load->path, NULL, &out->config, problems)) {
+        config_deinit(&out->config);
+        return false;
+    }
 
     uint32_t count = out->config.connection_count;
     struct loading l = { .load = load, .out = out, .problems = problems, .failed = &failed };

@@ -14,13 +14,16 @@ static uint64_t fingerprint(struct schema *s, const struct value *names);
 static void settings_unknown(struct schema *s, const struct value *options)
 {
     static const char *const ours[] = { "tune", "plain", "backlog" };
-    const char *names[SCHEMA_OPTIONS_MAX + 3];
+    /* Taken out before, where they are right; a mistyped one is none of the policy's options. */
+    static const char *const others[] = { "policy", "trial", "owner", "ca_file", "proxy" };
+    const char *names[SCHEMA_OPTIONS_MAX + 8];
     size_t count = 0;
     for (uint32_t i = 0; options && i < options->table->count; i++) {
         const char *name = value_text(&options->table->pairs[i].key);
         if (name && count < SCHEMA_OPTIONS_MAX) names[count++] = name;
     }
     for (size_t i = 0; i < 3; i++) names[count++] = ours[i];
+    for (size_t i = 0; i < 5; i++) names[count + i] = others[i];
     for (uint32_t i = 0; i < s->settings->table->count; i++) {
         const char *name = value_text(&s->settings->table->pairs[i].key);
         const struct value *v = &s->settings->table->pairs[i].value;
@@ -29,7 +32,7 @@ static void settings_unknown(struct schema *s, const struct value *options)
         if (known) continue;
         schema__enter(s, name, i + 1, v);
         if (name) {
-            schema__unknown(s, name, names, count);
+            schema__unknown(s, name, names, count + 5);
         } else {
             schema__error(s, "a value without a name; options have names");
         }

@@ -126,6 +126,85 @@ connection "c" { policy = "discord", token = secret { env = "DISCORD_TOKEN" }, i
     assert.is_truthy(run.err:find("holdfast.lua:4: tune.backof: unknown key; did you mean `backoff`?", 1, true), run.err)
   end)
 
+  it("tells what is wrong with the file, its secrets, its connections and its policies at the same time", function ()
+    w:write("policies/wrong.lua", [[
+local holdfast = require "holdfast"
+return holdfast.policy {
+  platform = "wrong", about = "x", hosts = { "a.example" }, options = {}, identity = {},
+  alive = { ping = "60s", silence = "45s" },
+  bakoff = {}, classify = { { close = 4004, verdikt = "stop" } },
+}
+]])
+    w:write("holdfast.lua", [[
+listen { unix = "h.sock", htp = "127.0.0.1:1" }
+connection "a" { policy = "discrod", token = secret { env = "NOT_SET_ANYWHERE" }, intents = 1 }
+connection "b" { policy = "discord", token = secret { env = "NOT_SET_ANYWHERE" }, intnts = 1 }
+connection "c" { policy = "wrong" }
+connection "d" { policy = "discord", token = secret { env = "DISCORD_TOKEN" }, intents = 1, ownr = "x", tune = { backof = { most = "1s" } } }
+]])
+    local code, run = w:run { "check" }
+    assert.equal(1, code)
+    for _, line in ipairs {
+      "holdfast.lua:1: listen.htp: unknown key; did you mean `http`?",
+      "holdfast.lua:2: secret: the environment variable NOT_SET_ANYWHERE is not set",
+      "holdfast.lua:3: secret: the environment variable NOT_SET_ANYWHERE is not set",
+      "holdfast.lua:2: connection a.policy: there is no policy `discrod` in ",
+      "did you mean `discord`?",
+      "holdfast.lua:3: intnts: unknown key; did you mean `intents`?",
+      "policies/wrong.lua:5: bakoff: unknown key; did you mean `backoff`?",
+      "policies/wrong.lua:5: classify[1].verdikt: unknown key; did you mean `verdict`?",
+      "policies/wrong.lua:4: alive.silence: silence (45s) must be longer than ping (1m), or a healthy link is killed",
+      "holdfast.lua:5: ownr: unknown key; did you mean `owner`?",
+      "holdfast.lua:5: tune.backof: unknown key; did you mean `backoff`?",
+    } do
+      assert.is_truthy(run.err:find(line, 1, true), line .. " is missing:\n" .. run.err)
+    end
+  end)
+
+  it("warns of what is legal and unwise, in a policy and in a tune, and exits 0", function ()
+    local function policy(backoff, classify) return ([[
+local holdfast = require "holdfast"
+return holdfast.policy {
+  platform = "unwise", about = "x", hosts = { "a.example" },
+  options = { token = { type = "secret", required = true } }, identity = { "token" },
+  alive = { ping = "20s", silence = "45s" },
+  beat = { every = { "41s", "5s", "120s" }, answer = { op = 11 }, dead = 1 },
+  backoff = { first = "1s", factor = 2, most = "60s", %s },
+  frames = { codec = "json", take = { op = "op" }, deliver = true },
+  classify = { { close = "4000-4999", verdict = "fresh" },
+    %s },
+  prepare = function (conn) return { url = "wss://a.example/" } end,
+  on_beat = function (conn) return { op = 1 } end,
+}
+]]):format(backoff, classify) end
+    w:write("policies/unwise.lua", policy('jitter = "none", settle = "10s"', '{ close = 4004, verdict = "stop" }'))
+    w:write("policies/wise.lua", policy('settle = "60s"', '{ any = true, verdict = "resume" }'))
+    local code, run = w:run { "check", "policies/unwise.lua" }
+    assert.equal(0, code)
+    assert.same({
+      "policies/unwise.lua:10: warning: classify[2]: is never reached: row 1, in line 9, matches all of it",
+      "policies/unwise.lua:9: warning: classify: no row matches everything: end with { any = true, verdict = \"resume\" }",
+      "policies/unwise.lua:7: warning: backoff.settle: a link settles before its first beat is answered; the interval is longer",
+      "policies/unwise.lua:7: warning: backoff.jitter: without jitter all connections return at the same instant",
+    }, (function ()
+      local lines = {}
+      for line in run.err:gmatch "[^\n]+" do lines[#lines + 1] = line end
+      return lines
+    end)())
+    -- Of what a connection tunes the connection's own line is told.
+    w:write("holdfast.lua", [[
+listen { unix = "h.sock" }
+connection "a" { policy = "wise", token = secret { env = "DISCORD_TOKEN" } }
+connection "b" { policy = "wise", token = secret { env = "HOME" }, tune = { backoff = { jitter = "none", settle = "10s" } } }
+]])
+    code, run = w:run { "check" }
+    assert.equal(0, code)
+    local _, count = run.err:gsub("warning", "")
+    assert.equal(2, count, run.err)
+    assert.is_truthy(run.err:find("holdfast.lua:3: warning: tune.backoff.settle: a link settles before its first beat", 1, true), run.err)
+    assert.is_truthy(run.err:find("holdfast.lua:3: warning: tune.backoff.jitter: without jitter", 1, true), run.err)
+  end)
+
   it("finds two connections with one identity", function ()
     w:config(9443, [[
 connection "twin" { policy = "discord", token = secret { env = "DISCORD_TOKEN" }, intents = 1 }
