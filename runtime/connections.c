@@ -191,6 +191,7 @@ struct handle runtime_add(struct runtime *rt, const struct connection_spec *aske
 
 void rt_conn_free(struct runtime *rt, struct rt_conn *c)
 {
+    rt_turn_gone(rt, c);
     rt_cancel(rt, c, 0, true);
     while (c->links) {
         rt->options.host.ops->link_abort(rt->options.host.self, rt_link_id(c->links));

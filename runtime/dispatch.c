@@ -21,8 +21,7 @@ void rt_dispatch(struct runtime *rt, const struct effect *fx)
     switch (fx->kind) {
     case FX_PREPARE:
         rt->counts.attempts++;
-        c->attempt_ms = rt_clock(rt).mono_ms;
-        rt_prepare(rt, c, fx->generation);
+        rt_turn_ask(rt, c, fx->generation);
         break;
     case FX_DIAL:
         rt_link_dial(rt, c, fx->generation);
@@ -60,6 +59,7 @@ void rt_dispatch(struct runtime *rt, const struct effect *fx)
         if (l) rt_link_abort(rt, l);
         break;
     case FX_CANCEL:
+        rt_turn_over(rt, c, fx->generation);
         rt_cancel(rt, c, fx->generation, false);
         break;
     case FX_ASK_ENDED:
@@ -113,6 +113,7 @@ void rt_dispatch(struct runtime *rt, const struct effect *fx)
 static void on_ready(struct runtime *rt, struct rt_conn *c, struct rt_link *l)
 {
     l->ready = true;
+    rt_turn_over(rt, c, l->generation);
     /* What its own greeting warned of is true of it. */
     if (c->warning_of != l->generation) c->warning[0] = 0;
     rt_count_ready(rt, c);

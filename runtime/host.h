@@ -79,10 +79,27 @@ struct host_link_info {
     uint32_t last_sent_ms, last_ack_ms;
 };
 
+/* What a turn of the loop consists of. */
+#define HOST_LOOP_MAP(X)                                                                           \
+    X(FRAMES, "frames")   /* bytes of links, read as the poll reports them */                      \
+    X(QUEUED, "queued")   /* links' other turns: reads that were put off, endings */               \
+    X(ENGINE, "engine")   /* deadlines, timers, policies' calls that these begin, consumers */     \
+    X(DIALS, "dials")     /* steps of links that are not open yet */                               \
+    X(WRITES, "writes")   /* what all of these wrote */                                            \
+    X(OTHERS, "others")   /* the local API, HTTP calls, the store's answers, files */
+
+enum host_loop_part {
+#define X(name, text) HOST_LOOP_##name,
+    HOST_LOOP_MAP(X)
+#undef X
+    HOST_LOOP_PARTS
+};
+
 /* How long work kept the loop from looking at its sockets, or a timer came late. */
 struct host_loop_delay {
     uint64_t last_us;          /* of the last second in which the loop turned */
     uint64_t worst_us;         /* of the last minute */
+    uint64_t part_worst_us[HOST_LOOP_PARTS]; /* likewise, within one turn */
 };
 
 struct host_ops {
@@ -118,6 +135,8 @@ struct host_ops {
     /* False: no such link, or its socket does not stand yet. */
     bool (*link_info)(void *self, uint64_t link, struct host_link_info *out);
     void (*loop_delay)(void *self, struct host_loop_delay *out);
+    /* Dials wait for this machine rather than for their far ends: no more of them now. */
+    bool (*is_behind)(void *self);
     /* Monotonic, finer than clock(), for measuring only: nothing may be decided by it. */
     uint64_t (*ticks_us)(void *self);
 };

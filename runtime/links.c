@@ -105,6 +105,7 @@ void rt_link_free(struct runtime *rt, struct rt_link *l)
         at = &(*at)->next;
     }
     *at = l->next;
+    rt_turn_over(rt, c, l->generation);
     c->past.bytes_in += l->pulse.bytes_in;
     c->past.bytes_out += l->pulse.bytes_out;
     c->past.frames_in += l->pulse.frames_in;

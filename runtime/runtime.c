@@ -19,18 +19,18 @@
 /* A tick does at most so many steps, so that a herd cannot keep the loop from its sockets. */
 #define STEPS_PER_TICK_MAX 4096
 /* Nor for so long: a step may call a policy. What is due and was not done is done in the next tick. */
-#define TICK_MS_MAX 10
+#define TICK_MS_MAX 4
 /* A growth of boot minus mono above it was a suspend, not a clock read in two instants. */
 #define SUSPEND_MS_MIN 1000
 #define WALL_STEP_MS_MIN 2000
 #define DELIVER_EXPIRE_EVERY_MS 10000
 /* Connections that are told of a jump of the clocks in one tick. */
-#define JUMP_SLICE 256
+#define JUMP_SLICE 64
 /* Events that the queue keeps room for after a herd. */
 #define QUEUE_KEPT 1024
 
 static bool step_due(struct runtime *rt);
-static void timers_run(struct runtime *rt);
+static bool timers_run(struct runtime *rt, uint64_t until_ms);
 static void clocks_look(struct runtime *rt);
 static void jump_tell(struct runtime *rt, uint32_t most);
 
@@ -264,11 +264,14 @@ static bool step_due(struct runtime *rt)
     return true;
 }
 
-static void timers_run(struct runtime *rt)
+/* False: some are left. One is taken in any case, so that nothing keeps them waiting for ever. */
+static bool timers_run(struct runtime *rt, uint64_t until_ms)
 {
     struct timer t;
     for (uint32_t n = 0; n < STEPS_PER_TICK_MAX; n++) {
-        if (!timers_take(&rt->timers, rt_clock(rt).mono_ms, &t)) return;
+        const uint64_t now_ms = rt_clock(rt).mono_ms;
+        if (n && now_ms >= until_ms) return false;
+        if (!timers_take(&rt->timers, now_ms, &t)) return true;
         struct rt_conn *c;
         switch (t.kind) {
         case TIMER_TASK_WITHIN:
@@ -294,6 +297,7 @@ static void timers_run(struct runtime *rt)
         }
         rt_pump(rt);
     }
+    return false;
 }
 
 static void clocks_look(struct runtime *rt)
@@ -343,8 +347,11 @@ void runtime_tick(struct runtime *rt)
     if (rt->jump.on) jump_tell(rt, JUMP_SLICE);
     rt_pump(rt);
     uint64_t until_ms = rt_clock(rt).mono_ms + TICK_MS_MAX;
-    for (uint32_t n = 0; n < STEPS_PER_TICK_MAX && step_due(rt) && rt_clock(rt).mono_ms < until_ms; n++) {}
-    timers_run(rt);
+    rt->behind = true;
+    for (uint32_t n = 0; n < STEPS_PER_TICK_MAX && rt->behind && (n == 0 || rt_clock(rt).mono_ms < until_ms); n++)
+        rt->behind = step_due(rt);
+    rt->behind = !timers_run(rt, until_ms) || rt->behind;
+    rt_turns_tick(rt);
     rt_weather_tick(rt);
     rt_trials_tick(rt);
     if (rt->held) rt_backlog_check(rt);
@@ -367,6 +374,8 @@ uint64_t runtime_deadline_ms(const struct runtime *rt)
     if (rt->options.deliver && deliver_wants_pump(rt->options.deliver)) return 0;
     uint64_t deadline = engine_deadline_ms(rt->engine);
     uint64_t timer = timers_next_ms(&rt->timers), weather = rt_weather_due_ms(rt), trial = rt_trials_due_ms(rt);
+    uint64_t turn = rt_turns_due_ms(rt);
+    if (turn < deadline) deadline = turn;
     if (weather < deadline) deadline = weather;
     if (trial < deadline) deadline = trial;
     return timer < deadline ? timer : deadline;

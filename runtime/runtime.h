@@ -157,6 +157,7 @@ struct connection_view {
     struct host_loop_delay loop;  /* of the daemon */
     struct life life;
     char weather[WEATHER_TEXT_MAX]; /* of the front that it is part of; "" */
+    uint64_t turn_ahead;          /* while it awaits its turn: at most so many are before it */
     enum blame whose;             /* doing its last ending was; NOBODY without one */
     char trial[160];              /* that it runs a version which is on trial; "" */
     uint64_t down_for_ms;         /* since a link served, or since it was started; 0: one does */
@@ -173,6 +174,12 @@ struct runtime_held {
     uint64_t total;      /* put off since the start */
 };
 struct runtime_held runtime_held(const struct runtime *rt);
+/* Attempts: not begun because so many others are under way, under way, and those that ever waited for their turn. */
+struct runtime_turns {
+    uint32_t waiting, under_way;
+    uint64_t waited_total;
+};
+struct runtime_turns runtime_turns(const struct runtime *rt);
 bool runtime_loop_delay(const struct runtime *rt, struct host_loop_delay *out);
 struct clock runtime_clock(const struct runtime *rt);
 /* Tells deliver what time it is, for whoever pumps it outside of runtime_tick(). */

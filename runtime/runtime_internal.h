@@ -117,6 +117,12 @@ struct rt_lately {
     bool ready_known, before_known;
 };
 
+/* Turns: one list waits, one is under way; both first come, first out. */
+struct rt_turn_list {
+    struct rt_conn *first, *last;
+    uint32_t count;
+};
+
 struct rt_conn {
     struct handle self;              /* the engine's handle */
     char name[64];
@@ -161,6 +167,13 @@ struct rt_conn {
     bool host_scout, host_held;      /* goes on trying; or waits for those who do */
     uint32_t host_epoch;             /* of the host, that its failure was counted in */
     uint64_t front_noted;            /* which front its journal told of last; 0: none */
+    struct {
+        struct rt_turn_list *in;     /* NULL: neither */
+        uint32_t generation;
+        uint64_t since_ms;           /* mono: under way since */
+        uint64_t number;             /* of asking */
+        struct rt_conn *next, *prev;
+    } turn;
     uint64_t attempt_ms;             /* mono: its newest attempt began */
     uint64_t down_ms;                /* mono: it left `up`, and nobody wanted that; 0 */
     uint64_t missed_ms;              /* mono: since then it should be up and is not; 0 */
@@ -310,6 +323,12 @@ struct runtime {
         struct weather_front fronts[WEATHER_FRONTS_MAX];
         uint32_t front_count;
     } weather;
+    struct {
+        struct rt_turn_list waiting, under_way;
+        uint32_t begun;              /* since the last tick */
+        uint64_t asked_total, waited_total;
+    } turns;
+    bool behind;                     /* the last tick left work undone for want of time */
     struct rt_trial *trials;         /* owned list */
     bool trials_held;
     struct rt_link *held;            /* links that wait for room */
@@ -360,6 +379,16 @@ void rt_weather_settled(struct runtime *rt, struct rt_conn *c);
 void rt_weather_tick(struct runtime *rt);
 uint64_t rt_weather_due_ms(const struct runtime *rt);
 const struct weather_front *rt_weather_front(const struct runtime *rt, const struct rt_conn *c);
+
+/* turns.c: how many attempts are under way at once. FX_PREPARE: begins it, now or in its turn. */
+void rt_turn_ask(struct runtime *rt, struct rt_conn *c, uint32_t generation);
+/* That attempt serves, or is over. */
+void rt_turn_over(struct runtime *rt, struct rt_conn *c, uint32_t generation);
+void rt_turn_gone(struct runtime *rt, struct rt_conn *c);
+void rt_turns_tick(struct runtime *rt);
+uint64_t rt_turns_due_ms(const struct runtime *rt);
+/* So many asked before it and still wait, or did not wait to the end. */
+uint64_t rt_turn_ahead(const struct runtime *rt, const struct rt_conn *c);
 
 /* trials.c: what becomes of a connection, for the trial of a version. */
 void rt_trial_hook_failed(struct runtime *rt, struct rt_conn *c, const struct policy_version *ran, const char *error);

@@ -110,6 +110,7 @@ bool runtime_view(const struct runtime *rt, struct handle conn, struct connectio
     const struct weather_front *front = rt_weather_front(rt, c);
     if (front) weather_text(front, out->weather);
     out->whose = whose(&out->engine, front);
+    out->turn_ahead = rt_turn_ahead(rt, c);
     rt_trial_text(rt, c, out->trial, sizeof out->trial);
     if (c->missed_ms && c->missed_ms < out->now.mono_ms) out->down_for_ms = out->now.mono_ms - c->missed_ms;
     out->last_event_ms = c->last_event_ms;

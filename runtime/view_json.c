@@ -212,6 +212,7 @@ bool runtime_view_json(const struct connection_view *view, struct buffer *out)
         put_text(w, "what", e->next ? e->next : "");
         put_time(w, "at", wall_of(view, e->deadline_ms));
         if (e->held) put_flag(w, "held", true);
+        if (e->awaits_turn) put_count(w, "ahead", view->turn_ahead);
         if (e->queued && e->queue.hold != BUDGET_HOLD_NONE) {
             put_text(w, "budget", budget_name(e->queued_for));
             put_text(w, "held_by", budget_hold_name(e->queue.hold));

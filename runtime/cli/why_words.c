@@ -152,7 +152,8 @@ static void say_headline(const cJSON *view, struct why_summary *s)
     } else if (is(state, "queued")) {
         say(s->headline, "is down and queued for its budget");
     } else if (is(state, "preparing")) {
-        say(s->headline, "is preparing its next dial");
+        say(s->headline, is(words_text(get(view, "next"), "what"), "turn") ? "waits for its turn to dial"
+                                                                           : "is preparing its next dial");
     } else if (is(state, "linking")) {
         const char *stage = words_text(link, "state");
         say(s->headline, "is on its way up%s%s", stage[0] ? ": " : "", stage);
@@ -189,6 +190,13 @@ static void say_next(const cJSON *view, uint64_t now_ms, struct why_summary *s)
     size_t len = strlen(what);
     if (!at_ms) {
         say(s->next, is(state, "stopped") ? "nothing, until somebody starts it" : "nothing is due");
+        return;
+    }
+    if (is(what, "turn")) {
+        const double ahead = words_number(next, "ahead");
+        /* Its deadline is only when the wait would be a fault. */
+        if (ahead > 0) say(s->next, "it dials when %.0f others, which asked before it, have begun to", ahead);
+        else say(s->next, "it dials as soon as others, which do now, are through");
         return;
     }
     const char *words = NULL;

@@ -109,6 +109,24 @@ void attempt_begin(struct step *s)
     fx(s, FX_PREPARE, c->generation)->prepare.needs_start = starts;
 }
 
+void attempt_turn_awaited(struct step *s)
+{
+    struct conn *c = s->c;
+    ASSERT(c->attempt.phase == ATTEMPT_PREPARING);
+    MARK("an attempt waits for its turn");
+    c->attempt.phase = ATTEMPT_TURN;
+    c->attempt.since_ms = s->now;
+}
+
+/* From here on its limits run, and the floor to the next attempt. */
+void attempt_turn_given(struct step *s)
+{
+    struct conn *c = s->c;
+    ASSERT(c->attempt.phase == ATTEMPT_TURN);
+    c->attempt.phase = ATTEMPT_PREPARING;
+    c->attempt.since_ms = c->last_attempt_ms = s->now;
+}
+
 void attempt_prepared(struct step *s)
 {
     struct conn *c = s->c;

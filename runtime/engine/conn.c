@@ -78,6 +78,8 @@ void conn_step(struct step *s)
         break;
     case EV_VERDICT_GIVEN: judge_answer(s, true); break;
     case EV_LINK_CLOSED: conn_on_link_closed(s, l); break;
+    case EV_TURN_AWAITED: attempt_turn_awaited(s); break;
+    case EV_TURN_GIVEN: attempt_turn_given(s); break;
     case EVENT_KIND_COUNT: ASSERT(!"event kind"); break;
     }
 }
@@ -106,6 +108,9 @@ static bool event_is_stale(struct step *s)
     case EV_STORED: /* by ticket, in attempt_stored() */
     case EV_STORE_FAILED:
         return false;
+    case EV_TURN_GIVEN:
+        return c->attempt.phase != ATTEMPT_TURN || generation != c->generation;
+    case EV_TURN_AWAITED:
     case EV_PREPARED:
     case EV_ATTEMPT_FAILED:
         return c->attempt.phase != ATTEMPT_PREPARING || generation != c->generation;
@@ -329,6 +334,12 @@ static void conn_on_deadline(struct step *s)
         struct cause cause =
             storing ? cause_make(STAGE_PREPARING, CAUSE_STORE, BY_US, "no answer from the store")
                     : cause_make(STAGE_PREPARING, CAUSE_TIMEOUT, BY_US, "prepare limit");
+        conn_attempt_fails(s, &cause);
+    }
+    if (c->attempt.phase == ATTEMPT_TURN && s->now >= c->attempt.since_ms + TURN_LIMIT_MS) {
+        /* The driver forgot it. */
+        fx_alarm(s, "an attempt was not given its turn");
+        struct cause cause = cause_make(STAGE_PREPARING, CAUSE_TIMEOUT, BY_US, "turn limit");
         conn_attempt_fails(s, &cause);
     }
     for (int i = 0; i < 2; i++) link_tick(s, &c->links[i]);

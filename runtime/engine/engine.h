@@ -16,9 +16,14 @@
 #include "engine/event.h"
 
 #define ENGINE_NEVER UINT64_MAX
+/* Of turns: at least so many attempts are begun in each ENGINE_TURN_MS, if so many wait. */
+#define ENGINE_TURN_PLACES 256u
+#define ENGINE_TURN_MS 1000u
 
 /* What the driver promises
  *   - Effects are carried out in order; what follows from them comes as later events, never inside.
+ *   - FX_PREPARE may be answered by TURN_AWAITED first: so many other attempts are under way that this one is
+ *     not begun yet. TURN_GIVEN follows, in the order of asking; until then no limit of a stage runs.
  *   - FX_PREPARE is answered by PREPARED or ATTEMPT_FAILED, FX_GREET by GREETED (at once without a hook)
  *     or ENDING_ANNOUNCED, FX_ASK_ENDED by VERDICT_GIVEN, FX_DRAIN by DRAINED after the events of what was
  *     drained, FX_STORE by STORED or STORE_FAILED with its ticket unless no_answer. Each has a limit here.
@@ -132,6 +137,7 @@ struct engine_view {
     enum budget_kind queued_for;
     struct budget_view queue;
     bool held;                /* the next attempt was put off: the host answers nobody */
+    bool awaits_turn;         /* the attempt is not begun yet: too many others are under way */
     bool spend_reserve;       /* an operator's wish for the next session start */
 };
 /* False when the handle is stale. */

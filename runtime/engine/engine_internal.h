@@ -23,6 +23,7 @@
 
 #define ASK_LIMIT_MS 1000       /* on_ended's answer; then the tables decide */
 #define DRAIN_LIMIT_MS 1000     /* the answer to FX_DRAIN; then the pulse we have is judged */
+#define TURN_LIMIT_MS 600000    /* TURN_GIVEN after TURN_AWAITED; then the driver forgot it */
 #define ABORT_LIMIT_MS 5000     /* LINK_CLOSED after FX_ABORT; then again, with an alarm */
 #define PEER_CLOSE_MS_MAX 60000 /* longest wait for the peer's close after an announced ending */
 #define SUSPEND_MS_DEFAULT 60000
@@ -255,8 +256,9 @@ struct climb_block {
     struct climb_block *next; /* in the engine's pool */
 };
 
-/* HELD: it could be dialled, but the old link, which died meanwhile, is not closed yet. */
-enum attempt_phase { ATTEMPT_NONE, ATTEMPT_PREPARING, ATTEMPT_STORING, ATTEMPT_HELD };
+/* HELD: it could be dialled, but the old link, which died meanwhile, is not closed yet. TURN: its work is not begun,
+ * because that of so many others is under way. */
+enum attempt_phase { ATTEMPT_NONE, ATTEMPT_PREPARING, ATTEMPT_STORING, ATTEMPT_HELD, ATTEMPT_TURN };
 enum permit_state { PERMIT_NONE, PERMIT_CLAIMED, PERMIT_STORING, PERMIT_HELD, PERMIT_SPENT };
 
 struct attempt {
@@ -474,6 +476,8 @@ bool conn_may_begin(const struct engine *e, const struct conn *c);
 void attempt_begin(struct step *s);
 void attempt_prepared(struct step *s);
 void attempt_stored(struct step *s, bool stored);
+void attempt_turn_awaited(struct step *s);
+void attempt_turn_given(struct step *s);
 void attempt_queue_tick(struct step *s);
 void attempt_link_closed(struct step *s);
 void attempt_unqueue(struct step *s);

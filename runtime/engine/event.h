@@ -56,7 +56,9 @@ struct pulse {
     X(PEER_CLOSED, "peer closed")           /* a close frame came, or the stream ended */         \
     X(DRAINED, "drained")                   /* answer to FX_DRAIN, with a fresh pulse */          \
     X(VERDICT_GIVEN, "verdict given")       /* answer to FX_ASK_ENDED */                          \
-    X(LINK_CLOSED, "link closed")           /* the descriptor is gone: exactly once per FX_DIAL */
+    X(LINK_CLOSED, "link closed")           /* the descriptor is gone: exactly once per FX_DIAL */ \
+    X(TURN_AWAITED, "turn awaited")         /* FX_PREPARE is not begun yet: too many attempts are */ \
+    X(TURN_GIVEN, "turn given")             /* and now it is */
 
 enum event_kind {
 #define X(name, text) EV_##name,

@@ -255,7 +255,7 @@ static void own_walk(struct walk *w, struct engine *e, struct conn *c)
     walk_bool(w, &c->held);
     walk_u64(w, &c->unheld_at_ms);
     walk_bool(w, &c->queued);
-    WALK_ENUM(w, c->attempt.phase, ATTEMPT_HELD + 1);
+    WALK_ENUM(w, c->attempt.phase, ATTEMPT_TURN + 1);
     walk_u64(w, &c->attempt.since_ms);
     walk_bool(w, &c->attempt.handover);
     WALK_ENUM(w, c->permit.state, PERMIT_SPENT + 1);

@@ -75,6 +75,8 @@ uint64_t conn_deadline(const struct engine *e, const struct conn *c, uint64_t no
         at = earlier(at, c->attempt.since_ms + p->limits_ms.prepare, next, "prepare limit");
     if (c->attempt.phase == ATTEMPT_STORING)
         at = earlier(at, c->attempt.since_ms + p->limits_ms.prepare, next, "store limit");
+    if (c->attempt.phase == ATTEMPT_TURN)
+        at = earlier(at, c->attempt.since_ms + TURN_LIMIT_MS, next, "turn");
     if (conn_may_begin(e, c)) {
         if (c->queued) at = earlier(at, c->queue_at_ms, next, "budget");
         else at = earlier(at, c->attempt_at_ms, next, "dial");

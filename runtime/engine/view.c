@@ -7,6 +7,7 @@ static void budget_of(const struct conn *c, enum budget_kind budget, uint64_t no
                       struct budget_view *out);
 static void queue_of(const struct engine *e, const struct conn *c, struct engine_view *out);
 static uint64_t attempt_most_ms(const struct plan *p);
+static uint64_t turn_most_ms(const struct engine *e);
 static uint32_t tries_most(const struct plan *p);
 static uint64_t detect_most_ms(const struct conn *c);
 
@@ -65,6 +66,7 @@ bool engine_get(const struct engine *e, struct handle conn, struct engine_view *
     out->plan = c->plan;
     out->spend_reserve = c->spend_reserve;
     out->held = c->held && c->attempt_at_ms != ENGINE_NEVER;
+    out->awaits_turn = c->attempt.phase == ATTEMPT_TURN;
     queue_of(e, c, out);
     return true;
 }
@@ -140,7 +142,7 @@ uint64_t engine_recovery_bound_ms(const struct engine *e, struct handle conn, st
     if (!c || !c->wanted || c->fatal) return ENGINE_NEVER;
     const struct plan *p = c->plan;
     const uint64_t tries = tries_most(p);
-    uint64_t bound = tries * (attempt_most_ms(p) + plan_wait_most_ms(p));
+    uint64_t bound = tries * (attempt_most_ms(p) + plan_wait_most_ms(p) + turn_most_ms(e));
     if (c->state == CONN_UP) bound += detect_most_ms(c);
     if (c->attempt_at_ms != ENGINE_NEVER && c->attempt_at_ms > now.mono_ms)
         bound += c->attempt_at_ms - now.mono_ms;
@@ -171,6 +173,13 @@ static uint64_t attempt_most_ms(const struct plan *p)
            p->limits_ms.secure + p->limits_ms.upgrade + p->limits_ms.greeting +
            p->limits_ms.close + ABORT_LIMIT_MS + PEER_CLOSE_MS_MAX +
            (p->has_on_ended ? ASK_LIMIT_MS : 0);
+}
+
+/* All others asked before. */
+static uint64_t turn_most_ms(const struct engine *e)
+{
+    const uint64_t others = e->conns.count - 1;
+    return others / ENGINE_TURN_PLACES * ENGINE_TURN_MS;
 }
 
 uint64_t plan_wait_most_ms(const struct plan *p)

@@ -10,13 +10,19 @@
 #define DELAY_SLOTS 12u
 #define DELAY_SLOT_US ((uint64_t)5 * 1000000)
 
+struct delay_worst {
+    uint64_t us, part_us[HOST_LOOP_PARTS];
+};
+
 struct delay {
-    uint64_t worst_us[DELAY_SLOTS]; /* by five seconds */
+    struct delay_worst worst[DELAY_SLOTS]; /* by five seconds */
     uint64_t slot, second;
     uint64_t this_us, last_us;      /* worst of this second and of the one before */
 };
 
 void delay_note(struct delay *d, uint64_t now_us, uint64_t delay_us);
+/* So much of one turn was this part's. */
+void delay_note_part(struct delay *d, uint64_t now_us, enum host_loop_part part, uint64_t us);
 void delay_get(const struct delay *d, uint64_t now_us, struct host_loop_delay *out);
 
 #endif

@@ -1,8 +1,7 @@
-/* Link: from link_open() to the socket that stands, and its end. Owns the link's life: which stage it
- * is in, its one descriptor, what is told to the sink and when. Bytes are in stream.c, TLS in tls.c.
+/* Link: from link_open() to its end. Owns the link's life: its one descriptor, what is told to the sink and when.
+ * The way to a socket that stands is in dial.c, bytes are in stream.c, TLS in tls.c.
  *
- * A link has at most one descriptor at any moment: an address that failed is closed before the next
- * is tried. Whatever ends a link goes through let_go(), and link_closed is told from the turn alone. */
+ * Whatever ends a link goes through let_go(), and link_closed is told from the turn alone. */
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <openssl/crypto.h>
@@ -13,30 +12,12 @@
 #include "base/assert.h"
 #include "net/net_internal.h"
 
-/* The second line behind the engine's probes: a forgotten socket ends by itself within minutes. */
-#define KEEPALIVE_IDLE_S 60
-#define KEEPALIVE_EVERY_S 20
-#define KEEPALIVE_PROBES 3
-
 static char *host_copy(const char *host);
 static void on_turn(struct turn *turn);
-static void on_trust(struct wait *wait);
-static void on_resolved(struct wait *wait);
 static void on_poll(uv_poll_t *poll, int status, int events);
 static void on_watch_closed(uv_handle_t *handle);
-static void start(struct net_link *link);
-static void find_trust(struct net_link *link);
-static void resolve(struct net_link *link);
-static void resolved(struct net_link *link, enum resolve_result result, int status);
-static void try_addresses(struct net_link *link);
-static bool try_address(struct net_link *link, union address *address);
-static void address_failed(struct net_link *link, int error);
-static void address_stands(struct net_link *link);
-static void secure(struct net_link *link);
-static void let_go_of_socket(struct net_link *link);
 static void let_go(struct net_link *link);
 static void link_free(struct net_link *link);
-static void tell_stage(struct net_link *link, enum stage stage);
 
 bool link__info(const struct net_link *link, struct host_link_info *out)
 {
@@ -74,13 +55,9 @@ bool link__open(struct net *net, uint64_t id, const struct link_target *target)
     link->reading = true;
     link->at = AT_NEW;
     link->turn.run = on_turn;
-    link->trust_wait.done = on_trust;
-    link->resolve_wait.wait.done = on_resolved;
+    dial__init(link);
     list_init(&link->turn.node);
     list_init(&link->flush);
-    list_init(&link->attempt);
-    list_init(&link->trust_wait.node);
-    list_init(&link->resolve_wait.wait.node);
     buffer_init(&link->out, LINK_WRITE_QUEUE_MAX);
     buffer_init(&link->kept, 0);
     link->port = target->port;
@@ -101,7 +78,7 @@ bool link__open(struct net *net, uint64_t id, const struct link_target *target)
         return false;
     }
     table_put(&net->links, &link->entry);
-    net__queue(net, &link->turn);
+    net__dial_soon(net, &link->dial);
     return true;
 }
 
@@ -136,19 +113,6 @@ void link__destroy_all(struct net *net)
     }
 }
 
-void link__attempts_due(struct net *net)
-{
-    uint64_t now_ms = net__now_ms();
-    while (!list_is_empty(&net->attempts)) {
-        struct net_link *link = CONTAINER_OF(net->attempts.next, struct net_link, attempt);
-        if (link->attempt_until_ms > now_ms) break;
-        MARK("a silent address gives way to the next");
-        address_failed(link, ETIMEDOUT);
-        if (link->at == AT_CONNECT) try_addresses(link);
-    }
-    net__arm_attempts(net);
-}
-
 void link__opened(struct net_link *link)
 {
     struct net *net = link->net;
@@ -161,12 +125,6 @@ void link__opened(struct net_link *link)
     link->work |= LINK_WORK_READ;
     net__queue(net, &link->turn);
     link__poll(link);
-}
-
-void link__connected(struct net_link *link)
-{
-    if (link->tls) secure(link);
-    else link__opened(link);
 }
 
 void link__poll(struct net_link *link)
@@ -186,13 +144,18 @@ void link__poll(struct net_link *link)
     else uv_poll_start(&link->watch->poll, events, on_poll);
 }
 
-/* ---- stages ------------------------------------------------------------------------------------ */
+/* ---- the turn ---------------------------------------------------------------------------------- */
 
 static void on_turn(struct turn *turn)
 {
     struct net_link *link = CONTAINER_OF(turn, struct net_link, turn);
     struct net *net = link->net;
-    if (link->at == AT_NEW) start(link);
+    if (link->work & LINK_WORK_POLLED) {
+        int events = link->late;
+        link->work &= ~LINK_WORK_POLLED;
+        link->late = 0;
+        if (link->at == AT_OPEN) stream__on_poll(link, events);
+    }
     if (link->at == AT_OPEN && (link->work & LINK_WORK_WRITABLE)) {
         link->work &= ~LINK_WORK_WRITABLE;
         /* More may have been written since; then it is told later. */
@@ -220,201 +183,10 @@ static void on_turn(struct turn *turn)
     net->sink->link_closed(net->rt, id);
 }
 
-static void start(struct net_link *link)
-{
-    size_t len = strlen(link->host);
-    if (len == 0 || len >= NET_HOST_BYTES_MAX || link->port == 0) {
-        struct cause cause = net__cause(STAGE_RESOLVING, CAUSE_ADDRESS, 0, "%s is no address",
-                                        len ? link->host : "an empty host");
-        link__end(link, &cause);
-        return;
-    }
-    tell_stage(link, STAGE_RESOLVING);
-    if (link->at != AT_NEW) return;
-    if (link->tls) find_trust(link);
-    else resolve(link);
-}
-
-/* First of all, so that nobody dials who could not verify. Only the first link of a trust waits. */
-static void find_trust(struct net_link *link)
-{
-    struct trust *trust = NULL;
-    link->at = AT_TRUST;
-    switch (trusts__get(link->net->trusts, link->ca_file, &link->trust_wait, &trust)) {
-    case TRUST_READY: resolve(link); break;
-    case TRUST_WAITING: break;
-    case TRUST_FAILED: {
-        struct cause cause = net__cause(STAGE_RESOLVING, CAUSE_CERTIFICATE, 0, "%s",
-                                        trust__error(trust));
-        cause.by = BY_US;
-        link__end(link, &cause);
-    }
-    }
-}
-
-static void on_trust(struct wait *wait)
-{
-    find_trust(CONTAINER_OF(wait, struct net_link, trust_wait));
-}
-
-static void resolve(struct net_link *link)
-{
-    link->at = AT_RESOLVE;
-    link->addresses = calloc(1, sizeof *link->addresses);
-    int status = UV_ENOMEM;
-    enum resolve_result result = RESOLVE_FAILED;
-    if (link->addresses) {
-        result = resolver__get(link->net->resolver, link->proxy_host ? link->proxy_host : link->host,
-                               &link->resolve_wait, link->addresses, &status);
-    }
-    if (result != RESOLVE_WAITING) resolved(link, result, status);
-}
-
-static void on_resolved(struct wait *wait)
-{
-    struct net_link *link = CONTAINER_OF(wait, struct net_link, resolve_wait.wait);
-    int status;
-    enum resolve_result result = resolver__take(&link->resolve_wait, link->addresses, &status);
-    resolved(link, result, status);
-}
-
-static void resolved(struct net_link *link, enum resolve_result result, int status)
-{
-    if (result == RESOLVE_FAILED) {
-        bool proxy = link->proxy_host != NULL;
-        struct cause cause = net__cause(STAGE_RESOLVING, proxy ? CAUSE_PROXY : CAUSE_RESOLVE, status,
-                                        "cannot resolve %s%s: %s", proxy ? "the proxy's name " : "",
-                                        proxy ? link->proxy_host : link->host, uv_strerror(status));
-        link__end(link, &cause);
-        return;
-    }
-    tell_stage(link, STAGE_CONNECTING);
-    if (link->at != AT_RESOLVE) return;
-    link->at = AT_CONNECT;
-    link->address_at = 0;
-    try_addresses(link);
-}
-
-static void try_addresses(struct net_link *link)
-{
-    ASSERT(link->at == AT_CONNECT);
-    ASSERT(link->fd < 0);
-    while (link->address_at < link->addresses->count) {
-        if (try_address(link, &link->addresses->items[link->address_at])) return;
-    }
-    struct cause cause = link->dial_cause;
-    link__end(link, &cause);
-}
-
-/* False: failed at once, and the next is to be tried. */
-static bool try_address(struct net_link *link, union address *address)
-{
-    struct net *net = link->net;
-    address__set_port(address, link->proxy_host ? link->proxy_port : link->port);
-    int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
-    if (fd < 0) {
-        address_failed(link, errno);
-        return false;
-    }
-    int on = 1, idle = KEEPALIVE_IDLE_S, every = KEEPALIVE_EVERY_S, probes = KEEPALIVE_PROBES;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
-    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &every, sizeof every);
-    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
-    struct watch *watch = calloc(1, sizeof *watch);
-    int failed = watch ? uv_poll_init(net->loop, &watch->poll, fd) : UV_ENOMEM;
-    if (failed) {
-        free(watch);
-        close(fd);
-        address_failed(link, -failed);
-        return false;
-    }
-    net__hold(net);
-    watch->poll.data = watch;
-    watch->link = link;
-    watch->net = net;
-    link->watch = watch;
-    link->fd = fd;
-    link->events = 0;
-    link->poll_failed = false;
-    if (connect(fd, &address->any, address__len(address)) != 0 && errno != EINPROGRESS) {
-        address_failed(link, errno);
-        return false;
-    }
-    if (link->address_at + 1 < link->addresses->count) {
-        link->attempt_until_ms = net__now_ms() + net->attempt_ms;
-        bool first = list_is_empty(&net->attempts);
-        list_append(&net->attempts, &link->attempt);
-        if (first) net__arm_attempts(net);
-    }
-    link__poll(link); /* also when it stands already: the poll says so */
-    return true;
-}
-
-/* An address that refused tells more than one that was silent, and that more than one without a
- * route: of equals, the later one. */
-static int telling(enum cause_kind kind)
-{
-    return kind == CAUSE_UNREACHABLE ? 1 : kind == CAUSE_CONNECT ? 2 : 3;
-}
-
-static void address_failed(struct net_link *link, int error)
-{
-    char text[INET6_ADDRSTRLEN];
-    const union address *address = &link->addresses->items[link->address_at];
-    const char *more = link->addresses->count > 1 ? " (and other addresses failed)" : "";
-    let_go_of_socket(link);
-    struct cause cause = net__cause(STAGE_CONNECTING, net__connect_kind(error), error,
-                                    "%s port %u: %s%s", address__text(address, text),
-                                    (unsigned)(link->proxy_host ? link->proxy_port : link->port),
-                                    uv_strerror(-error), more);
-    if (link->proxy_host) {
-        cause = net__cause(STAGE_CONNECTING, CAUSE_PROXY, error, "cannot reach the proxy: %s", cause.reason);
-    }
-    if (link->dial_failed == 0 || telling(cause.kind) >= telling(link->dial_cause.kind)) {
-        link->dial_cause = cause;
-    }
-    link->dial_failed++;
-    link->address_at++;
-}
-
-static void address_stands(struct net_link *link)
-{
-    if (list_is_linked(&link->attempt)) list_remove(&link->attempt);
-    if (link->proxy_host) {
-        link->at = AT_PROXY;
-        proxy__start(link);
-    } else {
-        link__connected(link);
-    }
-}
-
-static void secure(struct net_link *link)
-{
-    struct trust *trust = NULL;
-    tell_stage(link, STAGE_SECURING);
-    if (link->at == AT_OVER) return;
-    link->at = AT_SECURE;
-    /* Trusted sets are reloaded aside, so what was ready at the start of the dial still is; only one
-     * that was thrown out meanwhile, by very many others, is not. */
-    enum trust_result result = trusts__get(link->net->trusts, link->ca_file, NULL, &trust);
-    if (result != TRUST_READY || !tls__start(link, trust)) {
-        struct cause cause = net__cause(STAGE_SECURING, CAUSE_TLS, 0, "cannot start TLS: %s",
-                                        result == TRUST_FAILED ? trust__error(trust)
-                                                               : "out of memory");
-        cause.by = BY_US;
-        link__end(link, &cause);
-        return;
-    }
-    tls__handshake(link);
-}
-
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
     struct watch *watch = poll->data;
     struct net_link *link = watch->link;
-    if (!watch->net->awake_ns) watch->net->awake_ns = uv_hrtime();
     if (!link || watch->net->closing) return;
     if (status < 0) {
         /* POLLERR: libuv has stopped watching. The calls below find out why. */
@@ -422,32 +194,33 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         link->poll_failed = true;
         events = UV_READABLE | UV_WRITABLE;
     }
-    switch (link->at) {
-    case AT_CONNECT: {
-        int error = 0;
-        socklen_t len = sizeof error;
-        if (getsockopt(link->fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0) error = errno;
-        if (error == 0 && status < 0) error = ECONNABORTED;
-        if (error == 0) {
-            address_stands(link);
-        } else {
-            address_failed(link, error);
-            try_addresses(link);
-        }
-        break;
+    if (link->at < AT_OPEN) {
+        net__dial_soon(watch->net, &link->dial);
+        return;
     }
-    case AT_PROXY: proxy__on_poll(link); break;
-    case AT_SECURE: tls__handshake(link); break;
-    case AT_OPEN: stream__on_poll(link, events); break;
-    default: ASSERT(!"an event for a link without a descriptor");
+    ASSERT(link->at == AT_OPEN);
+    struct net *net = watch->net;
+    const uint64_t began_ns = link->work & LINK_WORK_POLLED ? 0 : net__read_begins(net);
+    if (began_ns) {
+        stream__on_poll(link, events);
+        net__read_ends(net, began_ns);
+        return;
     }
+    /* Not watched meanwhile: it would only say so again. */
+    link->late |= events;
+    link->work |= LINK_WORK_POLLED;
+    if (link->events) uv_poll_stop(&watch->poll);
+    link->events = 0;
+    net__queue(watch->net, &link->turn);
 }
 
 /* ---- the end ----------------------------------------------------------------------------------- */
 
-static void let_go_of_socket(struct net_link *link)
+void link__let_go_of_socket(struct net_link *link)
 {
     if (list_is_linked(&link->attempt)) list_remove(&link->attempt);
+    /* What waits for its turn is a step on this socket, not on the next. */
+    if (list_is_linked(&link->dial)) list_remove(&link->dial);
     if (link->fd < 0) return;
     struct watch *watch = link->watch;
     link->watch = NULL;
@@ -471,10 +244,9 @@ static void let_go(struct net_link *link)
     bool session_is_bad = link->ended && (link->cause.kind == CAUSE_TLS ||
                                           link->cause.kind == CAUSE_CERTIFICATE);
     tls__free(link, session_is_bad);
-    let_go_of_socket(link);
-    if (list_is_linked(&link->trust_wait.node)) list_remove(&link->trust_wait.node);
+    link__let_go_of_socket(link);
     if (list_is_linked(&link->flush)) list_remove(&link->flush);
-    resolver__leave(&link->resolve_wait);
+    dial__leave(link);
     link->at = AT_OVER;
     net__queue(link->net, &link->turn);
 }
@@ -496,11 +268,6 @@ static void link_free(struct net_link *link)
     buffer_deinit(&link->out);
     buffer_deinit(&link->kept);
     free(link);
-}
-
-static void tell_stage(struct net_link *link, enum stage stage)
-{
-    link->net->sink->link_stage(link->net->rt, link->entry.id, stage);
 }
 
 /* Brackets of an IPv6 literal and the final dot of a full name are spelling, not part of the name. */

@@ -1,5 +1,5 @@
-/* Net: owns the loop's turn (prepare, idle), the runtime's timer, the clocks and the table that the
- * runtime calls. Knows nothing of sockets: links, TLS, lookups and calls are in the other files. */
+/* Net: owns the host's memory and its end, the clocks, and the table that the runtime calls. The loop's turn is
+ * in turn.c; links, TLS, lookups and calls are in the other files. */
 #include "net/net.h"
 
 #include <errno.h>
@@ -16,20 +16,7 @@
 #include "base/text.h"
 #include "net/net_internal.h"
 
-#define LAG_WINDOW_MS 10000
-#define TURNS_NS_MAX 10000000u /* for turns that are queued; the others wait for the next */
-
-static void on_prepare(uv_prepare_t *prepare);
-static void on_check(uv_check_t *check);
-static void on_idle(uv_idle_t *idle);
-static void on_timer(uv_timer_t *timer);
-static void on_attempt_timer(uv_timer_t *timer);
 static void on_closed(uv_handle_t *handle);
-static void run_turns(struct net *net);
-static void run_tick(struct net *net);
-static void arm(struct net *net);
-static void run_flushes(struct net *net);
-static void note_lag(struct net *net, uint64_t lag_us);
 static const struct host_ops net_ops;
 
 struct net *net_create(uv_loop_t *loop, const struct host_sink *sink,
@@ -53,6 +40,7 @@ struct net *net_create(uv_loop_t *loop, const struct host_sink *sink,
     net->attempt_ms = options->attempt_ms ? options->attempt_ms : NET_ATTEMPT_MS;
     list_init(&net->turns);
     list_init(&net->flushes);
+    list_init(&net->dials);
     list_init(&net->attempts);
     uint64_t ttl_ms = options->resolve_ttl_ms ? options->resolve_ttl_ms : NET_RESOLVE_TTL_MS;
     bool tables = table_init(&net->links) & table_init(&net->calls);
@@ -74,16 +62,7 @@ struct net *net_create(uv_loop_t *loop, const struct host_sink *sink,
         return NULL;
     }
 
-    uv_prepare_init(loop, &net->prepare);
-    uv_prepare_start(&net->prepare, on_prepare);
-    uv_unref((uv_handle_t *)&net->prepare);
-    uv_check_init(loop, &net->check);
-    uv_check_start(&net->check, on_check);
-    uv_unref((uv_handle_t *)&net->check);
-    uv_idle_init(loop, &net->idle);
-    uv_timer_init(loop, &net->timer);
-    uv_timer_init(loop, &net->attempt_timer);
-    net->check.data = net->prepare.data = net->idle.data = net->timer.data = net->attempt_timer.data = net;
+    turn__init(net);
     return net;
 }
 
@@ -125,11 +104,6 @@ void net_close(struct net *net, void (*done)(void *data), void *data)
     }
     http__close(net->http);
     resolver__close(net->resolver);
-}
-
-uint64_t net_lag_ms(const struct net *net)
-{
-    return net->lag_ms[0] > net->lag_ms[1] ? net->lag_ms[0] : net->lag_ms[1];
 }
 
 struct net_counts net_counts(const struct net *net)
@@ -235,10 +209,7 @@ static void op_http_cancel(void *self, uint64_t call)
 
 static void op_wake(void *self)
 {
-    struct net *net = self;
-    if (net->closing) return;
-    net->wake = true;
-    uv_idle_start(&net->idle, on_idle);
+    net__wake(self);
 }
 
 static bool op_link_info(void *self, uint64_t id, struct host_link_info *out)
@@ -251,6 +222,12 @@ static void op_loop_delay(void *self, struct host_loop_delay *out)
 {
     struct net *net = self;
     delay_get(&net->delay, uv_hrtime() / 1000, out);
+}
+
+static bool op_is_behind(void *self)
+{
+    const struct net *net = self;
+    return net->behind;
 }
 
 static uint64_t op_ticks_us(void *self)
@@ -274,158 +251,15 @@ static const struct host_ops net_ops = {
     .wake = op_wake,
     .link_info = op_link_info,
     .loop_delay = op_loop_delay,
+    .is_behind = op_is_behind,
     .ticks_us = op_ticks_us,
 };
-
-/* ---- the turn ---------------------------------------------------------------------------------- */
-
-static void on_idle(uv_idle_t *idle)
-{
-    (void)idle; /* only keeps the loop from sleeping */
-}
-
-static void on_prepare(uv_prepare_t *prepare)
-{
-    struct net *net = prepare->data;
-    run_turns(net);
-    if (net->wake && !net->closing) run_tick(net);
-    run_flushes(net);
-    if (net->closing) return;
-    arm(net);
-    if (!net->wake && list_is_empty(&net->turns)) uv_idle_stop(&net->idle);
-
-    uint64_t now_ns = uv_hrtime();
-    net->turn_at_ns = now_ns;
-    if (net->awake_ns) note_lag(net, (now_ns - net->awake_ns) / 1000);
-    net->awake_ns = 0;
-}
-
-/* After the poll and its callbacks. libuv would measure its sleep itself, for another epoll_wait() per turn.
- * The clock was read by the first link's callback; where others had the turn, libuv's own milliseconds tell
- * whether it was long. */
-static void on_check(uv_check_t *check)
-{
-    struct net *net = check->data;
-    if (net->awake_ns) return;
-    uint64_t now_ns = uv_hrtime(), polled_ms = uv_now(net->loop);
-    net->awake_ns = now_ns / 1000000 > polled_ms + 1 ? polled_ms * 1000000 : now_ns;
-}
-
-/* What is queued while these run waits for the next turn, so that sockets get theirs in between. */
-static void run_turns(struct net *net)
-{
-    struct node now;
-    uint64_t until_ns = 0;
-    list_take(&now, &net->turns);
-    for (uint32_t n = 0; !list_is_empty(&now); n++) {
-        struct turn *turn = CONTAINER_OF(now.next, struct turn, node);
-        list_remove(&turn->node);
-        if (net->closing) continue;
-        turn->run(turn);
-        /* A herd ends, or begins, in thousands of them. A look at the clock for each 16. */
-        if (n % 16 != 15) continue;
-        uint64_t now_ns = uv_hrtime();
-        if (!until_ns) until_ns = now_ns + TURNS_NS_MAX;
-        if (now_ns < until_ns) continue;
-        while (!list_is_empty(&net->turns)) {
-            struct node *later = net->turns.next;
-            list_remove(later);
-            list_append(&now, later);
-        }
-        list_take(&net->turns, &now);
-        return;
-    }
-}
-
-static void run_flushes(struct net *net)
-{
-    while (!list_is_empty(&net->flushes)) {
-        struct net_link *link = CONTAINER_OF(net->flushes.next, struct net_link, flush);
-        list_remove(&link->flush);
-        if (!net->closing) stream__flush(link);
-    }
-}
-
-static void run_tick(struct net *net)
-{
-    uint64_t now_ms = net__now_ms();
-    /* 0 is "at once", not an instant that was missed by the machine's uptime. */
-    if (net->armed_ms != NET_DEADLINE_NEVER && net->armed_ms && now_ms > net->armed_ms) {
-        note_lag(net, (now_ms - net->armed_ms) * 1000);
-    }
-    net->armed_ms = NET_DEADLINE_NEVER;
-    net->wake = false;
-    if (!net->tick) return;
-    net->tick(net->rt);
-}
-
-/* Each turn, because whatever the sink was told may have moved the deadline. */
-static void arm(struct net *net)
-{
-    if (!net->deadline_ms) return;
-    uint64_t deadline_ms = net->deadline_ms(net->rt);
-    if (deadline_ms == NET_DEADLINE_NEVER) uv_timer_stop(&net->timer);
-    if (deadline_ms == net->armed_ms) return;
-    net->armed_ms = deadline_ms;
-    if (deadline_ms == NET_DEADLINE_NEVER) return;
-    uint64_t now_ms = net__now_ms();
-    uv_update_time(net->loop);
-    uv_timer_start(&net->timer, on_timer, deadline_ms > now_ms ? deadline_ms - now_ms : 0, 0);
-}
-
-static void on_timer(uv_timer_t *timer)
-{
-    op_wake(timer->data);
-}
-
-static void on_attempt_timer(uv_timer_t *timer)
-{
-    link__attempts_due(timer->data);
-}
-
-void net__arm_attempts(struct net *net)
-{
-    if (list_is_empty(&net->attempts)) {
-        uv_timer_stop(&net->attempt_timer);
-        return;
-    }
-    struct net_link *oldest = CONTAINER_OF(net->attempts.next, struct net_link, attempt);
-    uint64_t now_ms = net__now_ms();
-    uint64_t until_ms = oldest->attempt_until_ms;
-    uv_update_time(net->loop);
-    uv_timer_start(&net->attempt_timer, on_attempt_timer, until_ms > now_ms ? until_ms - now_ms : 0,
-                   0);
-}
-
-static void note_lag(struct net *net, uint64_t lag_us)
-{
-    uint64_t now_ms = net->turn_at_ns / 1000000, lag_ms = lag_us / 1000;
-    delay_note(&net->delay, uv_hrtime() / 1000, lag_us);
-    if (now_ms - net->lag_window_ms >= LAG_WINDOW_MS) {
-        net->lag_ms[1] = now_ms - net->lag_window_ms < 2 * LAG_WINDOW_MS ? net->lag_ms[0] : 0;
-        net->lag_ms[0] = 0;
-        net->lag_window_ms = now_ms;
-    }
-    if (lag_ms > net->lag_ms[0]) net->lag_ms[0] = lag_ms;
-}
 
 /* ---- for the other files ----------------------------------------------------------------------- */
 
 uint64_t net__now_ms(void)
 {
     return clock_ms(CLOCK_MONOTONIC);
-}
-
-void net__queue(struct net *net, struct turn *turn)
-{
-    if (net->closing || list_is_linked(&turn->node)) return;
-    list_append(&net->turns, &turn->node);
-    uv_idle_start(&net->idle, on_idle);
-}
-
-void net__flush_soon(struct net *net, struct node *flush)
-{
-    if (!list_is_linked(flush)) list_append(&net->flushes, flush);
 }
 
 void net__hold(struct net *net)

@@ -1,8 +1,10 @@
 /* What the files of net/ share. Nobody else includes this.
  *
- * One turn of the loop: poll callbacks read and connect; then, in uv_prepare, queued turns run (what
- * ops asked for), the runtime's tick if it is due, and last all written bytes are flushed, so that
- * many small writes become one. An active uv_idle keeps the loop from sleeping while turns wait. */
+ * One turn of the loop: poll callbacks read; then, in uv_prepare, queued turns run (what ops asked for, and
+ * reads that the poll had no time for), the runtime's tick if it is due, steps of dials, and last all written
+ * bytes are flushed, so that many small writes become one. Each part has its share of time; what is left waits
+ * for the next turn, in order, so that nothing keeps the loop for longer than a few milliseconds, and a herd of
+ * handshakes comes after frames and beats. An active uv_idle keeps the loop from sleeping while any of it waits. */
 #ifndef HOLDFAST_NET_NET_INTERNAL_H
 #define HOLDFAST_NET_NET_INTERNAL_H
 
@@ -58,6 +60,8 @@ struct net {
 
     struct node turns;       /* struct turn */
     struct node flushes;     /* struct net_link.flush */
+    struct node dials;       /* struct net_link.dial: work on links that are not open yet */
+    bool behind;             /* some of them were left for the next turn */
     struct node attempts;    /* struct net_link.attempt: oldest first, all with the same bound */
     struct table links;      /* struct net_link */
     struct table calls;      /* struct http_call */
@@ -78,6 +82,7 @@ struct net {
     uint64_t lag_ms[2];        /* largest of this and of the last window */
     uint64_t lag_window_ms;    /* when this one began */
     uint64_t turn_at_ns;       /* when the loop went to poll */
+    uint64_t read_ns;          /* of this turn, that open links had */
     uint64_t awake_ns;         /* when it came back, as the first callback saw it; 0: it has not */
     struct delay delay;
 
@@ -89,9 +94,16 @@ struct net {
 };
 
 uint64_t net__now_ms(void);
+/* The runtime's tick, in this turn. */
+void net__wake(struct net *net);
 /* Runs `turn` in the next turn; once, however often it is asked for. */
 void net__queue(struct net *net, struct turn *turn);
 void net__flush_soon(struct net *net, struct node *flush);
+/* A step of this dial when its turn comes; once, however often it is asked for. */
+void net__dial_soon(struct net *net, struct node *dial);
+/* Around what a poll brings of an open link. 0: this turn's share is used up, and it must wait for the next. */
+uint64_t net__read_begins(struct net *net);
+void net__read_ends(struct net *net, uint64_t began_ns);
 void net__arm_attempts(struct net *net);
 /* Keeps `net` alive until as many releases. */
 void net__hold(struct net *net);
@@ -103,6 +115,9 @@ struct cause net__cause(enum stage stage, enum cause_kind kind, int64_t code, co
 enum cause_kind net__connect_kind(int error);
 /* The kind that an errno of a stream means. */
 enum cause_kind net__stream_kind(int error);
+
+/* turn.c */
+void turn__init(struct net *net);
 
 /* resolve.c */
 struct resolve_wait {
@@ -190,6 +205,7 @@ enum link_at {
 #define LINK_WORK_READ 1u
 #define LINK_WORK_DRAIN 2u
 #define LINK_WORK_WRITABLE 4u
+#define LINK_WORK_POLLED 8u /* the poll said what `late` holds, when the turn had no time left */
 
 /* The watched socket: outlives its link by one turn, until libuv has let go of it. */
 struct watch {
@@ -203,6 +219,7 @@ struct net_link {
     struct net *net;
     struct turn turn;
     struct node flush;
+    struct node dial;
     struct node attempt;
     uint64_t attempt_until_ms;
     struct wait trust_wait;
@@ -225,6 +242,7 @@ struct net_link {
     int fd;
     struct watch *watch;  /* moved to libuv when closed */
     int events;           /* asked of the poll */
+    int late;
     SSL *ssl;             /* owned */
     uint64_t trust_id;
     bool got_session;     /* a ticket came, whose buffers OpenSSL would keep until the next write */
@@ -261,10 +279,17 @@ void link__destroy_all(struct net *net);
 void link__end(struct net_link *link, const struct cause *cause);
 /* Bytes can flow: link_opened. */
 void link__opened(struct net_link *link);
-/* TCP stands, and the proxy's tunnel where there is one. */
-void link__connected(struct net_link *link);
 void link__poll(struct net_link *link); /* asks the poll for what the state needs */
-void link__attempts_due(struct net *net);
+void link__let_go_of_socket(struct net_link *link);
+
+/* dial.c */
+void dial__init(struct net_link *link);
+void dial__leave(struct net_link *link); /* nothing of it waits any more */
+/* Its next step: whatever it can do without waiting. */
+void dial__step(struct node *dial);
+void dial__attempts_due(struct net *net);
+/* TCP stands, and the proxy's tunnel where there is one. */
+void dial__connected(struct net_link *link);
 
 /* "proxy.example:3128", "[::1]:3128" */
 #define PROXY_SHOWN_BYTES (NET_HOST_BYTES_MAX + 16)

@@ -128,5 +128,5 @@ static void judge(struct net_link *link, size_t head_len)
         return;
     }
     buffer_trim(&link->out, 0);
-    link__connected(link);
+    dial__connected(link);
 }

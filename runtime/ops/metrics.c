@@ -302,6 +302,7 @@ static bool write_weather(struct buffer *out, const struct ops *ops)
     struct weather_front fronts[WEATHER_FRONTS_MAX];
     const uint32_t count = runtime_weather(ops->rt, fronts);
     const struct runtime_held held = runtime_held(ops->rt);
+    const struct runtime_turns turns = runtime_turns(ops->rt);
     uint32_t fronts_of[WEATHER_SCOPES] = { 0 }, failing[WEATHER_SCOPES] = { 0 };
     char labels[160];
     for (uint32_t i = 0; i < count; i++) {
@@ -316,7 +317,10 @@ static bool write_weather(struct buffer *out, const struct ops *ops)
         ok = sample(out, "weather_connections", labels1(labels, "scope", weather_scope_name((enum weather_scope)scope)), failing[scope]);
     return ok && one(out, "hosts_deaf", GAUGE, "Hosts, or platforms' preparations, that answer none of many connections.", held.hosts) &&
            one(out, "attempts_held", GAUGE, "Attempts that are put off because of them.", held.now) &&
-           one(out, "attempts_held_total", COUNTER, "Attempts that were.", held.total);
+           one(out, "attempts_held_total", COUNTER, "Attempts that were.", held.total) &&
+           one(out, "attempts_under_way", GAUGE, "Attempts that work was begun for and whose link does not serve yet.", turns.under_way) &&
+           one(out, "attempts_awaiting_turn", GAUGE, "Attempts that wait because so many others are under way.", turns.waiting) &&
+           one(out, "attempts_awaiting_turn_total", COUNTER, "Attempts that did.", turns.waited_total);
 }
 
 static bool write_consumers(struct buffer *out, const struct ops *ops)
@@ -365,6 +369,20 @@ static bool write_reloads(struct buffer *out, const struct ops *ops)
            sample(out, "reloads_total", labels1(labels, "result", "taken"), v.taken_total);
 }
 
+static bool write_loop(struct buffer *out, const struct host_loop_delay *loop)
+{
+    static const char *const parts[] = {
+#define X(name, text) text,
+        HOST_LOOP_MAP(X)
+#undef X
+    };
+    char labels[160];
+    bool ok = family(out, "loop_part_worst_seconds", GAUGE, "How long each part of one turn of the loop lasted, at most, in the last minute.");
+    for (int i = 0; ok && i < HOST_LOOP_PARTS; i++)
+        ok = seconds(out, "loop_part_worst_seconds", labels1(labels, "part", parts[i]), loop->part_worst_us[i]);
+    return ok;
+}
+
 static bool write_daemon(struct buffer *out, const struct ops *ops, const struct sums *s)
 {
     struct rusage usage;
@@ -387,7 +405,7 @@ static bool write_daemon(struct buffer *out, const struct ops *ops, const struct
         ok = family(out, "loop_delay_seconds", GAUGE, "How long the loop kept its sockets waiting, at most, in the last second.") &&
              seconds(out, "loop_delay_seconds", "", s->loop.last_us) &&
              family(out, "loop_delay_worst_seconds", GAUGE, "The same, in the last minute.") &&
-             seconds(out, "loop_delay_worst_seconds", "", s->loop.worst_us);
+             seconds(out, "loop_delay_worst_seconds", "", s->loop.worst_us) && write_loop(out, &s->loop);
     }
     return ok;
 }

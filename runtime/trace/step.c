@@ -71,6 +71,8 @@ void event_walk(struct walk *w, struct event *ev, const struct clock *near, bool
     case EV_SHUTDOWN_REQUESTED:
     case EV_POLICY_SWAPPED:
     case EV_HELD_BACK:
+    case EV_TURN_AWAITED:
+    case EV_TURN_GIVEN:
     case EV_PREPARED:
     case EV_UPGRADED:
     case EV_GREETING_PROGRESSED:

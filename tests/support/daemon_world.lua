@@ -224,7 +224,7 @@ function World:close()
   assert(#problems == 0, table.concat(problems, "\n"))
 end
 
-M.listen = process.listen
+M.listen, M.listen_silent = process.listen, process.listen_silent
 M.now_ms = process.now_ms
 
 return M

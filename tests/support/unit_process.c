@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <lauxlib.h>
 #include <lua.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -209,6 +210,26 @@ static int l_listen(lua_State *L)
     return 1;
 }
 
+/* A port of this machine that takes connections and never says a word, until the object is collected.
+ * listen_silent() -> box, port */
+static int l_listen_silent(lua_State *L)
+{
+    struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t len = sizeof at;
+    struct process *p = lua_newuserdata(L, sizeof *p);
+    memset(p, 0, sizeof *p);
+    p->out = p->err = -1;
+    p->in = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    luaL_getmetatable(L, MT);
+    lua_setmetatable(L, -2);
+    if (bind(p->in, (struct sockaddr *)&at, sizeof at) || listen(p->in, 4096) ||
+        getsockname(p->in, (struct sockaddr *)&at, &len)) {
+        return luaL_error(L, "cannot listen: %s", strerror(errno));
+    }
+    lua_pushinteger(L, ntohs(at.sin_port));
+    return 2;
+}
+
 /* p:command_line() -> what others see of its arguments. */
 static int l_command_line(lua_State *L)
 {
@@ -234,6 +255,7 @@ static const luaL_Reg functions[] = {
     { "spawn", l_spawn },
     { "now_ms", l_now },
     { "listen", l_listen },
+    { "listen_silent", l_listen_silent },
     { NULL, NULL },
 };
 

@@ -25,7 +25,7 @@ struct box {
     uint64_t calls[1024];
     uint32_t call_count;
     size_t queued;      /* what link_queued answers, of any link */
-    bool write_fails, open_fails, store_refuses;
+    bool write_fails, open_fails, store_refuses, behind;
     uint64_t tickets[TICKETS_MAX];
     uint32_t ticket_count;
     struct handle consumer;
@@ -148,11 +148,17 @@ static void wake(void *self)
     (void)self;
 }
 
+static bool is_behind(void *self)
+{
+    const struct box *b = self;
+    return b->behind;
+}
+
 static const struct host_ops host = {
     .clock = host_clock, .random = host_random, .link_open = link_open, .link_write = link_write,
     .link_queued = link_queued, .link_read = link_read, .link_drain = link_drain,
     .link_finish = link_finish, .link_abort = link_abort, .http_start = http_start,
-    .http_cancel = http_cancel, .wake = wake,
+    .http_cancel = http_cancel, .wake = wake, .is_behind = is_behind,
 };
 
 static bool store_submit(void *self, const struct store_request *request)
@@ -466,12 +472,13 @@ static int l_stored(lua_State *L)
 
 static int l_set(lua_State *L)
 {
-    static const char *const names[] = { "queued", "write_fails", "open_fails", "store_refuses", NULL };
+    static const char *const names[] = { "queued", "write_fails", "open_fails", "behind", "store_refuses", NULL };
     struct box *b = box_of(L);
     switch (luaL_checkoption(L, 2, NULL, names)) {
     case 0: b->queued = (size_t)luaL_checknumber(L, 3); break;
     case 1: b->write_fails = lua_toboolean(L, 3); break;
     case 2: b->open_fails = lua_toboolean(L, 3); break;
+    case 3: b->behind = lua_toboolean(L, 3); break;
     default: b->store_refuses = lua_toboolean(L, 3); break;
     }
     return 0;
@@ -489,6 +496,8 @@ static int l_view(lua_State *L)
     lua_pushinteger(L, v.engine.cause.http_status), lua_setfield(L, -2, "http");
     lua_pushinteger(L, v.engine.generation), lua_setfield(L, -2, "generation");
     lua_pushstring(L, v.address), lua_setfield(L, -2, "address");
+    lua_pushstring(L, v.engine.next), lua_setfield(L, -2, "next");
+    lua_pushnumber(L, (double)v.turn_ahead), lua_setfield(L, -2, "ahead");
     lua_pushnumber(L, (double)v.pulse.bytes_in), lua_setfield(L, -2, "bytes_in");
     lua_pushnumber(L, (double)v.frames_delivered), lua_setfield(L, -2, "delivered");
     lua_pushnumber(L, (double)v.frames_duplicate), lua_setfield(L, -2, "duplicate");
@@ -546,6 +555,8 @@ static int l_counts(lua_State *L)
     lua_pushinteger(L, b->rt->fetch_count), lua_setfield(L, -2, "fetches");
     lua_pushinteger(L, b->rt->queue_capacity), lua_setfield(L, -2, "queue");
     lua_pushinteger(L, (lua_Integer)runtime_count(b->rt)), lua_setfield(L, -2, "connections");
+    lua_pushinteger(L, runtime_turns(b->rt).waiting), lua_setfield(L, -2, "awaiting_turn");
+    lua_pushinteger(L, runtime_turns(b->rt).under_way), lua_setfield(L, -2, "under_way");
     return 1;
 }
 
