@@ -121,6 +121,7 @@ struct daemon *daemon_create(struct roster *roster, const struct daemon_options 
     /* The API first: a second daemon for the same socket must not dial anything. */
     if (!ops_start(d, why, why_bytes)) goto fail_started;
     if (taken && !daemon__takeover_finish(d, why, why_bytes)) goto fail_started;
+    daemon__trials_restore(d);
     for (uint32_t i = 0; i < d->roster.config.connection_count; i++) {
         /* One that took over has nobody to go back to: the others go on. */
         if (daemon__add(d, i, roster_take(&d->roster, i)) || taken) continue;

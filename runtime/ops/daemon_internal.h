@@ -149,6 +149,7 @@ struct trial_record {
     bool asked;            /* a person took it back */
     bool left_trying, left_refused; /* by the process before: this text was on trial, or taken back */
     uint64_t left_hash;
+    struct value left;     /* owned: all that it kept of it, the text that served included; nil: nothing */
     char why[TRIAL_WHY_MAX];
 };
 
@@ -193,6 +194,7 @@ struct daemon {
     struct reloading reloading;
     struct puts puts;
     struct proof_set proven;     /* what went through the gate, or was let past it */
+    bool trial_cut;              /* at the start: one that the process before began is to begin anew */
     struct trial_record *trials; /* owned */
     uint32_t trial_count;
     bool watch_told;             /* that there are too many files */
@@ -305,11 +307,17 @@ struct trial_record *daemon__trial_record(struct daemon *d, const char *policy);
 
 /* --- daemon_trial_kept.c: the same after a restart ---------------------------------------------------------- */
 
-/* `state`: "trying", "taken_back" or "over". */
-void daemon__trial_keep(struct daemon *d, const struct trial_record *r, const char *state, uint64_t hash);
+/* `state`: "trying", "taken_back" or "over". `serves`: the version that goes on after a restart; NULL with "over". */
+void daemon__trial_keep(struct daemon *d, const struct trial_record *r, const char *state, uint64_t hash,
+                        const struct policy_version *serves);
 /* An entry of the daemon's own journal, as it was kept. */
 void daemon__trial_stored(struct daemon *d, uint64_t wall_ms, const void *json, size_t len);
-/* All connections are added: says which texts run that should not, because a start reads the files. */
+/* The same with the text that served, as it was kept under "policy NAME". */
+void daemon__trial_stored_text(struct daemon *d, const char *name, const void *json, size_t len);
+/* Before any connection is added: what served goes on where the file has a text that was on trial, or taken back. */
+void daemon__trials_restore(struct daemon *d);
+/* All connections are added: a trial that was cut begins anew; and says which texts run that should not, where what served
+ * was not kept, or fits no more. */
 void daemon__trials_started(struct daemon *d);
 
 /* --- daemon_log.c: state changes and decisions in the log -------------------------------------------------- */

@@ -140,11 +140,16 @@ static void on_connection(void *self, const char *name, const void *json, size_t
     daemon__added_stored(self, name, json, len);
 }
 
+static void on_keep(void *self, const char *name, const void *json, size_t len)
+{
+    daemon__trial_stored_text(self, name, json, len);
+}
+
 bool daemon__store_read(struct daemon *d, char *why, size_t why_bytes)
 {
     if (!d->disk) return true;
     struct store_visitor everything = runtime_restore(d->rt);
-    struct store_visitor added = { .self = d, .connection = on_connection, .journal = on_journal };
+    struct store_visitor added = { .self = d, .connection = on_connection, .keep = on_keep, .journal = on_journal };
     if (!store_thread_visit(d->disk, &everything, why, why_bytes)) return false;
     if (!store_thread_visit(d->disk, &added, why, why_bytes)) return false;
     runtime_restored(d->rt, store_thread_was_clean(d->disk));

@@ -30,12 +30,14 @@ struct trial_record *daemon__trial_record(struct daemon *d, const char *policy)
     ASSERT(d->trials != NULL);
     struct trial_record *r = &d->trials[d->trial_count++];
     memset(r, 0, sizeof *r);
+    r->left = value_nil();
     text_copy(r->policy, sizeof r->policy, policy, strlen(policy));
     return r;
 }
 
 void daemon__trials_deinit(struct daemon *d)
 {
+    for (uint32_t i = 0; i < d->trial_count; i++) value_clear(&d->trials[i].left);
     free(d->trials);
     d->trials = NULL;
     d->trial_count = 0;
@@ -142,11 +144,11 @@ static void over(void *self, const struct trial_over *o)
     r->refused = 0;
     if (o->end == TRIAL_ADOPTED) {
         adopted(d, o->policy, o->after);
-        daemon__trial_keep(d, r, "over", policy_text_hash(o->after));
+        daemon__trial_keep(d, r, "over", policy_text_hash(o->after), NULL);
         return;
     }
     if (o->asked && strcmp(o->why, FILE_BACK) == 0) {
-        daemon__trial_keep(d, r, "over", policy_text_hash(o->after));
+        daemon__trial_keep(d, r, "over", policy_text_hash(o->after), NULL);
         return;
     }
     struct clock now = runtime_clock(d->rt);
@@ -158,10 +160,10 @@ static void over(void *self, const struct trial_over *o)
     r->asked = o->asked;
     text_copy(r->path, sizeof r->path, policy_path(o->after), strlen(policy_path(o->after)));
     text_copy(r->why, sizeof r->why, o->why, strlen(o->why));
-    daemon__trial_keep(d, r, "taken_back", r->refused);
+    daemon__trial_keep(d, r, "taken_back", r->refused, o->before);
     log_printf(d->options.log, LOG_ALARM, NULL,
-               "policy %s: %.200s is NOT what runs: v%u of it was taken back; put the old text back, or change it; a restart "
-               "would run it", r->policy, r->path, r->version);
+               "policy %s: %.200s is NOT what runs: v%u of it was taken back; put the old text back, or change it%s", r->policy,
+               r->path, r->version, daemon__store_is_durable(d) ? "" : "; a restart would run it");
 }
 
 /* --- around a reload -------------------------------------------------------------------------------------------------- */
@@ -172,6 +174,7 @@ void daemon__trials_forget(struct daemon *d)
         if (d->roster.texts[k] != ROSTER_TEXT_NEW) continue;
         runtime_trial_forget(d->rt, d->roster.names[k]);
         struct trial_record *r = record_find(d, d->roster.names[k]);
+        if (r && r->refused) daemon__trial_keep(d, r, "over", r->refused, NULL);
         if (r) r->refused = 0;
         if (r && policy_version_number(d->roster.versions[k]) > r->newest)
             r->newest = policy_version_number(d->roster.versions[k]);
@@ -192,7 +195,9 @@ static void begin(struct daemon *d, struct policy_version *before, struct policy
                                .over = over };
     r->refused = 0;
     r->newest = policy_version_number(after);
-    if (runtime_trial_begin(d->rt, &wish)) daemon__trial_keep(d, r, "trying", policy_text_hash(after));
+    r->version = policy_version_number(after);
+    r->serves = policy_version_number(before);
+    if (runtime_trial_begin(d->rt, &wish)) daemon__trial_keep(d, r, "trying", policy_text_hash(after), before);
 }
 
 static void taken_back_tell(struct daemon *d, const struct trial_record *r)
@@ -215,6 +220,7 @@ void daemon__trials_begin(struct daemon *d)
         case ROSTER_TEXT_UNREAD: break;
         case ROSTER_TEXT_AS_BEFORE:
             runtime_trial_end(d->rt, policy, TRIAL_TAKEN_BACK, FILE_BACK);
+            if (r && r->refused) daemon__trial_keep(d, r, "over", r->refused, NULL);
             if (r) r->refused = 0;
             break;
         case ROSTER_TEXT_TAKEN_BACK:
@@ -270,7 +276,7 @@ bool daemon__trial_forbids(const struct daemon *d, char *why, size_t why_bytes)
     }
     for (uint32_t i = 0; i < d->trial_count; i++) {
         const struct trial_record *r = &d->trials[i];
-        if (!r->refused) continue;
+        if (!r->refused || daemon__store_is_durable(d)) continue;
         snprintf(why, why_bytes, "v%u of policy %s was taken back and is still in its file: the new process would run it",
                  r->version, r->policy);
         return true;

@@ -20,7 +20,8 @@ struct runtime;
  *                     its connection (NULL: any), so that doing it twice takes no other's
  *   TOLD              budget account count (left; -1: only lanes) lanes wall_ms boot_ms until_wall_ms
  *                     until_boot_ms: what the platform said of a budget; replaces what it said before
- *   SESSION, KEEP     connection bytes (JSON; NULL deletes) wall_ms; SESSION also account (session_of)
+ *   SESSION, KEEP     connection bytes (JSON; NULL deletes) wall_ms; SESSION also account (session_of). A KEEP of
+ *                     "policy NAME", a name that no connection has, is the daemon's own: a trial's other text
  *   EVENT             connection kind epoch offset wall_ms bytes: one finished line of a stream
  *   FRAMES            connection: answered when all that was submitted before it is safe
  *   TRIM              connection epoch offset kind: frames up to it go, with the gaps between them; a gap right

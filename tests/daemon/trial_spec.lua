@@ -145,32 +145,81 @@ end
     w:status(function (text) return text:find('"taken_back":[]', 1, true) end)
   end)
 
-  it("that a restart cut, or that was taken back and is still in its file, runs everywhere, which is said loudly", function ()
+  local function restarted(signal)
+    daemon:kill(signal or signals.term)
+    daemon:wait()
+    daemon = w:daemon()
+    all_up()
+  end
+
+  it("that a restart cut begins anew, and what served goes on; what was taken back stays so", function ()
     start '{ share = "10%", watch = "1h" }'
     policy(GOOD)
     assert.equal(0, (reload()))
     runs { [1] = 9, [2] = 1 }
-    daemon:kill(signals.kill)
-    daemon:wait()
-    daemon = w:daemon()
-    daemon:says "policy mine: its version was on trial when the process before ended: the trial was cut, and it runs everywhere"
-    all_up()
-    runs { [1] = COUNT }
+    restarted(signals.kill)
+    daemon:says "policy mine: its version was on trial when the process before ended: v1 goes on, and the trial begins anew"
+    runs { [1] = 9, [3] = 1 }
     policy { 'settle = "60s"', 'settle = "33s"' }
+    assert.equal(0, (reload()))
+    runs { [1] = 9, [4] = 1 }
+    assert.equal(0, (reload("mine", "--take-back")))
+    runs { [1] = COUNT }
+    for _ = 1, 2 do -- however often
+      restarted()
+      daemon:says "policies/mine.lua is NOT what runs: it has the text that was taken back at %S+; v1 goes on"
+      runs { [1] = COUNT }
+      w:status(function (text) return text:match '"taken_back":%[{"policy":"mine","file":"policies/mine.lua","version":4,"serves":1,' end)
+    end
+    local code, run = reload()
+    assert.equal(0, code)
+    assert.truthy(run.err:match "its file still has the text that was taken back at", run.err)
+    runs { [1] = COUNT }
+    assert.equal(0, (reload "--again"))
+    runs { [1] = 9, [5] = 1 }
+    assert.equal(0, (reload("mine", "--adopt")))
+    runs { [5] = COUNT }
+    -- Adopted: it is what runs, from its file, and nothing is said of it.
+    restarted()
+    runs { [1] = COUNT }
+    assert.falsy(daemon.err:find("NOT what runs", 1, true))
+    assert.falsy(daemon.err:find("trial", 1, true))
+  end)
+
+  it("that was taken back is forgotten once its file is seen to while nothing runs", function ()
+    start '{ share = "10%", watch = "1h" }'
+    policy(GOOD)
     assert.equal(0, (reload()))
     runs { [1] = 9, [2] = 1 }
     assert.equal(0, (reload("mine", "--take-back")))
-    runs { [1] = COUNT }
-    daemon:kill(signals.term)
-    daemon:wait()
-    daemon = w:daemon()
-    daemon:says "policies/mine.lua is the text that was taken back at %S+: an operator wished so; it runs everywhere since this start"
     daemon:kill(signals.term)
     daemon:wait()
     policy()
     daemon = w:daemon()
     all_up()
-    assert.falsy(daemon.err:find "runs everywhere")
+    assert.falsy(daemon.err:find("taken back", 1, true))
+    -- With no trial wished for, the text of then runs everywhere, and after a restart as well.
+    config()
+    policy(GOOD)
+    assert.equal(0, (reload()))
+    runs { [2] = COUNT }
+    restarted()
+    assert.falsy(daemon.err:find("taken back", 1, true))
+    runs { [1] = COUNT }
+  end)
+
+  it("runs everywhere after a restart where what served fits no more, which is said loudly", function ()
+    start '{ share = "10%", watch = "1h" }'
+    w:write("policies/mine.lua", shipped("options%s*=%s*{", 'options = { colour = { type = "string" },'))
+    assert.equal(0, (reload()))
+    runs { [1] = 9, [2] = 1 }
+    assert.equal(0, (reload("mine", "--take-back")))
+    daemon:kill(signals.term)
+    daemon:wait()
+    config('{ share = "10%", watch = "1h" }', nil, 'colour = "red",')
+    daemon = w:daemon()
+    all_up()
+    daemon:says "policies/mine.lua is the text that was taken back at %S+: an operator wished so; it runs everywhere since this start"
   end)
 
   it("can be adopted by a person, and ended by another text or by the old one", function ()
