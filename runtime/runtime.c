@@ -19,7 +19,7 @@
 /* A tick does at most so many steps, so that a herd cannot keep the loop from its sockets. */
 #define STEPS_PER_TICK_MAX 4096
 /* Nor for so long: a step may call a policy. What is due and was not done is done in the next tick. */
-#define TICK_MS_MAX 4
+#define TICK_MS_MAX 2
 /* A growth of boot minus mono above it was a suspend, not a clock read in two instants. */
 #define SUSPEND_MS_MIN 1000
 #define WALL_STEP_MS_MIN 2000

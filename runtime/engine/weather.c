@@ -11,7 +11,7 @@
 
 struct weather_group {
     enum weather_scope scope;
-    bool used, one_cause, one_stage;
+    bool one_cause, one_stage;
     uint64_t key;
     uint32_t total, failing;
     uint64_t since_wall_ms;
@@ -19,9 +19,13 @@ struct weather_group {
     uint32_t stages[STAGE_COUNT];
 };
 
+/* Groups side by side in the order of their finding, and where each is by its key: thousands of connections are
+ * judged each second of an outage, and most places of a sparse table would be empty. */
 struct table {
     struct weather_group *groups;
-    uint32_t capacity; /* a power of two */
+    uint32_t count;
+    uint32_t *places;  /* 1 + index of a group; 0: nobody's */
+    uint32_t capacity; /* of places: a power of two */
 };
 
 static void count_in(struct table *t, enum weather_scope scope, uint64_t key, const struct weather_point *p);
@@ -30,28 +34,35 @@ static bool is_network(const struct weather_point *p);
 static bool is_front(const struct weather_group *g, const struct weather_front *before, uint32_t before_count);
 static void take(const struct weather_group *g, struct weather_front *out);
 
+/* This machine, this network, and for each its platform, host and account. */
+static size_t groups_most(uint32_t points)
+{
+    return (size_t)points * 3 + 2;
+}
+
 static uint32_t capacity_of(uint32_t points)
 {
     uint32_t capacity = 16;
-    while (capacity < points * 6 + 8) capacity *= 2;
+    while (capacity < groups_most(points) * 2) capacity *= 2;
     return capacity;
 }
 
 size_t weather_scratch_bytes(uint32_t points)
 {
-    return capacity_of(points) * sizeof(struct weather_group);
+    return groups_most(points) * sizeof(struct weather_group) + capacity_of(points) * sizeof(uint32_t);
 }
 
 uint32_t weather_judge(const struct weather_point *points, uint32_t count, const struct weather_front *before,
                        uint32_t before_count, struct weather_front out[WEATHER_FRONTS_MAX], void *scratch)
 {
     struct table t = { .groups = scratch, .capacity = capacity_of(count) };
+    t.places = (uint32_t *)(void *)(t.groups + groups_most(count));
     struct weather_front known[WEATHER_FRONTS_MAX], found[WEATHER_FRONTS_MAX];
     uint32_t n = 0, hosts = 0;
     uint64_t host = 0;
     ASSERT(before_count <= WEATHER_FRONTS_MAX);
     if (before_count) memcpy(known, before, before_count * sizeof *known);
-    memset(t.groups, 0, t.capacity * sizeof *t.groups);
+    memset(t.places, 0, t.capacity * sizeof *t.places);
     for (uint32_t i = 0; i < count; i++) {
         const struct weather_point *p = &points[i];
         if (!p->wanted) continue;
@@ -70,9 +81,9 @@ uint32_t weather_judge(const struct weather_point *points, uint32_t count, const
         if (p->account) count_in(&t, WEATHER_ACCOUNT, p->account, p);
     }
     for (int scope = 0; scope < WEATHER_SCOPES; scope++) {
-        for (uint32_t i = 0; i < t.capacity; i++) {
+        for (uint32_t i = 0; i < t.count; i++) {
             const struct weather_group *g = &t.groups[i];
-            if (!g->used || g->scope != (enum weather_scope)scope || !g->first) continue;
+            if (g->scope != (enum weather_scope)scope || !g->first) continue;
             /* One host that is away is no network. */
             if (g->scope == WEATHER_NETWORK && hosts < 2) continue;
             if (!is_front(g, known, before_count)) continue;
@@ -151,12 +162,16 @@ static bool same_cause(const struct weather_point *a, const struct weather_point
 static void count_in(struct table *t, enum weather_scope scope, uint64_t key, const struct weather_point *p)
 {
     uint32_t at = (uint32_t)((key * 0x9e3779b97f4a7c15u + (uint64_t)scope * 0x2545f491u) >> 32) & (t->capacity - 1);
-    struct weather_group *g = &t->groups[at];
-    while (g->used && (g->scope != scope || g->key != key)) {
-        at = (at + 1) & (t->capacity - 1);
-        g = &t->groups[at];
+    struct weather_group *g = NULL;
+    for (; t->places[at]; at = (at + 1) & (t->capacity - 1)) {
+        g = &t->groups[t->places[at] - 1];
+        if (g->scope == scope && g->key == key) break;
     }
-    if (!g->used) *g = (struct weather_group){ .used = true, .scope = scope, .key = key, .one_cause = true, .one_stage = true };
+    if (!t->places[at]) {
+        g = &t->groups[t->count++];
+        t->places[at] = t->count;
+        *g = (struct weather_group){ .scope = scope, .key = key, .one_cause = true, .one_stage = true };
+    }
     g->total++;
     if (!p || !p->failing) return;
     g->failing++;

@@ -5,8 +5,8 @@
 
 #define LAG_WINDOW_MS 10000
 /* Shares of one turn: of bytes that came, of what is queued, of dials. */
-#define READS_NS_MAX 3000000u
-#define TURNS_NS_MAX 3000000u
+#define READS_NS_MAX 2000000u
+#define TURNS_NS_MAX 2000000u
 #define DIALS_NS_MAX 2000000u
 #define PART_NS_MIN 200000u /* what is shorter is not worth a note */
 
