@@ -42,7 +42,7 @@ bool gate_texts_differ(const struct gate_policy *p)
     ASSERT(bytes != NULL);
     int fd = open(p->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     ssize_t n = fd < 0 ? -1 : read(fd, bytes, own->len + 1);
-    bool same = n >= 0 && (size_t)n == own->len && memcmp(bytes, own->text, (size_t)n) == 0;
+    bool same = n >= 0 && (size_t)n == own->len && memcmp(bytes, own->text, own->len) == 0;
     if (fd >= 0) close(fd);
     free(bytes);
     return !same;
