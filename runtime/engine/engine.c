@@ -1,4 +1,4 @@
-/* The engine: the pool of connections, their accounts, the heap of their deadlines, and the one
+/* The engine: the pool of connections, their accounts, the heaps of their deadlines, and the one
  * entry of all events. What an event does is conn.c's. */
 #include "engine/engine.h"
 
@@ -13,6 +13,7 @@ static struct account *account_get(struct engine *e, uint64_t id);
 static bool accounts_grow(struct engine *e);
 static void heap_add(struct engine *e, struct conn *c);
 static void heap_remove(struct engine *e, struct conn *c);
+static void heap_move(struct engine *e, struct conn *c);
 static void heap_sift(struct engine *e, struct conn *c);
 static void refresh_deadline(struct engine *e, struct conn *c, uint64_t now, bool after_deadline);
 static void refresh_waiters(struct engine *e, struct account *a, struct clock at, uint64_t now);
@@ -25,10 +26,10 @@ struct engine *engine_create(const struct engine_options *options)
     if (!e) return NULL;
     e->options = *options;
     slots_init(&e->conns, sizeof(struct conn), options->connections_max);
-    e->heap = calloc(options->connections_max, sizeof *e->heap);
+    for (int i = 0; i < HEAP_KINDS; i++) e->heaps[i].items = calloc(options->connections_max, sizeof(struct conn *));
     e->identities = calloc(options->connections_max, sizeof *e->identities);
     e->sends = calloc(options->sends_max ? options->sends_max : 1, sizeof *e->sends);
-    if (!e->heap || !e->identities || !e->sends || !accounts_grow(e)) {
+    if (!e->heaps[HEAP_SERVES].items || !e->heaps[HEAP_OTHERS].items || !e->identities || !e->sends || !accounts_grow(e)) {
         engine_destroy(e);
         return NULL;
     }
@@ -54,7 +55,7 @@ void engine_destroy(struct engine *e)
     for (uint32_t i = 0; i < e->account_capacity; i++) account_destroy(e->accounts[i]);
     slots_deinit(&e->conns);
     free(e->accounts);
-    free(e->heap);
+    for (int i = 0; i < HEAP_KINDS; i++) free(e->heaps[i].items);
     free(e->identities);
     free(e->sends);
     free(e);
@@ -208,14 +209,19 @@ void engine_step(struct engine *e, const struct event *ev, struct effect_list *o
 
 uint64_t engine_deadline_ms(const struct engine *e)
 {
-    return e->heap_count ? e->heap[0]->deadline_ms : ENGINE_NEVER;
+    uint64_t at = ENGINE_NEVER;
+    for (int i = 0; i < HEAP_KINDS; i++)
+        if (e->heaps[i].count && e->heaps[i].items[0]->deadline_ms < at) at = e->heaps[i].items[0]->deadline_ms;
+    return at;
 }
 
 struct handle engine_due(const struct engine *e, uint64_t mono_ms)
 {
-    if (!e->heap_count || e->heap[0]->deadline_ms > mono_ms) return HANDLE_NONE;
-    if (e->heap[0]->deadline_ms == ENGINE_NEVER) return HANDLE_NONE;
-    return e->heap[0]->self;
+    for (int i = 0; i < HEAP_KINDS; i++) {
+        const struct heap *h = &e->heaps[i];
+        if (h->count && h->items[0]->deadline_ms <= mono_ms && h->items[0]->deadline_ms != ENGINE_NEVER) return h->items[0]->self;
+    }
+    return HANDLE_NONE;
 }
 
 #ifdef HOLDFAST_TEST
@@ -256,7 +262,7 @@ static void refresh_deadline(struct engine *e, struct conn *c, uint64_t now, boo
         ASSERT(c->deadline_ms != ENGINE_NEVER || PLANTED(e, PLANT_I8_NO_DEADLINE));
     }
     if (c->deadline_ms < now) c->deadline_ms = now;
-    heap_sift(e, c);
+    heap_move(e, c);
 }
 
 static void refresh_waiters(struct engine *e, struct account *a, struct clock at, uint64_t now)
@@ -323,45 +329,65 @@ static bool heap_before(const struct conn *a, const struct conn *b)
     return a->self.index < b->self.index;
 }
 
-static void heap_put(struct engine *e, struct conn *c, uint32_t at)
+static void heap_put(struct heap *h, struct conn *c, uint32_t at)
 {
-    e->heap[at] = c;
+    h->items[at] = c;
     c->heap_at = at;
+}
+
+static enum heap_kind heap_kind_of(const struct conn *c)
+{
+    return c->state == CONN_UP ? HEAP_SERVES : HEAP_OTHERS;
 }
 
 static void heap_add(struct engine *e, struct conn *c)
 {
-    ASSERT(e->heap_count < e->options.connections_max);
-    heap_put(e, c, e->heap_count++);
+    c->heap = (uint8_t)heap_kind_of(c);
+    struct heap *h = &e->heaps[c->heap];
+    ASSERT(h->count < e->options.connections_max);
+    heap_put(h, c, h->count++);
     heap_sift(e, c);
 }
 
 static void heap_remove(struct engine *e, struct conn *c)
 {
-    ASSERT(e->heap_count > 0);
-    struct conn *last = e->heap[--e->heap_count];
+    struct heap *h = &e->heaps[c->heap];
+    ASSERT(h->count > 0);
+    struct conn *last = h->items[--h->count];
     if (last != c) {
-        heap_put(e, last, c->heap_at);
+        heap_put(h, last, c->heap_at);
         heap_sift(e, last);
     }
     c->heap_at = HEAP_NONE;
 }
 
+/* Its deadline is another one, or its state. */
+static void heap_move(struct engine *e, struct conn *c)
+{
+    if (heap_kind_of(c) != c->heap) {
+        heap_remove(e, c);
+        heap_add(e, c);
+    } else {
+        heap_sift(e, c);
+    }
+}
+
 static void heap_sift(struct engine *e, struct conn *c)
 {
+    struct heap *h = &e->heaps[c->heap];
     uint32_t at = c->heap_at;
-    ASSERT(at < e->heap_count);
-    while (at > 0 && heap_before(c, e->heap[(at - 1) / 2])) {
-        heap_put(e, e->heap[(at - 1) / 2], at);
+    ASSERT(at < h->count);
+    while (at > 0 && heap_before(c, h->items[(at - 1) / 2])) {
+        heap_put(h, h->items[(at - 1) / 2], at);
         at = (at - 1) / 2;
     }
     for (;;) {
         uint32_t child = at * 2 + 1;
-        if (child >= e->heap_count) break;
-        if (child + 1 < e->heap_count && heap_before(e->heap[child + 1], e->heap[child])) child++;
-        if (!heap_before(e->heap[child], c)) break;
-        heap_put(e, e->heap[child], at);
+        if (child >= h->count) break;
+        if (child + 1 < h->count && heap_before(h->items[child + 1], h->items[child])) child++;
+        if (!heap_before(h->items[child], c)) break;
+        heap_put(h, h->items[child], at);
         at = child;
     }
-    heap_put(e, c, at);
+    heap_put(h, c, at);
 }

@@ -78,8 +78,8 @@ bool engine_restore_told(struct engine *e, uint64_t account, enum budget_kind bu
 void engine_step(struct engine *e, const struct event *ev, struct effect_list *out);
 /* Earliest mono deadline of all connections; ENGINE_NEVER when nothing is due. */
 uint64_t engine_deadline_ms(const struct engine *e);
-/* A connection whose deadline is at or before `mono_ms`, earliest first; HANDLE_NONE when none is. The
- * driver answers with EV_DEADLINE_PASSED for it, until none is left. */
+/* A connection whose deadline is at or before `mono_ms`: those that serve before all others, each earliest first;
+ * HANDLE_NONE when none is. The driver answers with EV_DEADLINE_PASSED for it, until none is left. */
 struct handle engine_due(const struct engine *e, uint64_t mono_ms);
 
 /* When the account's next permit of `budget` is free, how many are left now in the tightest window, and what

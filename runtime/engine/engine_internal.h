@@ -332,16 +332,24 @@ struct conn {
     uint64_t attempts_total, ready_total, stale_events;
     uint64_t deadline_ms;
     const char *next;
-    uint32_t heap_at; /* place in the heap; HEAP_NONE */
+    uint32_t heap_at; /* place in its heap; HEAP_NONE */
+    uint8_t heap;     /* enum heap_kind */
 };
 #define HEAP_NONE UINT32_MAX
+
+/* Deadlines of links that serve come first, however many others are due: a herd that wants to dial must not make
+ * beats late. */
+enum heap_kind { HEAP_SERVES, HEAP_OTHERS, HEAP_KINDS };
+struct heap {
+    struct conn **items; /* owned; by (deadline, place) */
+    uint32_t count;
+};
 
 struct engine {
     struct engine_options options;
     struct slots conns;
-    struct conn **heap; /* owned; by (deadline, place) */
+    struct heap heaps[HEAP_KINDS];
     uint64_t *identities; /* owned; of conns, by place: side by side, because each that is added is compared with all */
-    uint32_t heap_count;
     struct account **accounts; /* owned, open addressing, capacity a power of two */
     uint32_t account_count, account_capacity;
     struct queued_send *sends; /* owned pool */

@@ -107,3 +107,27 @@ it("the bound of I6 counts the turns of all others", function ()
   local among = host.e:bound(bot, host:clock())
   assert.is_true(among >= alone + 4000, ("%d alone, %d among 1025"):format(alone, among))
 end)
+
+it("a link that serves has its deadlines before those that want to dial, however long these are due", function ()
+  local host = Host.new { plan = { beat = { every = 5000 } } }
+  local serving = host:up()
+  local order = {}
+  for i = 1, 20 do
+    local bot = host:add { name = "w" .. i, identity = 100 + i }
+    host:start(bot)
+    host:event("attempt failed", bot, 1, { cause = { kind = "call" } })
+    assert.equal("waiting", host:view(bot).state)
+  end
+  host.now = host.now + 120000 -- the loop stood still: all are due, the others' first
+  for _ = 1, 21 do
+    local due = host.e:due(host.now)
+    order[#order + 1] = due
+    host:event("deadline passed", due, 0, { pulses = {} })
+  end
+  assert.equal(serving, order[1])
+  local seen = {}
+  for _, h in ipairs(order) do seen[h] = true end
+  local n = 0
+  for _ in pairs(seen) do n = n + 1 end
+  assert.equal(21, n)
+end)
