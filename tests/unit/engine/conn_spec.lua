@@ -291,6 +291,9 @@ describe("a new policy", function ()
     host:run(50000, function () return #host:effects "beat" == 1 end)
     host:event("policy swapped", bot, 0, { plan = engine.plan { ping = 0, silence = 0, beat = { every = 10000 }, backoff = { settle = 1 } } })
     assert.equal(host:last("beat").at + 10000, host:view(bot).deadline)
+    host:run(50)  -- answered: from now on it may go out together with others
+    local early = host:last("beat").at + 10000 - host:view(bot).deadline
+    assert.is_true(early >= 0 and early <= 10000 / 128)
   end)
 
   it("keeps the link and the counters", function ()

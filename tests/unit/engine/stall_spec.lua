@@ -135,7 +135,34 @@ describe("beats", function ()
     bot = host:up()
     host:run(120000 * 5 + 1000)
     assert.same({ "up", 5 }, { host:view(bot).state, #host:effects "beat" })
-    for i = 2, 5 do assert.equal(120000, host:effects("beat")[i].at - host:effects("beat")[i - 1].at) end
+    for i = 2, 5 do
+      local apart = host:effects("beat")[i].at - host:effects("beat")[i - 1].at
+      assert.is_true(apart <= 120000 and apart > 120000 - 256)
+    end
+  end)
+
+  it("of many links go out in the same instants: early by a small part of their interval, never late", function ()
+    for _, every in ipairs { 600, 10000, 20000, 41250, 120000 } do
+      local host = Host.new { plan = with(beats, { beat = { every = every, least = 500, most = 120000 } }) }
+      local grid = 1
+      while grid * 256 <= every and grid < 256 do grid = grid * 2 end
+      for i = 1, 4 do host:up { name = "bot" .. i, identity = 100 + i } end
+      host:run(every * 5)
+      local last = {}
+      for _, f in ipairs(host:effects "beat") do
+        assert.equal(0, f.at % grid)
+        local before = last[f.conn]
+        if before then assert.is_true(f.at - before <= every and f.at - before > every - grid) end
+        last[f.conn] = f.at
+      end
+    end
+  end)
+
+  it("that are owed an answer are given the whole interval", function ()
+    local host = Host.new { plan = beats, on = { beat = deaf } }
+    local bot = host:up()
+    host:run(50000, function () return #host:effects "beat" == 1 end)
+    assert.equal(host:last("beat").at + 41250, host:view(bot).deadline)
   end)
 
   it("with a time for their answer are probed again at once while `dead` allows more", function ()
