@@ -40,7 +40,7 @@ bool buffer_reserve(struct buffer *b, size_t more)
 bool buffer_append(struct buffer *b, const void *data, size_t len)
 {
     if (len == 0) return true;
-    if (!buffer_reserve(b, len)) return false;
+    if (len > b->capacity - b->len && !buffer_reserve(b, len)) return false;
     memcpy(b->data + b->len, data, len);
     b->len += len;
     return true;
@@ -53,7 +53,9 @@ bool buffer_append_text(struct buffer *b, const char *text)
 
 bool buffer_append_char(struct buffer *b, char c)
 {
-    return buffer_append(b, &c, 1);
+    if (b->len == b->capacity && !buffer_reserve(b, 1)) return false;
+    b->data[b->len++] = (uint8_t)c;
+    return true;
 }
 
 bool buffer_printf(struct buffer *b, const char *format, ...)

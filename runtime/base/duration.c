@@ -9,6 +9,10 @@
 
 #include "base/assert.h"
 
+#define YEAR_10000_MS 253402300800000u
+
+static const char *timestamp_format_far(uint64_t wall_ms, char out[TIMESTAMP_TEXT_MAX]);
+
 /* A decimal number at the start of text, then blanks; the unit's start in *rest. */
 static bool number_parse(const char *text, size_t len, double *value, const char **rest)
 {
@@ -120,7 +124,43 @@ const char *duration_span(uint64_t ms, char out[DURATION_TEXT_MAX])
     return out;
 }
 
+static char *digits(char *at, uint32_t number, unsigned count)
+{
+    for (unsigned i = count; i-- > 0; number /= 10) at[i] = (char)('0' + number % 10);
+    return at + count;
+}
+
+/* Each line of a log, a journal and a stream has one: the C library's way takes ten times as long. */
 const char *timestamp_format(uint64_t wall_ms, char out[TIMESTAMP_TEXT_MAX])
+{
+    if (wall_ms >= YEAR_10000_MS) return timestamp_format_far(wall_ms, out);
+    const uint32_t second = (uint32_t)(wall_ms / 1000 % 86400);
+    /* Days since the 1st of March 0000, so that the leap day is the last of a year; years of 400 repeat. */
+    const uint32_t days = (uint32_t)(wall_ms / 86400000) + 719468, of_era = days % 146097;
+    const uint32_t year_of_era = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
+    const uint32_t of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    const uint32_t march_month = (5 * of_year + 2) / 153, month = march_month < 10 ? march_month + 3 : march_month - 9;
+    const uint32_t day = of_year - (153 * march_month + 2) / 5 + 1;
+    const uint32_t year = days / 146097 * 400 + year_of_era + (month <= 2);
+    char *at = digits(out, year, 4);
+    *at++ = '-';
+    at = digits(at, month, 2);
+    *at++ = '-';
+    at = digits(at, day, 2);
+    *at++ = 'T';
+    at = digits(at, second / 3600, 2);
+    *at++ = ':';
+    at = digits(at, second / 60 % 60, 2);
+    *at++ = ':';
+    at = digits(at, second % 60, 2);
+    *at++ = '.';
+    at = digits(at, (uint32_t)(wall_ms % 1000), 3);
+    *at++ = 'Z';
+    *at = 0;
+    return out;
+}
+
+static const char *timestamp_format_far(uint64_t wall_ms, char out[TIMESTAMP_TEXT_MAX])
 {
     time_t seconds = (time_t)(wall_ms / 1000);
     struct tm tm;

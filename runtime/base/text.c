@@ -148,6 +148,13 @@ bool text_printable(struct buffer *out, const void *data, size_t len)
     const uint8_t *p = data;
     bool ok = true;
     for (size_t i = 0; ok && i < len;) {
+        size_t run = 0;
+        while (i + run < len && p[i + run] >= 0x20 && p[i + run] < 0x7f) run++;
+        if (run) { /* as in text_json_string() */
+            ok = buffer_append(out, p + i, run);
+            i += run;
+            continue;
+        }
         size_t n = utf8_sequence(p + i, len - i);
         bool control = p[i] < 0x20 || p[i] == 0x7f || (n == 2 && p[i] == 0xc2 && p[i + 1] < 0xa0);
         if (n == 0 || control) {

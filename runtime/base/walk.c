@@ -52,6 +52,12 @@ void walk_u64(struct walk *w, uint64_t *v)
     if (!walk_reads(w)) {
         uint8_t bytes[10];
         size_t n = 0;
+        struct buffer *out = w->out;
+        /* Most are of one byte, and many stand in a row. */
+        if (*v < 0x80 && out->len < out->capacity && !w->bad) {
+            out->data[out->len++] = (uint8_t)*v;
+            return;
+        }
         uint64_t left = *v;
         do {
             bytes[n] = (uint8_t)(left & 0x7f);

@@ -71,7 +71,7 @@ bool envelope_state(struct buffer *out, const char *connection, const struct del
     bool ok = LITERAL(out, "{\"state\":{") && append_text(out, "connection", connection) &&
               LITERAL(out, ",") && append_text(out, "state", conn_state_name(state->state)) &&
               LITERAL(out, ",\"since\":") && append_time(out, state->since_wall_ms) &&
-              buffer_printf(out, ",\"attempt\":%" PRIu32 ",\"cause\":", state->attempt) &&
+              LITERAL(out, ",\"attempt\":") && buffer_append_decimal(out, state->attempt) && LITERAL(out, ",\"cause\":") &&
               envelope_cause(out, state->cause) && LITERAL(out, ",\"next\":") &&
               append_time(out, state->next_wall_ms);
     if (ok && state->next && state->next[0])

@@ -37,6 +37,19 @@ describe("time stamps", function ()
   it("are UTC with milliseconds", function ()
     assert.equal("1970-01-01T00:00:00.000Z", base.timestamp(0))
     assert.equal("2026-11-22T10:00:00.123Z", base.timestamp(1795341600123))
+    assert.equal("9999-12-31T23:59:59.999Z", base.timestamp(253402300799999))
+    assert.equal("10000-01-01T00:00:00.000Z", base.timestamp(253402300800000))
+    -- Every 23rd day and some seconds of four centuries and more, each leap day's neighbours among them.
+    for day = 0, 160000, 23 do
+      local second = day * 86400 + day * 7919 % 86400
+      assert.equal(os.date("!%Y-%m-%dT%H:%M:%S", second) .. ".007Z", base.timestamp(second * 1000 + 7))
+    end
+    for year = 1972, 2400, 4 do
+      for hour = 0, 72, 6 do
+        local second = os.time { year = year, month = 2, day = 28, hour = 0 } + hour * 3600
+        assert.equal(os.date("!%Y-%m-%dT%H:%M:%S", second) .. ".999Z", base.timestamp(second * 1000 + 999))
+      end
+    end
   end)
 end)
 
