@@ -19,6 +19,7 @@
 
 #define BLOCKS_MAX 43690u /* of each size; addresses alone, pages come as they are used */
 #define BLOCKS_WARM 64u   /* free ones that keep their pages */
+#define BLOCK_BYTES_MIN 3584u
 
 /* Whole pages. A size from `bytes_min` to `bytes` takes one. */
 struct pool {
@@ -33,13 +34,14 @@ struct pool {
 
 static struct {
     pthread_mutex_t lock;
+    const uint8_t *begin, *end; /* all pools lie between */
     struct pool pools[3];
 } blocks = {
     .lock = PTHREAD_MUTEX_INITIALIZER,
     .pools = {
         { .bytes = 24576, .bytes_min = 12288 }, /* a handshake's buffer is 21,848 bytes */
         { .bytes = 8192, .bytes_min = 6144 },   /* an SSL, 7,624 */
-        { .bytes = 4096, .bytes_min = 3584 },   /* two during a handshake */
+        { .bytes = 4096, .bytes_min = BLOCK_BYTES_MIN },   /* two during a handshake */
     },
 };
 #define POOLS (sizeof blocks.pools / sizeof *blocks.pools)
@@ -47,6 +49,7 @@ static struct {
 static struct pool *pool_of(const void *memory)
 {
     const uint8_t *at = memory;
+    if (at < blocks.begin || at >= blocks.end) return NULL; /* a handshake frees a thousand small things */
     for (size_t i = 0; i < POOLS; i++) {
         struct pool *p = &blocks.pools[i];
         if (p->base && at >= p->base && at < p->base + p->bytes * BLOCKS_MAX) return p;
@@ -57,6 +60,7 @@ static struct pool *pool_of(const void *memory)
 static void *block_take(size_t size)
 {
     uint8_t *block = NULL;
+    if (size < BLOCK_BYTES_MIN) return NULL;
     struct pool *p = blocks.pools;
     while (p < blocks.pools + POOLS && (size < p->bytes_min || size > p->bytes)) p++;
     if (p == blocks.pools + POOLS || !p->base) return NULL;
@@ -151,6 +155,9 @@ bool net_memory_begin(void)
             /* A huge page would tie the pages of many blocks together. */
             madvise(base[i], p->bytes * BLOCKS_MAX, MADV_NOHUGEPAGE);
             p->base = base[i];
+            const uint8_t *end = base[i] + p->bytes * BLOCKS_MAX;
+            if (!blocks.begin || base[i] < blocks.begin) blocks.begin = base[i];
+            if (end > blocks.end) blocks.end = end;
             continue;
         }
         if (base[i]) munmap(base[i], p->bytes * BLOCKS_MAX);

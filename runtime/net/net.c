@@ -3,13 +3,10 @@
 #include "net/net.h"
 
 #include <errno.h>
-#include <openssl/crypto.h>
-#include <openssl/rand.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <time.h>
 
 #include "base/assert.h"
@@ -64,6 +61,12 @@ struct net *net_create(uv_loop_t *loop, const struct host_sink *sink,
 
     turn__init(net);
     return net;
+}
+
+void net_trust_soon(struct net *net, const char *ca_file)
+{
+    struct trust *trust;
+    trusts__get(net->trusts, ca_file, NULL, &trust);
 }
 
 void net_trust_look(struct net *net)
@@ -134,14 +137,7 @@ static void op_clock(void *self, struct clock *out)
 
 static void op_random(void *self, void *out, size_t len)
 {
-    (void)self;
-    ASSERT(len <= 1 << 20);
-    if (RAND_bytes(out, (int)len) == 1) return;
-    for (size_t at = 0; at < len;) {
-        ssize_t got = getrandom((uint8_t *)out + at, len - at, 0);
-        ASSERT(got > 0 || errno == EINTR); /* a kernel without random numbers: nothing to go on with */
-        if (got > 0) at += (size_t)got;
-    }
+    net__random(self, out, len);
 }
 
 static bool op_link_open(void *self, uint64_t link, const struct link_target *target)

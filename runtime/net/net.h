@@ -49,6 +49,9 @@ bool net_memory_begin(void);
 struct net *net_create(uv_loop_t *loop, const struct host_sink *sink,
                        const struct net_options *options);
 
+/* Links with this CA file will be dialled (NULL: the system's CAs alone): begins to read it, off the loop. May come
+ * before the loop first runs. */
+void net_trust_soon(struct net *net, const char *ca_file);
 /* CA files may have changed: looks at them now instead of after ca_look_ms. */
 void net_trust_look(struct net *net);
 

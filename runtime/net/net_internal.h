@@ -36,6 +36,14 @@ struct wait {
     void (*done)(struct wait *wait);
 };
 
+#define RANDOM_FEW_BYTES   16
+#define RANDOM_STORE_BYTES 1024
+
+struct random_store {
+    uint8_t bytes[RANDOM_STORE_BYTES]; /* the first `left` are still to be given */
+    size_t left;
+};
+
 union address {
     struct sockaddr any;
     struct sockaddr_in v4;
@@ -85,6 +93,7 @@ struct net {
     uint64_t read_ns;          /* of this turn, that open links had */
     uint64_t awake_ns;         /* when it came back, as the first callback saw it; 0: it has not */
     struct delay delay;
+    struct random_store random;
 
     bool closing;
     uint32_t holds;            /* uv handles and pool work that are not over */
@@ -96,6 +105,7 @@ struct net {
 uint64_t net__now_ms(void);
 /* The runtime's tick, in this turn. */
 void net__wake(struct net *net);
+void net__random(struct net *net, void *out, size_t len);
 /* Runs `turn` in the next turn; once, however often it is asked for. */
 void net__queue(struct net *net, struct turn *turn);
 void net__flush_soon(struct net *net, struct node *flush);
@@ -172,6 +182,7 @@ SSL_CTX *tls__context(X509_STORE *store); /* moved; options, modes and callbacks
 BIO *bio__create(struct net_link *link);
 /* An SSL on link->fd, ready for the handshake. False when memory is out. */
 bool tls__start(struct net_link *link, const struct trust *trust);
+void tls__errors_clear(void); /* before a call whose error will be asked for */
 void tls__handshake(struct net_link *link);
 /* After the handshake, and whenever a ticket came: lets go of what the link's session holds for nobody. */
 void tls__settle(struct net_link *link);

@@ -159,7 +159,7 @@ static enum filled fill_tls(struct net_link *link, size_t *len_out)
     uint8_t *buffer = link->net->read_buffer;
     link->want_write_to_read = false;
     /* Once for all records: one that was read leaves no error behind. */
-    ERR_clear_error();
+    tls__errors_clear();
     link->sys_errno = 0;
     link->dry = false;
     while (*len_out < NET_READ_BYTES) {
@@ -271,7 +271,7 @@ static ssize_t send_some(struct net_link *link, const uint8_t *bytes, size_t len
         return -1;
     }
     size_t sent = 0;
-    ERR_clear_error();
+    tls__errors_clear();
     link->sys_errno = 0;
     if (SSL_write_ex(link->ssl, bytes, len, &sent) == 1) return (ssize_t)sent;
     int error = SSL_get_error(link->ssl, 0);
@@ -304,7 +304,7 @@ static void write_failed(struct net_link *link, int error)
 static void say_goodbye(struct net_link *link)
 {
     if (link->ssl && !link->notified) {
-        ERR_clear_error();
+        tls__errors_clear();
         link->sys_errno = 0;
         int result = SSL_shutdown(link->ssl);
         if (result < 0) {

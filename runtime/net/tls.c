@@ -36,11 +36,17 @@ SSL_CTX *tls__context(X509_STORE *store)
     return context;
 }
 
+void tls__errors_clear(void)
+{
+    /* Clearing an empty queue walks all of its places, and was a twentieth of a beat. */
+    if (ERR_peek_error()) ERR_clear_error();
+}
+
 bool tls__start(struct net_link *link, const struct trust *trust)
 {
     ASSERT(link->ssl == NULL);
     ASSERT(link->fd >= 0);
-    ERR_clear_error();
+    tls__errors_clear();
     SSL *ssl = SSL_new(trust__context(trust));
     if (!ssl) return false;
     BIO *bio = bio__create(link);
@@ -84,7 +90,7 @@ void tls__settle(struct net_link *link)
 
 void tls__handshake(struct net_link *link)
 {
-    ERR_clear_error();
+    tls__errors_clear();
     int result = SSL_do_handshake(link->ssl);
     if (result == 1) {
         link->net->counts.handshakes++;

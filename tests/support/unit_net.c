@@ -404,8 +404,10 @@ static int l_random(lua_State *L)
 {
     struct world *w = check_world(L);
     char bytes[64];
-    w->host.ops->random(w->host.self, bytes, sizeof bytes);
-    lua_pushlstring(L, bytes, sizeof bytes);
+    size_t len = (size_t)luaL_optinteger(L, 2, sizeof bytes);
+    luaL_argcheck(L, len <= sizeof bytes, 2, "too many");
+    w->host.ops->random(w->host.self, bytes, len);
+    lua_pushlstring(L, bytes, len);
     return 1;
 }
 

@@ -15,6 +15,19 @@ describe("net", function ()
   it("draws random bytes that do not repeat", function ()
     local w = world.open()
     assert.not_equal(w:random(), w:random())
+    -- Few bytes come from a store: none of its places is given twice, nor from before a refill.
+    local seen, zeroes = {}, 0
+    for i = 1, 1000 do
+      local bytes = w:random(i % 5 + 12)
+      assert.equal(i % 5 + 12, #bytes)
+      for at = 1, #bytes - 7 do
+        local piece = bytes:sub(at, at + 7)
+        assert.is_nil(seen[piece])
+        seen[piece] = true
+        if piece == ("\0"):rep(8) then zeroes = zeroes + 1 end
+      end
+    end
+    assert.equal(0, zeroes)
   end)
 
   it("calls the tick once for many wakes, soon, and never from inside one", function ()
