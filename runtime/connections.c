@@ -335,8 +335,8 @@ void runtime_shutdown(struct runtime *rt)
     rt->shutting_down = true;
     for (; runtime_next(rt, &i, &conn); i++) {
         struct rt_conn *c = rt_conn_get(rt, conn);
-        struct engine_view view;
-        c->ended_by_shutdown = engine_get(rt->engine, conn, &view) && view.wanted && !view.stop_is_fatal;
+        struct engine_brief view;
+        c->ended_by_shutdown = engine_get_brief(rt->engine, conn, &view) && view.wanted && !view.stop_is_fatal;
         request(rt, EV_SHUTDOWN_REQUESTED, conn);
     }
 }

@@ -199,8 +199,8 @@ static void on_state(struct runtime *rt, struct rt_conn *c, const struct effect 
     rt_trial_state(rt, c, fx);
     if (!rt->options.deliver) return;
     struct clock now = rt_clock(rt);
-    struct engine_view view;
-    bool have = engine_get(rt->engine, c->self, &view);
+    struct engine_brief brief;
+    bool have = engine_get_brief(rt->engine, c->self, &brief);
     uint64_t next_wall_ms = 0;
     if (fx->state.next_ms != ENGINE_NEVER) {
         next_wall_ms = now.wall_ms + (fx->state.next_ms > now.mono_ms ? fx->state.next_ms - now.mono_ms : 0);
@@ -209,9 +209,10 @@ static void on_state(struct runtime *rt, struct rt_conn *c, const struct effect 
                                    .since_wall_ms = now.wall_ms,
                                    .cause = &fx->state.cause,
                                    .next_wall_ms = next_wall_ms,
-                                   .next = have ? view.next : "",
-                                   .attempt = have ? view.failed : 0 };
-    if (have && view.queued && view.queue.hold != BUDGET_HOLD_NONE) {
+                                   .next = have ? brief.next : "",
+                                   .attempt = have ? brief.failed : 0 };
+    struct engine_view view;
+    if (have && brief.queued && engine_get(rt->engine, c->self, &view) && view.queue.hold != BUDGET_HOLD_NONE) {
         state.budget = budget_name(view.queued_for);
         state.held_by = budget_hold_name(view.queue.hold);
         state.left = view.queue.left;

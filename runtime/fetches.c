@@ -415,11 +415,11 @@ static void renew_failed(struct runtime *rt, struct rt_fetch *f, struct handle c
 
 static bool wants(const struct runtime *rt, const struct rt_conn *c, const struct rt_fetch *f)
 {
-    struct engine_view view;
+    struct engine_brief view;
     const struct policy_build *build = c->build->build;
     if (strcmp(policy_name(build->version), f->policy) != 0) return false;
     const struct fetch_rule *rule = rule_of(build, f->rule.name);
-    if (!rule || !engine_get(rt->engine, c->self, &view) || !view.wanted || view.stop_is_fatal) return false;
+    if (!rule || !engine_get_brief(rt->engine, c->self, &view) || !view.wanted || view.stop_is_fatal) return false;
     return view.generation != 0 && key_for(rt, build, rule) == f->key;
 }
 
@@ -451,8 +451,8 @@ void rt_fetch_renew_passed(struct runtime *rt, uint32_t number, uint64_t due_ms)
     }
     f->renew_due_ms = 0;
     struct rt_conn *c = renew_for(rt, f);
-    struct engine_view view;
-    if (!c || !engine_get(rt->engine, c->self, &view)) return;
+    struct engine_brief view;
+    if (!c || !engine_get_brief(rt->engine, c->self, &view)) return;
     f->asked_ms = rt_clock(rt).boot_ms;
     run(rt, f, c, c->build, view.generation);
     if (f->running || !f->failed) return;

@@ -69,20 +69,25 @@ static void emit(struct runtime *rt, enum log_level level, const struct rt_conn 
 {
     const struct runtime_observer *o = &rt->options.observer;
     if (c) rt_hide(rt, c, raw, raw_bytes);
-    struct buffer text;
-    buffer_init(&text, 4096);
-    if (text_printable(&text, raw, strlen(raw)) && buffer_append_char(&text, 0)) {
+    struct buffer *text = &rt->scratch_line;
+    buffer_clear(text);
+    if (text_printable(text, raw, strlen(raw)) && buffer_append_char(text, 0)) {
         const char *name = c ? c->name : NULL;
-        if (facts && o->log_about) o->log_about(o->self, level, name, (const char *)text.data, facts);
-        else if (o->log) o->log(o->self, level, name, (const char *)text.data);
+        if (facts && o->log_about) o->log_about(o->self, level, name, (const char *)text->data, facts);
+        else if (o->log) o->log(o->self, level, name, (const char *)text->data);
     }
-    buffer_deinit(&text);
+}
+
+static bool logs(const struct runtime *rt, enum log_level level)
+{
+    const struct runtime_observer *o = &rt->options.observer;
+    return (o->log || o->log_about) && (!o->logs || o->logs(o->self, level));
 }
 
 void rt_log(struct runtime *rt, enum log_level level, const struct rt_conn *c, const char *format,
             ...)
 {
-    if (!rt->options.observer.log) return;
+    if (!rt->options.observer.log || !logs(rt, level)) return;
     char raw[600];
     va_list args;
     va_start(args, format);
@@ -177,28 +182,27 @@ static void entry_add(struct runtime *rt, struct rt_conn *c, uint32_t generation
                       const struct effect *fx, const char *text)
 {
     char shown[TEXT_MAX];
-    struct buffer b;
-    buffer_init(&b, 0);
+    struct buffer *b = &rt->scratch_note;
+    buffer_clear(b);
     /* A peer's words, or a hook's, must not move a cursor. */
-    bool ok = text_printable(&b, text, strlen(text));
-    text_copy(shown, sizeof shown, ok && b.len ? (const char *)b.data : "", b.len);
-    buffer_clear(&b);
-    ok = put_text(&b, c->build->build->plan->file) && put_text(&b, shown);
-    if (kind == JOURNAL_DECISION) ok = ok && put_decision(&b, &fx->journal);
-    struct rt_entry *e = malloc(sizeof *e + b.len);
+    bool ok = text_printable(b, text, strlen(text));
+    text_copy(shown, sizeof shown, ok && b->len ? (const char *)b->data : "", b->len);
+    buffer_clear(b);
+    ok = put_text(b, c->build->build->plan->file) && put_text(b, shown);
+    if (kind == JOURNAL_DECISION) ok = ok && put_decision(b, &fx->journal);
+    struct rt_entry *e = malloc(sizeof *e + b->len);
     ASSERT(ok && e != NULL);
     *e = (struct rt_entry){ .wall_ms = rt_clock(rt).wall_ms,
                             .generation = generation,
                             .kind = (uint8_t)kind,
                             .has_decision = kind == JOURNAL_DECISION,
-                            .len = (uint32_t)b.len };
+                            .len = (uint32_t)b->len };
     if (kind == JOURNAL_STATE) {
         e->from = (uint8_t)fx->state.from;
         e->to = (uint8_t)fx->state.to;
         e->given_up = c->history.count && c->history.marks[c->history.count - 1].state == HISTORY_GIVEN_UP;
     }
-    memcpy(e->bytes, b.data, b.len);
-    buffer_deinit(&b);
+    memcpy(e->bytes, b->data, b->len);
     entry_push(rt, c, e);
     struct journal_entry told = { .generation = generation, .kind = kind, .from = e->from, .to = e->to,
                                   .given_up = e->given_up,
@@ -288,30 +292,32 @@ void rt_journal_state(struct runtime *rt, struct rt_conn *c, const struct effect
         char text[280];
         snprintf(cause, sizeof cause, " on %s", cause_text(&fx->state.cause, text, sizeof text));
     }
+    struct engine_brief brief;
+    const bool known = engine_get_brief(rt->engine, c->self, &brief);
     if (fx->state.next_ms != ENGINE_NEVER) {
-        struct engine_view view;
         uint64_t wait_ms = fx->state.next_ms > now.mono_ms ? fx->state.next_ms - now.mono_ms : 0;
-        snprintf(next, sizeof next, "; %s in %s",
-                 engine_get(rt->engine, c->self, &view) && view.next ? view.next : "next",
+        snprintf(next, sizeof next, "; %s in %s", known && brief.next ? brief.next : "next",
                  duration_format(wait_ms, delay));
     }
     snprintf(whole, sizeof whole, "%s -> %s%s%s", conn_state_name(fx->state.from),
              conn_state_name(fx->state.to), cause, next);
-    struct engine_view view;
-    const bool known = engine_get(rt->engine, c->self, &view);
-    const bool given_up = fx->state.to == CONN_STOPPED && known && view.stop_is_fatal;
+    const bool given_up = fx->state.to == CONN_STOPPED && known && brief.stop_is_fatal;
     history_add(&c->history, now.wall_ms, given_up ? HISTORY_GIVEN_UP : (uint8_t)fx->state.to, (uint8_t)fx->state.cause.kind);
     entry_add(rt, c, fx->generation, JOURNAL_STATE, fx, whole);
     /* The decision before it said why and for how long; the log keeps to what an operator acts on. */
     bool told = fx->state.to == CONN_UP || fx->state.to == CONN_STOPPED || fx->state.to == CONN_QUEUED;
+    enum log_level level = told ? LOG_INFO : LOG_DEBUG;
+    if (!logs(rt, level)) return;
     struct log_facts facts = { .kind = "state", .generation = fx->generation, .cause = &fx->state.cause,
                                .from = conn_state_name(fx->state.from), .to = conn_state_name(fx->state.to) };
     if (known) {
-        facts.next = fx->state.next_ms != ENGINE_NEVER && view.next ? view.next : NULL;
+        struct engine_view view;
+        facts.next = fx->state.next_ms != ENGINE_NEVER && brief.next ? brief.next : NULL;
         facts.next_in_ms = fx->state.next_ms > now.mono_ms ? fx->state.next_ms - now.mono_ms : 0;
-        if (fx->state.to == CONN_WAITING || fx->state.to == CONN_STOPPED) facts.verdict = rt_verdict_of(&view.decision);
+        if ((fx->state.to == CONN_WAITING || fx->state.to == CONN_STOPPED) && engine_get(rt->engine, c->self, &view))
+            facts.verdict = rt_verdict_of(&view.decision);
     }
-    log_about(rt, told ? LOG_INFO : LOG_DEBUG, c, whole, &facts);
+    log_about(rt, level, c, whole, &facts);
 }
 
 void rt_journal_decision(struct runtime *rt, struct rt_conn *c, const struct effect *fx)

@@ -135,31 +135,37 @@ void rt_keep_seen(struct runtime *rt, const struct rt_conn *c, struct dedupe_key
                                         .until_wall_ms = wall_ms + over_ms });
 }
 
+static bool key_text(struct buffer *json, const char *key, const char *text)
+{
+    return buffer_append_char(json, '"') && buffer_append_text(json, key) && buffer_append_text(json, "\":") &&
+           text_json_string(json, text, strlen(text));
+}
+
 void rt_keep_journal(struct runtime *rt, const struct rt_conn *c, uint64_t wall_ms,
                      const struct journal_entry *entry)
 {
-    struct value v = value_table();
-    struct buffer json;
-    buffer_init(&json, 4096);
-    value_set(&v, "kind", value_number(entry->kind == JOURNAL_DECISION ? JOURNAL_NOTE : entry->kind));
-    value_set(&v, "link", value_number(entry->generation));
-    value_set(&v, "file", value_string(entry->file));
-    value_set(&v, "text", value_string(entry->text));
-    if (entry->kind == JOURNAL_STATE) {
-        value_set(&v, "from", value_string(conn_state_name(entry->from)));
-        value_set(&v, "to", value_string(conn_state_name(entry->to)));
-        value_set(&v, "cause", value_string(cause_kind_name(entry->cause_kind)));
-        if (entry->given_up) value_set(&v, "given_up", value_bool(true));
-    }
-    if (value_to_json(&v, &json)) {
+    /* Some eight of them for each attempt of a herd: written at once, not through a table. */
+    struct buffer *json = &rt->scratch_note;
+    const bool state = entry->kind == JOURNAL_STATE;
+    buffer_clear(json);
+    bool ok = buffer_append_char(json, '{') &&
+              (!state || (key_text(json, "cause", cause_kind_name(entry->cause_kind)) && buffer_append_char(json, ','))) &&
+              key_text(json, "file", entry->file) && buffer_append_char(json, ',') &&
+              (!state || (key_text(json, "from", conn_state_name(entry->from)) && buffer_append_char(json, ','))) &&
+              (!state || !entry->given_up || buffer_append_text(json, "\"given_up\":true,")) &&
+              buffer_append_text(json, "\"kind\":") &&
+              buffer_append_decimal(json, entry->kind == JOURNAL_DECISION ? JOURNAL_NOTE : entry->kind) &&
+              buffer_append_text(json, ",\"link\":") && buffer_append_decimal(json, entry->generation) &&
+              buffer_append_char(json, ',') && key_text(json, "text", entry->text) &&
+              (!state || (buffer_append_char(json, ',') && key_text(json, "to", conn_state_name(entry->to)))) &&
+              buffer_append_char(json, '}');
+    if (ok) {
         submit(rt, &(struct store_request){ .op = STORE_OP_JOURNAL,
                                             .connection = c->name,
                                             .wall_ms = wall_ms,
-                                            .bytes = json.data,
-                                            .len = json.len });
+                                            .bytes = json->data,
+                                            .len = json->len });
     }
-    value_clear(&v);
-    buffer_deinit(&json);
 }
 
 /* --- what was left ------------------------------------------------------------------------------------------- */

@@ -20,8 +20,8 @@ static bool port_facts(void *self, struct handle conn, struct conn_facts *out)
 {
     struct runtime *rt = self;
     struct rt_conn *c = rt_conn_get(rt, conn);
-    struct engine_view view;
-    if (!c || !engine_get(rt->engine, conn, &view)) return false;
+    struct engine_brief view;
+    if (!c || !engine_get_brief(rt->engine, conn, &view)) return false;
     /* A hook that began before a reload goes on with the build that its Lua and its frames are of. */
     const struct rt_build *build = rt->now.on ? rt->now.build : c->build;
     uint32_t links = 0;

@@ -211,8 +211,8 @@ static void secrets_know(struct runtime *rt, struct rt_conn *c)
 
 static bool settled(struct runtime *rt, struct rt_conn *c)
 {
-    struct engine_view view;
-    return !c->tasks && engine_get(rt->engine, c->self, &view) && view.state == CONN_UP && view.settled;
+    struct engine_brief view;
+    return !c->tasks && engine_get_brief(rt->engine, c->self, &view) && view.state == CONN_UP && view.settled;
 }
 
 /* The segment under way is over: is it kept? */

@@ -69,6 +69,8 @@ struct runtime *runtime_create(const struct runtime_options *options)
     rt_counts_init(rt);
     buffer_init(&rt->scratch, 0);
     buffer_init(&rt->scratch_text, 0);
+    buffer_init(&rt->scratch_note, 0);
+    buffer_init(&rt->scratch_line, 0);
     buffer_init(&rt->scratch_packet, 0);
     buffer_init(&rt->scratch_json, 0);
     buffer_init(&rt->joined.packets, 0);
@@ -121,6 +123,8 @@ void runtime_destroy(struct runtime *rt)
     timers_deinit(&rt->timers);
     buffer_deinit(&rt->scratch);
     buffer_deinit(&rt->scratch_text);
+    buffer_deinit(&rt->scratch_note);
+    buffer_deinit(&rt->scratch_line);
     buffer_deinit(&rt->scratch_packet);
     buffer_deinit(&rt->scratch_json);
     buffer_deinit(&rt->joined.packets);

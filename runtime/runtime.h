@@ -46,6 +46,8 @@ struct runtime_observer {
     /* The same with what it is about: state changes and decisions. NULL: they go to log(). */
     void (*log_about)(void *self, enum log_level level, const char *connection, const char *text,
                       const struct log_facts *facts);
+    /* Whether lines of this level go anywhere; NULL: all do. */
+    bool (*logs)(void *self, enum log_level level);
     /* An entry of a journal, as runtime_journal() tells it later. From inside a step: ask nothing of the runtime. */
     void (*journal)(void *self, struct handle conn, const char *connection, const struct journal_entry *entry);
     /* What passed a link, for traces and checkers; inbound before rules, outbound before masking. */

@@ -296,6 +296,7 @@ struct runtime {
     struct deliver_port deliver_port;
     struct buffer scratch;           /* encoding of one outbound message */
     struct buffer scratch_text;
+    struct buffer scratch_note, scratch_line; /* one entry of a journal; one line of the log */
     char refused[160];               /* why a codec refused a hook's frame */
     struct buffer scratch_packet, scratch_json; /* of a link with a codec; wiped after each use */
     struct {

@@ -57,9 +57,9 @@ static struct candidate *candidates(const struct runtime *rt, const struct trial
     *all = *willing = 0;
     for (uint32_t i = 0; runtime_next(rt, &i, &conn); i++) {
         struct rt_conn *c = rt_conn_get(rt, conn);
-        struct engine_view view;
+        struct engine_brief view;
         if (strcmp(policy_name(c->build->build->version), policy_name(w->before)) != 0) continue;
-        if (!engine_get(rt->engine, conn, &view) || !view.wanted || view.state == CONN_STOPPED) continue;
+        if (!engine_get_brief(rt->engine, conn, &view) || !view.wanted || view.state == CONN_STOPPED) continue;
         struct candidate *k = &list[(*all)++];
         k->c = c;
         k->liking = w->liking ? w->liking(w->self, c->name) : TRIAL_ANY;

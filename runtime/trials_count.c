@@ -54,8 +54,8 @@ void trials__time_counted(struct runtime *rt, struct rt_trial *t)
 
 static bool is_up(const struct runtime *rt, const struct rt_conn *c)
 {
-    struct engine_view view;
-    return engine_get(rt->engine, c->self, &view) && view.state == CONN_UP;
+    struct engine_brief view;
+    return engine_get_brief(rt->engine, c->self, &view) && view.state == CONN_UP;
 }
 
 void trials__join(struct runtime *rt, struct rt_trial *t, struct rt_conn *c, enum side side)

@@ -70,8 +70,8 @@ static bool align(struct runtime *rt, struct rt_trial *t, struct rt_conn *c)
     tell(rt, t, c, was);
     if (!stopped) return true;
     /* The version that gave it up for good is gone, and what it said with it. */
-    struct engine_view view;
-    if (!engine_get(rt->engine, self, &view) || !view.stop_is_fatal) return true;
+    struct engine_brief view;
+    if (!engine_get_brief(rt->engine, self, &view) || !view.stop_is_fatal) return true;
     struct event ev = rt_event(EV_START_REQUESTED, self, 0);
     rt_post(rt, &ev);
     return true;

@@ -140,10 +140,19 @@ struct engine_view {
     bool awaits_turn;         /* the attempt is not begun yet: too many others are under way */
     bool spend_reserve;       /* an operator's wish for the next session start */
 };
-/* False when the handle is stale. */
+/* The few words of it that each step and hook asks for. */
+struct engine_brief {
+    enum conn_state state;
+    const char *next;      /* borrowed until the next step */
+    uint32_t generation;   /* newest attempt */
+    uint32_t failed;       /* failures in a row */
+    bool settled, wanted, stop_is_fatal, session_present, start_permit, queued;
+};
 /* The connection of this identity; HANDLE_NONE: nobody's. */
 struct handle engine_owner(const struct engine *e, uint64_t identity);
+/* False when the handle is stale. */
 bool engine_get(const struct engine *e, struct handle conn, struct engine_view *out);
+bool engine_get_brief(const struct engine *e, struct handle conn, struct engine_brief *out);
 bool engine_budget(const struct engine *e, struct handle conn, enum budget_kind budget,
                    struct clock now, struct budget_view *out);
 /* A permit for one HTTP call by `budgets.call` of the connection's account, spent when true; without the

@@ -10,6 +10,25 @@ static uint64_t attempt_most_ms(const struct plan *p);
 static uint64_t turn_most_ms(const struct engine *e);
 static uint32_t tries_most(const struct plan *p);
 static uint64_t detect_most_ms(const struct conn *c);
+static bool has_start_permit(const struct conn *c);
+
+bool engine_get_brief(const struct engine *e, struct handle conn, struct engine_brief *out)
+{
+    const struct conn *c = slots_get(&e->conns, conn);
+    if (!c) return false;
+    const struct link *main = link_of_role(c, ROLE_MAIN);
+    *out = (struct engine_brief){ .state = c->state,
+                                  .next = c->next,
+                                  .generation = c->generation,
+                                  .failed = c->failed,
+                                  .settled = main && main->settled && main->state == LINK_READY,
+                                  .wanted = c->wanted,
+                                  .stop_is_fatal = c->fatal,
+                                  .session_present = c->session_present,
+                                  .start_permit = has_start_permit(c),
+                                  .queued = c->queued };
+    return true;
+}
 
 bool engine_get(const struct engine *e, struct handle conn, struct engine_view *out)
 {
@@ -38,8 +57,7 @@ bool engine_get(const struct engine *e, struct handle conn, struct engine_view *
     out->failed = c->failed;
     out->sends_queued = c->sends_count - c->sends_doomed;
     out->session_present = c->session_present;
-    out->start_permit = c->permit.generation == c->generation &&
-                        (c->permit.state == PERMIT_HELD || c->permit.state == PERMIT_SPENT);
+    out->start_permit = has_start_permit(c);
     out->wanted = c->wanted;
     out->stop_is_fatal = c->fatal;
     const struct link *main = link_of_role(c, ROLE_MAIN);
@@ -227,4 +245,10 @@ static uint64_t detect_most_ms(const struct conn *c)
         if (beat < most || most == 0) most = beat;
     }
     return most + DRAIN_LIMIT_MS + p->limits_ms.close + ABORT_LIMIT_MS;
+}
+
+static bool has_start_permit(const struct conn *c)
+{
+    return c->permit.generation == c->generation &&
+           (c->permit.state == PERMIT_HELD || c->permit.state == PERMIT_SPENT);
 }

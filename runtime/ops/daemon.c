@@ -20,11 +20,14 @@
 #define DESCRIPTORS_MAX ((rlim_t)1 << 20) /* far above it libwebsockets assumes a small table */
 #define TELL_STATUS_MS 5000
 
+#define TRUSTS_BEGUN_MAX 64u   /* connections whose CA files are read while the store is opened */
+
 static uint64_t deadline_of(struct runtime *rt);
 static void proxies_start(struct daemon *d);
 static void limits_raise(struct daemon *d);
 static bool ops_start(struct daemon *d, char *why, size_t why_bytes);
 static void on_prepare(uv_prepare_t *handle);
+static void trusts_begin(struct daemon *d);
 static void on_store_wake(uv_async_t *handle);
 static void on_store_flush(uv_prepare_t *handle);
 static void store_handles_close(struct daemon *d);
@@ -68,6 +71,7 @@ struct daemon *daemon_create(struct roster *roster, const struct daemon_options 
         snprintf(why, why_bytes, "out of memory");
         goto fail_parts;
     }
+    trusts_begin(d);
     const struct handover_message *taken = options->taken;
     int lock_fd = taken ? taken->fds[HANDOVER_FD_STORE_LOCK] : -1;
     d->adopted = OPS_LISTENERS_NONE;
@@ -93,7 +97,7 @@ struct daemon *daemon_create(struct roster *roster, const struct daemon_options 
                                   .deliver = d->deliver,
                                   .proxies = &d->proxies,
                                   .observer = { .self = d, .log = on_runtime_log, .journal = on_runtime_journal,
-                                                .log_about = daemon__log_about },
+                                                .log_about = daemon__log_about, .logs = daemon__logs },
                                   .connections_max = d->roster.config.connection_count * 2 + 1024 };
     d->rt = runtime_create(&ro);
     if (!d->rt) {
@@ -162,6 +166,14 @@ fail_parts:
     proxy_env_deinit(&d->proxies);
     free(d);
     return NULL;
+}
+
+/* The system's CAs take some milliseconds to read, in libuv's pool: while the store is opened here. */
+static void trusts_begin(struct daemon *d)
+{
+    const struct config *c = &d->roster.config;
+    for (uint32_t i = 0; i < c->connection_count && i < TRUSTS_BEGUN_MAX; i++)
+        net_trust_soon(d->net, c->connections[i].ca_file);
 }
 
 static void on_store_wake(uv_async_t *handle)

@@ -324,7 +324,8 @@ void daemon__trials_started(struct daemon *d);
 
 void daemon__log_init(struct daemon *d);
 void daemon__log_deinit(struct daemon *d);
-/* runtime_observer.log_about */
+/* runtime_observer.logs, .log_about */
+bool daemon__logs(void *self, enum log_level level);
 void daemon__log_about(void *self, enum log_level level, const char *connection, const char *text,
                        const struct log_facts *facts);
 

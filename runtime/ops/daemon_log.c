@@ -14,6 +14,12 @@ static void on_limit(uv_timer_t *handle)
     log_limit_turn(&d->limit, uv_now(&d->loop), say_left_out, d);
 }
 
+bool daemon__logs(void *self, enum log_level level)
+{
+    const struct daemon *d = self;
+    return log_wants(d->options.log, level);
+}
+
 /* State changes and decisions: with fields for machines, and not more of one cause than people can read. */
 void daemon__log_about(void *self, enum log_level level, const char *connection, const char *text,
                        const struct log_facts *facts)

@@ -149,6 +149,11 @@ bool log_form_parse(const char *text, enum log_form *form_out)
     return false;
 }
 
+bool log_wants(const struct log *log, enum log_level level)
+{
+    return log && level <= log->options.level;
+}
+
 void log_line(struct log *log, enum log_level level, const char *connection, const char *text)
 {
     log_fields(log, level, connection, text, NULL, 0);
@@ -157,7 +162,7 @@ void log_line(struct log *log, enum log_level level, const char *connection, con
 void log_fields(struct log *log, enum log_level level, const char *connection, const char *text,
                 const struct log_field *fields, uint32_t count)
 {
-    if (!log || level > log->options.level) return;
+    if (!log_wants(log, level)) return;
     buffer_clear(&log->line);
     if (log->options.form == LOG_FORM_HUMAN) {
         format_human(log, level, connection, text);

@@ -46,6 +46,7 @@ void log_line(struct log *log, enum log_level level, const char *connection, con
 /* With fields behind the text; the human form leaves them out. */
 void log_fields(struct log *log, enum log_level level, const char *connection, const char *text,
                 const struct log_field *fields, uint32_t count);
+bool log_wants(const struct log *log, enum log_level level); /* whether lines of this level are written */
 void log_printf(struct log *log, enum log_level level, const char *connection, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 

@@ -68,9 +68,8 @@ static bool encode_number(struct encoder *e, double n)
     if (!sandbox__charge(e->s, e->L, whole ? COST_WHOLE : COST_FRACTION)) {
         return fail(e, "over its instruction budget");
     }
-    if (whole && fabs(n) <= 0x1p53) {
-        snprintf(text, sizeof text, "%lld", (long long)n);
-    } else if (whole) {
+    if (whole && fabs(n) <= 0x1p53) return put(e, buffer_append_decimal(e->out, (int64_t)n));
+    if (whole) {
         snprintf(text, sizeof text, "%.0f", n == 0 ? 0.0 : n);
     } else {
         for (int digits = 15; digits <= 17; digits++) {
