@@ -27,7 +27,7 @@
 
 #define SEGMENT_CLASSES 4 /* 1, 4, 16 and 64 KiB */
 #define SEGMENT_ALONE 0xff /* made for one long line */
-#define SEGMENTS_POOLED_BYTES_MAX ((size_t)8 << 20)  /* while lines come */
+#define SEGMENTS_POOLED_BYTES_MAX ((size_t)64 << 20) /* free ones, at any moment */
 #define SEGMENTS_IDLE_BYTES_MAX ((size_t)1 << 20)    /* a while after the last */
 
 struct chunk; /* segments.c */
@@ -43,12 +43,12 @@ struct segment {
 struct segment_pool {
     struct chunk *chunks[SEGMENT_CLASSES]; /* owned; those that have a free one */
     size_t bytes;                          /* free ones */
-    bool taken;                            /* any, since it last rested */
+    size_t spare;                          /* the least of `bytes` since it last rested */
 };
 /* At least `len` bytes, of `class` when that is enough. NULL: memory is out. */
 struct segment *segment__take(struct segment_pool *p, uint8_t class, size_t len);
 void segment__give(struct segment_pool *p, struct segment *s);
-/* Once in a while: what nobody took since the last time goes back to the system. */
+/* Once in a while: what nobody needed since the last time goes back to the system. */
 void segment_pool__rest(struct segment_pool *p);
 void segment_pool__deinit(struct segment_pool *p);
 

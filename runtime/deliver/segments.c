@@ -67,7 +67,6 @@ static void chunk_destroy(struct segment_pool *p, uint8_t class, struct chunk *c
 struct segment *segment__take(struct segment_pool *p, uint8_t class, size_t len)
 {
     ASSERT(class < SEGMENT_CLASSES);
-    p->taken = true;
     size_t capacity = 0;
     struct segment *s;
     for (; class < SEGMENT_CLASSES; class ++) {
@@ -93,6 +92,7 @@ struct segment *segment__take(struct segment_pool *p, uint8_t class, size_t len)
         }
         c->used++;
         p->bytes -= class_bytes[class];
+        if (p->bytes < p->spare) p->spare = p->bytes;
         if (!has_free(c)) chunk_unlink(p, class, c);
     }
     s->next = NULL;
@@ -121,16 +121,19 @@ void segment__give(struct segment_pool *p, struct segment *s)
     if (c->used == 0 && p->bytes > SEGMENTS_POOLED_BYTES_MAX) chunk_destroy(p, class, c);
 }
 
+/* A consumer that acknowledges in strides gives much back at once and takes it again soon: to map it anew each
+ * time costs more than the frames. */
 void segment_pool__rest(struct segment_pool *p)
 {
-    bool busy = p->taken;
-    p->taken = false;
-    for (uint8_t i = 0; !busy && i < SEGMENT_CLASSES; i++) {
-        for (struct chunk *c = p->chunks[i], *next; c && p->bytes > SEGMENTS_IDLE_BYTES_MAX; c = next) {
+    size_t keep = p->bytes - (p->spare < p->bytes ? p->spare : p->bytes);
+    if (keep < SEGMENTS_IDLE_BYTES_MAX) keep = SEGMENTS_IDLE_BYTES_MAX;
+    for (uint8_t i = 0; i < SEGMENT_CLASSES; i++) {
+        for (struct chunk *c = p->chunks[i], *next; c && p->bytes > keep; c = next) {
             next = c->next;
             if (c->used == 0) chunk_destroy(p, i, c);
         }
     }
+    p->spare = p->bytes;
 }
 
 void segment_pool__deinit(struct segment_pool *p)

@@ -10,6 +10,7 @@
 #include "deliver/envelope.h"
 
 #define BUCKETS_MIN 64u
+#define SCRATCH_BYTES_MAX ((size_t)4 << 20)
 #define RECORDS_KEPT 2u /* capacity of an idle stream's ring */
 
 static bool hash_insert(struct deliver *d, struct stream *s);
@@ -83,7 +84,7 @@ enum deliver_result deliver_append(struct deliver *d, struct handle stream,
     keep__event(d, s, false, frame->wall_ms, &d->scratch);
     s->last_wall_ms = frame->wall_ms;
     s->appended_total++;
-    if (d->scratch.capacity > SEGMENTS_POOLED_BYTES_MAX / 2) {
+    if (d->scratch.capacity > SCRATCH_BYTES_MAX) {
         buffer_clear(&d->scratch);
         buffer_trim(&d->scratch, BATCH_BYTES_MAX);
     }

@@ -45,6 +45,9 @@ bool json_paths_init(struct json_paths *p, const struct frame_rules *rules);
  * *fault_out: where the first fault is, or where the token that holds it begins; at most `len`. */
 enum json_result json_scan(uint8_t *data, size_t len, const struct json_paths *paths,
                            struct field_value *values, size_t *fault_out);
+/* The same of bytes that are known to be UTF-8, as those of a text message are. */
+enum json_result json_scan_utf8(uint8_t *data, size_t len, const struct json_paths *paths,
+                                struct field_value *values);
 /* Decodes a STRING field (between the quotes) to UTF-8; returns the length, or -1 when `out` is too
  * small. Lone surrogates become U+FFFD. */
 long json_string_decode(const struct field_value *v, char *out, size_t out_bytes);

@@ -9,7 +9,7 @@
 
 static bool codec_is_on(const struct frame_path *p);
 static enum path_kind packet(struct frame_path *p, struct path_item *item);
-static enum path_kind message(struct frame_path *p, struct path_item *item, bool from_codec);
+static enum path_kind message(struct frame_path *p, struct path_item *item, bool from_codec, bool utf8);
 static bool is_whole(struct frame_path *p, struct path_item *item);
 static bool decompress(struct frame_path *p, const struct ws_item *from, struct path_item *item);
 static enum path_kind ws_failed(const struct ws_item *from, struct path_item *item);
@@ -108,7 +108,7 @@ enum path_kind path_next(struct frame_path *p, uint8_t *bytes, size_t len, size_
         }
         item->raw = item->data;
         item->raw_len = item->len;
-        return message(p, item, false);
+        return message(p, item, false, ws.text);
     }
     *consumed = len; /* after an error the rest means nothing */
     return item->kind = PATH_MORE;
@@ -168,7 +168,7 @@ static enum path_kind packet_message(struct frame_path *p, const struct codec_it
     item->text = from->json != NULL;
     item->data = from->json ? from->json : from->raw;
     item->len = from->json ? from->json_len : from->raw_len;
-    return message(p, item, true);
+    return message(p, item, true, false);
 }
 
 /* The next packet of the message that the codec was fed with; MORE: that was the last. */
@@ -244,14 +244,16 @@ refused:
     return false;
 }
 
-/* item->data is a whole message or a codec's JSON: takes its fields and asks the rules. */
-static enum path_kind message(struct frame_path *p, struct path_item *item, bool from_codec)
+/* item->data is a whole message or a codec's JSON (utf8: framing has checked it): takes its fields and asks the rules. */
+static enum path_kind message(struct frame_path *p, struct path_item *item, bool from_codec, bool utf8)
 {
     const struct frame_rules *r = p->rules;
     item->kind = PATH_MESSAGE;
     bool json = item->text && (r->codec == CODEC_JSON || from_codec);
     if (json) {
-        item->json = json_scan(item->data, item->len, r->paths, item->fields, NULL) == JSON_OK;
+        enum json_result result = utf8 ? json_scan_utf8(item->data, item->len, r->paths, item->fields)
+                                       : json_scan(item->data, item->len, r->paths, item->fields, NULL);
+        item->json = result == JSON_OK;
     } else {
         fields_clear(item->fields, r->field_count);
         item->json = false;

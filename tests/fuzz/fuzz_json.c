@@ -1,4 +1,4 @@
-/* Fuzzes the JSON scanner against a plain recursive checker, and checks what it promises about the
+/* Fuzzes the JSON scanner, each way of it, against a plain recursive checker, and checks what it promises about the
  * bytes that it hands on: one line, unchanged but for white space, fields inside the message. */
 #include "frame/json.h"
 
@@ -7,6 +7,7 @@
 
 #include "base/assert.h"
 #include "base/text.h"
+#include "../support/json_ways.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -175,6 +176,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     for (uint32_t i = 0; i < rules.field_count; i++) check_value(&values[i], copy, size);
     ASSERT(json_scan(copy, size, NULL, NULL, NULL) == result);
+    ASSERT(json_ways_differ(data, size, rules.paths) == NULL);
 
     free(copy);
     frame_rules_deinit(&rules);

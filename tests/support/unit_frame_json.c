@@ -4,10 +4,47 @@
 
 #include "frame/dedupe.h"
 #include "frame/siphash.h"
+#include "json_ways.h"
 
 #define DEDUPE_MT "unit.frame.dedupe"
 
 int luaopen_unit_frame_json(lua_State *L);
+
+/* All specs of the scanner are specs of each way through a text. */
+static void ways_must_agree(lua_State *L, const char *text, size_t len, const struct json_paths *paths)
+{
+    const char *wrong = json_ways_differ(text, len, paths);
+    if (wrong) luaL_error(L, "two ways differ in %s: %s", wrong, text);
+}
+
+/* ways() -> how many there are here, the careful one included */
+static int l_ways(lua_State *L)
+{
+    int count = 0;
+    for (enum json_way way = 0; way < JSON_WAYS; way++) count += json__way_is_here(way);
+    lua_pushinteger(L, count);
+    return 1;
+}
+
+/* quick(text) -> how many of the others take it without the careful one's help */
+static int l_quick(lua_State *L)
+{
+    int count = 0;
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+#ifdef JSON_INDEX
+    for (enum json_way way = 1; way < JSON_WAYS; way++) {
+        bool controls;
+        uint8_t *data = support_copy(text, len);
+        if (json__way_is_here(way)) count += json__quick(way, data, len, false, NULL, NULL, &controls);
+        free(data);
+    }
+#else
+    (void)text;
+#endif
+    lua_pushinteger(L, count);
+    return 1;
+}
 
 /* scan(rules, text) -> "ok" | "malformed" | "too deep", fields by name, text afterwards, fault */
 static int l_scan(lua_State *L)
@@ -16,6 +53,7 @@ static int l_scan(lua_State *L)
     struct frame_rules *r = luaL_checkudata(L, 1, RULES_MT);
     size_t len, fault = 0;
     const char *text = luaL_checklstring(L, 2, &len);
+    ways_must_agree(L, text, len, r->paths);
     uint8_t *data = support_copy(text, len);
     struct field_value values[FIELDS_MAX];
     enum json_result result = json_scan(data, len, r->paths, values, &fault);
@@ -32,6 +70,7 @@ static int l_check(lua_State *L)
 {
     size_t len;
     const char *text = luaL_checklstring(L, 1, &len);
+    ways_must_agree(L, text, len, NULL);
     uint8_t *data = support_copy(text, len);
     lua_pushboolean(L, json_scan(data, len, NULL, NULL, NULL) == JSON_OK);
     free(data);
@@ -207,7 +246,7 @@ static int l_siphash(lua_State *L)
 int luaopen_unit_frame_json(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        { "rules", l_rules },     { "scan", l_scan },       { "check", l_check },
+        { "rules", l_rules },     { "scan", l_scan },       { "check", l_check }, { "ways", l_ways }, { "quick", l_quick },
         { "equal", l_equal },     { "decode", l_decode },   { "match", l_match },
         { "dedupe", l_dedupe },   { "siphash", l_siphash }, { "path_is_valid", l_path_is_valid },
         { NULL, NULL },
