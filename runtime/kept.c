@@ -49,17 +49,20 @@ static void submit(struct runtime *rt, const struct store_request *request)
 
 /* --- what deliver tells ------------------------------------------------------------------------------------- */
 
+/* Once per frame: the other fields of its request stay what they are, nothing. */
 static void on_event(void *self, const char *connection, bool gap, uint64_t epoch, uint64_t offset,
                      uint64_t wall_ms, const void *line, size_t len)
 {
-    submit(self, &(struct store_request){ .op = STORE_OP_EVENT,
-                                          .connection = connection,
-                                          .kind = gap ? STORE_EVENT_GAP : STORE_EVENT_FRAME,
-                                          .epoch = epoch,
-                                          .offset = offset,
-                                          .wall_ms = wall_ms,
-                                          .bytes = line,
-                                          .len = len });
+    struct store_request *request = &((struct runtime *)self)->event_request;
+    request->op = STORE_OP_EVENT;
+    request->connection = connection;
+    request->kind = gap ? STORE_EVENT_GAP : STORE_EVENT_FRAME;
+    request->epoch = epoch;
+    request->offset = offset;
+    request->wall_ms = wall_ms;
+    request->bytes = line;
+    request->len = len;
+    submit(self, request);
 }
 
 static void on_trim(void *self, const char *connection, uint64_t epoch, uint64_t offset)

@@ -294,6 +294,7 @@ struct runtime {
     struct policy_port port;
     struct rt_recorder *recorder;    /* owned, or NULL */
     struct deliver_port deliver_port;
+    struct store_request event_request; /* of the frame under way: on_event() of kept.c */
     struct buffer scratch;           /* encoding of one outbound message */
     struct buffer scratch_text;
     struct buffer scratch_note, scratch_line; /* one entry of a journal; one line of the log */

@@ -182,7 +182,7 @@ bool stream__stretch(struct stream *s, uint64_t epoch, uint64_t after, uint64_t 
 
 /* All do nothing without a keeper. */
 void keep__event(struct deliver *d, const struct stream *s, bool gap, uint64_t wall_ms,
-                 const struct buffer *line);
+                 const void *line, size_t len);
 void keep__released(struct deliver *d, struct stream *s, size_t bytes);
 void keep__moved(struct deliver *d, struct sub *sub);
 void keep__cursor(struct deliver *d, struct sub *sub);

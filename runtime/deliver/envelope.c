@@ -41,7 +41,7 @@ bool envelope_event(struct buffer *out, struct envelope_clock *clock, const char
                     size_t head_len, uint64_t offset, const struct deliver_frame *frame)
 {
     /* One growth at most: the frame and its fields may both be long. */
-    if (!buffer_reserve(out, head_len + frame->len + 256)) return false;
+    if (!buffer_reserve(out, head_len + frame->len + ENVELOPE_BYTES_MIN)) return false;
     bool ok = put(out, head, head_len) && buffer_append_decimal(out, (int64_t)offset) &&
               LITERAL(out, ",\"at\":") && append_clock(out, clock, frame->wall_ms);
     if (ok && frame->fields && frame->rules) ok = append_take(out, frame);

@@ -16,6 +16,7 @@ struct envelope_clock {
     size_t len;
 };
 /* The whole line, from a head made before. */
+#define ENVELOPE_BYTES_MIN 256u /* of a line, besides its head, the frame and what was taken of it */
 bool envelope_event(struct buffer *out, struct envelope_clock *clock, const char *head,
                     size_t head_len, uint64_t offset, const struct deliver_frame *frame);
 struct envelope_gap {

@@ -26,11 +26,10 @@ void deliver_set_keeper(struct deliver *d, const struct deliver_keeper *keeper)
 }
 
 void keep__event(struct deliver *d, const struct stream *s, bool gap, uint64_t wall_ms,
-                 const struct buffer *line)
+                 const void *line, size_t len)
 {
     if (!d->keeps) return;
-    d->keeper.event(d->keeper.self, s->name, gap, d->epoch, s->last_offset, wall_ms, line->data,
-                    line->len);
+    d->keeper.event(d->keeper.self, s->name, gap, d->epoch, s->last_offset, wall_ms, line, len);
 }
 
 void keep__released(struct deliver *d, struct stream *s, size_t bytes)

@@ -15,6 +15,10 @@
 
 static bool hash_insert(struct deliver *d, struct stream *s);
 static void hash_remove(struct deliver *d, struct stream *s);
+static bool append_in_place(struct deliver *d, struct stream *s, const struct deliver_frame *frame);
+static void accepted(struct deliver *d, struct stream *s, const struct deliver_frame *frame, const void *line,
+                     size_t len);
+static void stream_commit(struct deliver *d, struct stream *s, enum record_kind kind, uint64_t wall_ms, size_t len);
 static bool records_grow(struct stream *s);
 static void release_head(struct deliver *d, struct stream *s);
 static void drop_head(struct deliver *d, struct stream *s, const char *cause);
@@ -71,6 +75,10 @@ enum deliver_result deliver_append(struct deliver *d, struct handle stream,
     struct stream *s = stream__get(d, stream);
     ASSERT(s != NULL);
     d->wall_ms = frame->wall_ms;
+    if (append_in_place(d, s, frame)) {
+        if (offset_out) *offset_out = s->last_offset;
+        return DELIVER_OK;
+    }
     buffer_clear(&d->scratch);
     if (!envelope_event(&d->scratch, &d->clock, s->event_head, s->event_head_len,
                         s->last_offset + 1, frame))
@@ -81,15 +89,39 @@ enum deliver_result deliver_append(struct deliver *d, struct handle stream,
         s->last_offset--;
         return DELIVER_FULL;
     }
-    keep__event(d, s, false, frame->wall_ms, &d->scratch);
-    s->last_wall_ms = frame->wall_ms;
-    s->appended_total++;
+    accepted(d, s, frame, d->scratch.data, d->scratch.len);
     if (d->scratch.capacity > SCRATCH_BYTES_MAX) {
         buffer_clear(&d->scratch);
         buffer_trim(&d->scratch, BATCH_BYTES_MAX);
     }
     if (offset_out) *offset_out = s->last_offset;
     return DELIVER_OK;
+}
+
+static void accepted(struct deliver *d, struct stream *s, const struct deliver_frame *frame, const void *line,
+                     size_t len)
+{
+    keep__event(d, s, false, frame->wall_ms, line, len);
+    s->last_wall_ms = frame->wall_ms;
+    s->appended_total++;
+}
+
+/* The line is built where it stays. False: nothing happened; it may not fit there, or something must go first. */
+static bool append_in_place(struct deliver *d, struct stream *s, const struct deliver_frame *frame)
+{
+    struct segment *tail = s->tail;
+    size_t room = tail ? tail->capacity - tail->used : 0;
+    if (room < s->event_head_len + frame->len + ENVELOPE_BYTES_MIN) return false;
+    if (s->bytes + record_bytes(room) > s->limits.bytes_max) return false;
+    if (s->end_seq - s->first_seq == s->capacity && !records_grow(s)) return false;
+    /* Full at its limit, so that it never grows into memory of its own. */
+    struct buffer line = { .data = tail->bytes + tail->used, .capacity = room, .bytes_max = room };
+    if (!envelope_event(&line, &d->clock, s->event_head, s->event_head_len, s->last_offset + 1, frame)) return false;
+    ASSERT(line.data == tail->bytes + tail->used);
+    s->last_offset++;
+    stream_commit(d, s, RECORD_FRAME, frame->wall_ms, line.len);
+    accepted(d, s, frame, line.data, line.len);
+    return true;
 }
 
 bool deliver_has_room(const struct deliver *d, struct handle stream, size_t len)
@@ -236,10 +268,19 @@ bool stream__store(struct deliver *d, struct stream *s, enum record_kind kind,
         s->tail = tail;
         if (s->segment_class < SEGMENT_CLASSES - 1) s->segment_class++;
     }
+    memcpy(tail->bytes + tail->used, line, len);
+    stream_commit(d, s, kind, wall_ms, len);
+    return true;
+}
+
+/* The line that was written behind the last one counts from now on; the ring has a place for it. */
+static void stream_commit(struct deliver *d, struct stream *s, enum record_kind kind, uint64_t wall_ms, size_t len)
+{
+    struct segment *tail = s->tail;
+    ASSERT(tail->capacity - tail->used >= len);
     s->records[s->end_seq & (s->capacity - 1)] = (struct record){
         .segment = tail, .at = tail->used, .len = (uint32_t)len,
         .offset = s->last_offset, .wall_ms = wall_ms, .kind = kind };
-    memcpy(tail->bytes + tail->used, line, len);
     tail->used += (uint32_t)len;
     tail->records++;
     if (kind == RECORD_FRAME) s->frames++;
@@ -247,7 +288,6 @@ bool stream__store(struct deliver *d, struct stream *s, enum record_kind kind,
     s->bytes += record_bytes(len);
     if (s->reading) stream__wake(d, s, len);
     else if (s->named == 0 && !d->restoring) stream__trim(d, s);
-    return true;
 }
 
 void stream__gap(struct deliver *d, struct stream *s, const char *cause, bool certain,
@@ -262,7 +302,7 @@ void stream__gap(struct deliver *d, struct stream *s, const char *cause, bool ce
     /* A stream that holds takes gaps over its limit: they are few and small, and must be told. */
     make_room(d, s, record_bytes(d->scratch.len));
     if (stream__store(d, s, RECORD_GAP, wall_ms, d->scratch.data, d->scratch.len))
-        keep__event(d, s, true, wall_ms, &d->scratch);
+        keep__event(d, s, true, wall_ms, d->scratch.data, d->scratch.len);
 }
 
 void stream__trim(struct deliver *d, struct stream *s)

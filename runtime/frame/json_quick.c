@@ -128,6 +128,7 @@ static bool walk(struct walk_state *s)
 
     p = TOKEN();
     if (*p != '{' && *p != '[') return scalar(w, p, end, false) && IS_OVER();
+    if (p > text && p[-1] == '"') return false;
 
 open:
     if (w->depth == JSON_DEPTH_MAX) return false;

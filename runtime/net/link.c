@@ -60,6 +60,7 @@ bool link__open(struct net *net, uint64_t id, const struct link_target *target)
     list_init(&link->flush);
     buffer_init(&link->out, LINK_WRITE_QUEUE_MAX);
     buffer_init(&link->kept, 0);
+    buffer_init(&link->sealed, 0);
     link->port = target->port;
     link->proxy_port = target->proxy.port;
     link->tls = target->tls;
@@ -267,6 +268,7 @@ static void link_free(struct net_link *link)
     free(link->peer_name);
     buffer_deinit(&link->out);
     buffer_deinit(&link->kept);
+    buffer_deinit(&link->sealed);
     free(link);
 }
 

@@ -42,17 +42,19 @@ struct net *net_create(uv_loop_t *loop, const struct host_sink *sink,
     uint64_t ttl_ms = options->resolve_ttl_ms ? options->resolve_ttl_ms : NET_RESOLVE_TTL_MS;
     bool tables = table_init(&net->links) & table_init(&net->calls);
     net->read_buffer = malloc(NET_READ_BYTES);
+    net->records.bytes = malloc(NET_READ_BYTES);
     net->resolver = resolver__create(net, ttl_ms);
     uint64_t look_ms = options->ca_look_ms ? options->ca_look_ms : NET_CA_LOOK_MS;
     net->trusts = trusts__create(net, options->system_ca_file, look_ms);
     net->http = http__create(net);
-    if (!tables || !net->read_buffer || !net->resolver || !net->trusts || !net->http) {
+    if (!tables || !net->read_buffer || !net->records.bytes || !net->resolver || !net->trusts || !net->http) {
         /* Without memory for a few kilobytes at start nothing was started yet that needs closing,
          * the HTTP part excepted: it starts its handles with the first call. */
         if (net->http) http__destroy(net->http);
         if (net->trusts) trusts__destroy(net->trusts);
         if (net->resolver) resolver__destroy(net->resolver);
         free(net->read_buffer);
+        free(net->records.bytes);
         table_deinit(&net->links);
         table_deinit(&net->calls);
         free(net);
@@ -282,6 +284,7 @@ void net__release(struct net *net)
     table_deinit(&net->links);
     table_deinit(&net->calls);
     free(net->read_buffer);
+    free(net->records.bytes);
     free(net);
     if (closed) closed(data);
 }

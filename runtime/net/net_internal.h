@@ -77,6 +77,13 @@ struct net {
     struct trusts *trusts;     /* owned */
     struct http *http;         /* owned */
     uint8_t *read_buffer;      /* owned, NET_READ_BYTES; in use only while one link is read */
+    /* TLS records as they came, while `of` is read. */
+    struct net_records {
+        uint8_t *bytes;        /* owned, NET_READ_BYTES */
+        size_t at, len;        /* not taken by OpenSSL yet */
+        size_t room;           /* to receive at most at once */
+        struct net_link *of;   /* NULL: nobody is read */
+    } records;
 
     uv_prepare_t prepare;
     uv_check_t check;
@@ -277,6 +284,7 @@ struct net_link {
     int write_errno;
     struct buffer out;    /* owned: written, not taken */
     struct buffer kept;   /* owned: read, not consumed */
+    struct buffer sealed; /* owned: records that were read and not taken by OpenSSL; nearly always empty */
     struct cause cause;
 };
 

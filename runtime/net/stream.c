@@ -11,6 +11,7 @@
 #include "base/assert.h"
 #include "net/net_internal.h"
 
+#define RECORD_BYTES_MAX ((size_t)17 << 10) /* of TLS, about */
 #define OUT_KEEP_BYTES 1024 /* memory that a link keeps for its next small write */
 
 enum filled {
@@ -22,6 +23,7 @@ enum filled {
 static enum filled fill(struct net_link *link, size_t *len_out);
 static enum filled fill_plain(struct net_link *link, size_t *len_out);
 static enum filled fill_tls(struct net_link *link, size_t *len_out);
+static enum filled decrypt(struct net_link *link, size_t *len_out);
 static bool deliver_kept(struct net_link *link);
 static void see_end(struct net_link *link, struct cause cause);
 static void see_errno(struct net_link *link, int error);
@@ -156,7 +158,22 @@ static enum filled fill_plain(struct net_link *link, size_t *len_out)
 
 static enum filled fill_tls(struct net_link *link, size_t *len_out)
 {
+    struct net_records *r = &link->net->records;
+    ASSERT(r->of == NULL);
+    r->of = link;
+    r->at = r->len = 0;
+    enum filled filled = decrypt(link, len_out);
+    r->of = NULL;
+    if (r->at == r->len || filled == FILLED_END) return filled;
+    if (buffer_append(&link->sealed, r->bytes + r->at, r->len - r->at)) return filled;
+    see_errno(link, ENOMEM);
+    return FILLED_END;
+}
+
+static enum filled decrypt(struct net_link *link, size_t *len_out)
+{
     uint8_t *buffer = link->net->read_buffer;
+    struct net_records *r = &link->net->records;
     link->want_write_to_read = false;
     /* Once for all records: one that was read leaves no error behind. */
     tls__errors_clear();
@@ -164,6 +181,9 @@ static enum filled fill_tls(struct net_link *link, size_t *len_out)
     link->dry = false;
     while (*len_out < NET_READ_BYTES) {
         size_t got = 0;
+        /* What is received fits when it is decrypted. */
+        r->room = NET_READ_BYTES - *len_out;
+        if (*len_out && r->room < RECORD_BYTES_MAX && r->at == r->len && !link->dry) return FILLED_FULL;
         if (SSL_read_ex(link->ssl, buffer + *len_out, NET_READ_BYTES - *len_out, &got) == 1) {
             *len_out += got;
             continue;

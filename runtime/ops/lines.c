@@ -6,9 +6,11 @@
 #include "deliver/envelope.h"
 #include "ops/ops_internal.h"
 
+#define DIRECT_BYTES_MIN (16u << 10) /* lines worth a system call of their own instead of a copy */
 #define QUEUE_KEPT (16u << 10) /* memory of an idle attachment's queue */
 
 static bool sink_write(void *self, const void *lines, size_t len);
+static bool queue_rest(struct client *c, const void *rest, size_t len);
 static void sink_detached(void *self, const char *why);
 
 bool lines__attach(struct client *c, const char **why)
@@ -62,8 +64,13 @@ static bool sink_write(void *self, const void *lines, size_t len)
     static const uint8_t room[LWS_PRE];
     struct client *c = self;
     size_t queued = lines__queued(c);
+    if (len >= DIRECT_BYTES_MIN && c->kind == CLIENT_NDJSON && !c->blocked && !c->closing) {
+        size_t taken = ndjson__push(c, lines, len);
+        if (taken) return queue_rest(c, (const uint8_t *)lines + taken, len - taken);
+        queued = lines__queued(c);
+    }
     if (queued > 0 && queued + len > c->ops->options.queue_bytes_max && !c->blocked && c->kind == CLIENT_NDJSON) {
-        ndjson__push(c);
+        ndjson__push(c, NULL, 0);
         queued = lines__queued(c);
     }
     /* A line of any length passes when nothing is before it. */
@@ -76,6 +83,14 @@ static bool sink_write(void *self, const void *lines, size_t len)
         return false;
     }
     client__touch(c);
+    return true;
+}
+
+/* Of lines that the socket has begun to take. */
+static bool queue_rest(struct client *c, const void *rest, size_t len)
+{
+    if (!buffer_append(&c->out, rest, len)) c->closing = true; /* half a line must not be followed by another */
+    if (len) client__touch(c);
     return true;
 }
 

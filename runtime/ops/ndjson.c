@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "deliver/envelope.h"
@@ -58,16 +59,23 @@ void ndjson__flush(struct client *c)
     lines__drained(c);
 }
 
-void ndjson__push(struct client *c)
+size_t ndjson__push(struct client *c, const void *lines, size_t len)
 {
-    while (c->sent < c->out.len) {
-        ssize_t n = send(c->fd, c->out.data + c->sent, c->out.len - c->sent, MSG_NOSIGNAL);
+    size_t taken = 0;
+    while (c->sent < c->out.len || taken < len) {
+        size_t queued = c->out.len - c->sent;
+        struct iovec parts[] = { { c->out.data + c->sent, queued }, { (uint8_t *)lines + taken, len - taken } };
+        struct msghdr both = { .msg_iov = queued ? parts : parts + 1, .msg_iovlen = queued && taken < len ? 2 : 1 };
+        ssize_t n = sendmsg(c->fd, &both, MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) break;
-        c->sent += (size_t)n;
+        size_t of_queue = (size_t)n < queued ? (size_t)n : queued;
+        c->sent += of_queue;
+        taken += (size_t)n - of_queue;
     }
     buffer_consume(&c->out, c->sent);
     c->sent = 0;
+    return taken;
 }
 
 static void on_first_byte(uv_poll_t *handle, int status, int events)

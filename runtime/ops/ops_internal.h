@@ -170,8 +170,9 @@ int leave__post_upgrade(struct client *c, const char *name);
 /* Waits for the first byte of a client of the UNIX socket. */
 void ndjson__peek(struct client *c);
 void ndjson__flush(struct client *c);
-/* As much as the socket takes now. Ends nothing: a fault is found by the next flush. */
-void ndjson__push(struct client *c);
+/* What is queued and then `lines`, as much as the socket takes now; returns how much of `lines`. Ends nothing: a fault
+ * is found by the next flush. */
+size_t ndjson__push(struct client *c, const void *lines, size_t len);
 void ndjson__end(struct client *c);
 
 /* --- lines.c: what the three kinds of attachment have in common ------------------------------- */

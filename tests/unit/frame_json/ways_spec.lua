@@ -68,7 +68,8 @@ describe("the ways through a JSON text", function ()
 
   it("agree wherever a text begins and ends in a block of 64 bytes", function ()
     local texts = { '{"op":1,"s":2,"t":"A\\"B","d":{"id":"7","a":{"b":[1,"x"]}}}', '["a","b" ,"c":1]', '["\\u00e9\\\\","é"]', '[1,22,"3"]x',
-                    '{"a""b":1}', '["a"{}]', '{"a"}', '[1"a"]', '["a"1]', '{"op" :1 , "op":"x" }', '"\\', '["x\1"]', '{:1}', '{"a":1,}', '[,"a"]' }
+                    '{"a""b":1}', '["a"{}]', '{"a"}', '[1"a"]', '["a"1]', '{"op" :1 , "op":"x" }', '"\\', '["x\1"]', '{:1}', '{"a":1,}', '[,"a"]', '"a"[1]', '"a"{}', '""[]', '["" ,""]', '"a",', '"a":1',
+                    '"a"1', '"a""b"', '[1]"a"' }
     for _, text in ipairs(texts) do
       for before = 0, 130 do
         frame.scan(rules, (" "):rep(before) .. text)
