@@ -155,6 +155,13 @@ struct stream *stream__create(struct deliver *d, const char *name, uint64_t last
 /* Appends a line at last_offset. False: memory is out. */
 bool stream__store(struct deliver *d, struct stream *s, enum record_kind kind, uint64_t wall_ms,
                    const void *line, size_t len);
+/* The same in parts. The ring has a place for one more: */
+bool stream__records_grow(struct stream *s);
+/* A line that was written behind the last one counts from now on. */
+void stream__commit(struct deliver *d, struct stream *s, enum record_kind kind, uint64_t wall_ms, size_t len);
+/* What a line of `len` bytes counts for; false: the backlog holds, and has no room for so much. */
+uint64_t record__bytes(size_t len);
+bool stream__make_room(struct deliver *d, struct stream *s, uint64_t bytes);
 void stream__gap(struct deliver *d, struct stream *s, const char *cause, bool certain,
                  uint64_t wall_ms);
 /* Releases what nobody needs any more. */

@@ -10,23 +10,15 @@
 #include "deliver/envelope.h"
 
 #define BUCKETS_MIN 64u
-#define SCRATCH_BYTES_MAX ((size_t)4 << 20)
 #define RECORDS_KEPT 2u /* capacity of an idle stream's ring */
 
 static bool hash_insert(struct deliver *d, struct stream *s);
 static void hash_remove(struct deliver *d, struct stream *s);
-static bool append_in_place(struct deliver *d, struct stream *s, const struct deliver_frame *frame);
-static void accepted(struct deliver *d, struct stream *s, const struct deliver_frame *frame, const void *line,
-                     size_t len);
-static void stream_commit(struct deliver *d, struct stream *s, enum record_kind kind, uint64_t wall_ms, size_t len);
-static bool records_grow(struct stream *s);
 static void release_head(struct deliver *d, struct stream *s);
 static void drop_head(struct deliver *d, struct stream *s, const char *cause);
-static bool make_room(struct deliver *d, struct stream *s, uint64_t bytes);
 static void take_back_state(struct stream *s);
 static uint64_t slowest_reader(const struct stream *s);
 static uint64_t slowest_cursor(const struct stream *s);
-static uint64_t record_bytes(size_t len);
 
 struct handle deliver_stream_add(struct deliver *d, const char *connection,
                                  const struct deliver_limits *limits)
@@ -69,68 +61,13 @@ void deliver_stream_remove(struct deliver *d, struct handle stream)
     if (!stream__is_needed(s)) stream__destroy(d, s);
 }
 
-enum deliver_result deliver_append(struct deliver *d, struct handle stream,
-                                   const struct deliver_frame *frame, uint64_t *offset_out)
-{
-    struct stream *s = stream__get(d, stream);
-    ASSERT(s != NULL);
-    d->wall_ms = frame->wall_ms;
-    if (append_in_place(d, s, frame)) {
-        if (offset_out) *offset_out = s->last_offset;
-        return DELIVER_OK;
-    }
-    buffer_clear(&d->scratch);
-    if (!envelope_event(&d->scratch, &d->clock, s->event_head, s->event_head_len,
-                        s->last_offset + 1, frame))
-        return DELIVER_FULL;
-    if (!make_room(d, s, record_bytes(d->scratch.len))) return DELIVER_FULL;
-    s->last_offset++;
-    if (!stream__store(d, s, RECORD_FRAME, frame->wall_ms, d->scratch.data, d->scratch.len)) {
-        s->last_offset--;
-        return DELIVER_FULL;
-    }
-    accepted(d, s, frame, d->scratch.data, d->scratch.len);
-    if (d->scratch.capacity > SCRATCH_BYTES_MAX) {
-        buffer_clear(&d->scratch);
-        buffer_trim(&d->scratch, BATCH_BYTES_MAX);
-    }
-    if (offset_out) *offset_out = s->last_offset;
-    return DELIVER_OK;
-}
-
-static void accepted(struct deliver *d, struct stream *s, const struct deliver_frame *frame, const void *line,
-                     size_t len)
-{
-    keep__event(d, s, false, frame->wall_ms, line, len);
-    s->last_wall_ms = frame->wall_ms;
-    s->appended_total++;
-}
-
-/* The line is built where it stays. False: nothing happened; it may not fit there, or something must go first. */
-static bool append_in_place(struct deliver *d, struct stream *s, const struct deliver_frame *frame)
-{
-    struct segment *tail = s->tail;
-    size_t room = tail ? tail->capacity - tail->used : 0;
-    if (room < s->event_head_len + frame->len + ENVELOPE_BYTES_MIN) return false;
-    if (s->bytes + record_bytes(room) > s->limits.bytes_max) return false;
-    if (s->end_seq - s->first_seq == s->capacity && !records_grow(s)) return false;
-    /* Full at its limit, so that it never grows into memory of its own. */
-    struct buffer line = { .data = tail->bytes + tail->used, .capacity = room, .bytes_max = room };
-    if (!envelope_event(&line, &d->clock, s->event_head, s->event_head_len, s->last_offset + 1, frame)) return false;
-    ASSERT(line.data == tail->bytes + tail->used);
-    s->last_offset++;
-    stream_commit(d, s, RECORD_FRAME, frame->wall_ms, line.len);
-    accepted(d, s, frame, line.data, line.len);
-    return true;
-}
-
 bool deliver_has_room(const struct deliver *d, struct handle stream, size_t len)
 {
     const struct stream *s = stream__get(d, stream);
     if (!s) return false;
     if (s->limits.full != BACKLOG_HOLD || s->named == 0 || s->frames == 0) return true;
     /* As envelope_event() will make it, roughly: text around the frame, base64 at worst. */
-    return s->bytes + record_bytes(s->event_head_len + 256 + len) <= s->limits.bytes_max;
+    return s->bytes + record__bytes(s->event_head_len + 256 + len) <= s->limits.bytes_max;
 }
 
 uint64_t deliver_last_offset(const struct deliver *d, struct handle stream)
@@ -258,7 +195,7 @@ bool stream__store(struct deliver *d, struct stream *s, enum record_kind kind,
 {
     ASSERT(len > 0);
     ASSERT(kind != RECORD_STATE || s->configured);
-    if (s->end_seq - s->first_seq == s->capacity && !records_grow(s)) return false;
+    if (s->end_seq - s->first_seq == s->capacity && !stream__records_grow(s)) return false;
     struct segment *tail = s->tail;
     if (!tail || tail->capacity - tail->used < len) {
         tail = segment__take(&d->pool, s->segment_class, len);
@@ -269,12 +206,11 @@ bool stream__store(struct deliver *d, struct stream *s, enum record_kind kind,
         if (s->segment_class < SEGMENT_CLASSES - 1) s->segment_class++;
     }
     memcpy(tail->bytes + tail->used, line, len);
-    stream_commit(d, s, kind, wall_ms, len);
+    stream__commit(d, s, kind, wall_ms, len);
     return true;
 }
 
-/* The line that was written behind the last one counts from now on; the ring has a place for it. */
-static void stream_commit(struct deliver *d, struct stream *s, enum record_kind kind, uint64_t wall_ms, size_t len)
+void stream__commit(struct deliver *d, struct stream *s, enum record_kind kind, uint64_t wall_ms, size_t len)
 {
     struct segment *tail = s->tail;
     ASSERT(tail->capacity - tail->used >= len);
@@ -285,7 +221,7 @@ static void stream_commit(struct deliver *d, struct stream *s, enum record_kind 
     tail->records++;
     if (kind == RECORD_FRAME) s->frames++;
     s->end_seq++;
-    s->bytes += record_bytes(len);
+    s->bytes += record__bytes(len);
     if (s->reading) stream__wake(d, s, len);
     else if (s->named == 0 && !d->restoring) stream__trim(d, s);
 }
@@ -300,7 +236,7 @@ void stream__gap(struct deliver *d, struct stream *s, const char *cause, bool ce
     if (!envelope_gap(&d->scratch, &gap)) return;
     s->gaps_total++;
     /* A stream that holds takes gaps over its limit: they are few and small, and must be told. */
-    make_room(d, s, record_bytes(d->scratch.len));
+    stream__make_room(d, s, record__bytes(d->scratch.len));
     if (stream__store(d, s, RECORD_GAP, wall_ms, d->scratch.data, d->scratch.len))
         keep__event(d, s, true, wall_ms, d->scratch.data, d->scratch.len);
 }
@@ -399,7 +335,7 @@ static void hash_remove(struct deliver *d, struct stream *s)
     *at = s->hash_next;
 }
 
-static bool records_grow(struct stream *s)
+bool stream__records_grow(struct stream *s)
 {
     uint64_t capacity = s->capacity ? s->capacity * 2 : RECORDS_KEPT;
     struct record *records = malloc(capacity * sizeof *records);
@@ -415,9 +351,9 @@ static bool records_grow(struct stream *s)
 static void release_head(struct deliver *d, struct stream *s)
 {
     struct record *r = stream__record(s, s->first_seq);
-    ASSERT(s->bytes >= record_bytes(r->len));
+    ASSERT(s->bytes >= record__bytes(r->len));
     ASSERT(r->segment->records > 0);
-    s->bytes -= record_bytes(r->len);
+    s->bytes -= record__bytes(r->len);
     if (r->kind == RECORD_FRAME) s->frames--;
     if (r->kind != RECORD_STATE) keep__released(d, s, r->len);
     r->segment->records--;
@@ -447,7 +383,7 @@ static void drop_head(struct deliver *d, struct stream *s, const char *cause)
     release_head(d, s);
 }
 
-static bool make_room(struct deliver *d, struct stream *s, uint64_t bytes)
+bool stream__make_room(struct deliver *d, struct stream *s, uint64_t bytes)
 {
     if (s->bytes + bytes <= s->limits.bytes_max) return true;
     stream__trim(d, s);
@@ -472,7 +408,7 @@ static void take_back_state(struct stream *s)
     s->end_seq--;
     segment->records--;
     segment->used = r->at;
-    s->bytes -= record_bytes(r->len);
+    s->bytes -= record__bytes(r->len);
     for (struct sub *sub = s->subs; sub; sub = sub->stream_next) {
         if (!sub->reading) continue;
         sub->next_seq = s->end_seq;
@@ -498,7 +434,7 @@ static uint64_t slowest_cursor(const struct stream *s)
     return slowest;
 }
 
-static uint64_t record_bytes(size_t len)
+uint64_t record__bytes(size_t len)
 {
     return len + sizeof(struct record);
 }
