@@ -1,11 +1,12 @@
 -- What may be changed in the engine's sources: comparisons, conditions, numbers, sums, and statements. Assertions, marks
--- and the bugs that can be planted for tests are left alone.
+-- and the bugs that can be planted for tests are left alone, and so is what only gives memory back: that is the leak
+-- checker's. Where equal would be set to itself (`if (a > b) a = b;`, `a > b ? a : b`), `>` and `>=` are the same code.
 local tokens = require "tokens"
 
 local operators = {}
 
 local QUIET = { ASSERT = true, MARK = true, PLANTED = true, ENSURE_CONN = true, _Static_assert = true, sizeof = true, __attribute__ = true,
-                fx_alarm = true, snprintf = true }
+                fx_alarm = true, snprintf = true, free = true }
 local RELATIONS = { ["<"] = { "<=", ">=" }, ["<="] = { "<", ">" }, [">"] = { ">=", "<=" }, [">="] = { ">", "<" }, ["=="] = { "!=" }, ["!="] = { "==" },
                     ["&&"] = { "||" }, ["||"] = { "&&" } }
 local SUMS = { ["+"] = "-", ["+="] = "-=", ["-="] = "+=", ["/"] = "*", ["*"] = "/", ["%"] = "/" }
@@ -13,7 +14,8 @@ local NO_STATEMENT = { ["return"] = true, ["break"] = true, ["case"] = true, ["g
                        ["struct"] = true, ["static"] = true, ["const"] = true, ["enum"] = true, ["typedef"] = true, ["bool"] = true, ["char"] = true,
                        ["int"] = true, ["double"] = true, ["uint8_t"] = true, ["uint16_t"] = true, ["uint32_t"] = true, ["uint64_t"] = true,
                        ["int64_t"] = true, ["size_t"] = true, ["else"] = true, ["void"] = true, ["ENSURE_CONN"] = true, ["ASSERT"] = true, ["MARK"] = true,
-                       ["fx_alarm"] = true, ["snprintf"] = true }
+                       ["fx_alarm"] = true, ["snprintf"] = true, ["free"] = true }
+local BOUNDARY = { ["<"] = true, ["<="] = true, [">"] = true, [">="] = true }
 
 -- The token that closes the bracket at `i`.
 local PAIRS = { ["("] = ")", ["{"] = "}", ["["] = "]" }
@@ -30,6 +32,42 @@ local function closing(list, i)
 end
 
 local function whole(text) return tonumber((text:gsub("[uUlL]+$", ""))) end
+
+-- The words from `i` on, in steps of `by`, up to one of `stops` outside of brackets; and where that one is.
+local function words_to(list, i, by, stops)
+  local depth, first = 0, i
+  while list[i] do
+    local t = list[i].text
+    if depth == 0 and stops[t] then break end
+    if PAIRS[t] then depth = depth + by end
+    if t == ")" or t == "}" or t == "]" then depth = depth - by end
+    if depth < 0 then break end
+    i = i + by
+  end
+  local from, to, words = math.min(first, i - by), math.max(first, i - by), {}
+  for k = from, to do words[#words + 1] = list[k].text end
+  return table.concat(words, " "), i
+end
+
+-- A relation between two values of which the larger or the smaller is what is taken: the equal one is either.
+local BEGINS = { ["&&"] = true, ["||"] = true, ["="] = true, ["return"] = true, [","] = true, [";"] = true, ["?"] = true, [":"] = true }
+local ENDS = { ["&&"] = true, ["||"] = true, [","] = true, [";"] = true, ["?"] = true, [":"] = true }
+local function takes_either(list, i)
+  local left = words_to(list, i - 1, -1, BEGINS)
+  local right, at = words_to(list, i + 1, 1, ENDS)
+  local a, b
+  if list[at].text == "?" then
+    a, at = words_to(list, at + 1, 1, { [":"] = true })
+    b = words_to(list, at + 1, 1, { [","] = true, [";"] = true })
+  elseif list[at].text == ")" then
+    a, at = words_to(list, at + 1, 1, { ["="] = true, [";"] = true })
+    if list[at].text ~= "=" then return false end
+    b = words_to(list, at + 1, 1, { [";"] = true })
+  else
+    return false
+  end
+  return a == left and b == right or a == right and b == left
+end
 
 -- One function's.
 local function body(text, list, first, last, put)
@@ -60,7 +98,10 @@ local function body(text, list, first, last, put)
           if list[semi + 1].text ~= "else" and before.text ~= "else" then put("guard removed", i, semi, ";") end
         end
       end
-      for _, other in ipairs(t.kind == "symbol" and RELATIONS[t.text] or {}) do put("relation changed", i, i, other) end
+      local either = t.kind == "symbol" and BOUNDARY[t.text] and takes_either(list, i)
+      for k, other in ipairs(t.kind == "symbol" and RELATIONS[t.text] or {}) do
+        if not (either and k == 1) then put("relation changed", i, i, other) end
+      end
       if t.kind == "symbol" and SUMS[t.text] and (before.kind ~= "symbol" or before.text == ")" or before.text == "]")
         and not (t.text == "*" and after.kind == "name" and (before.text == "const" or before.text == "return" or list[i - 2].text == "struct")) then
         put("sum changed", i, i, SUMS[t.text])
@@ -103,12 +144,13 @@ function operators.of(text)
     found[#found + 1] = { operator = operator, first = list[first].first, last = list[last].last, with = with }
   end
   -- Function bodies: braces at the outermost level behind a closing parenthesis.
-  local i = 1
+  local i, named = 1, ""
   while list[i] do
     local t = list[i]
+    if t.kind == "name" and list[i + 1] and list[i + 1].text == "(" then named = t.text end
     if t.text == "{" then
       local ends = closing(list, i)
-      if list[i - 1].text == ")" then body(text, list, i + 1, ends - 1, put) end
+      if list[i - 1].text == ")" and not named:match "_deinit$" and not named:match "_destroy$" then body(text, list, i + 1, ends - 1, put) end
       i = ends
     end
     i = i + 1

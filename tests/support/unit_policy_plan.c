@@ -4,6 +4,7 @@
  *   plan:decide{ stage =, kind =, name =, close =, http =, code =, age =, session =, retry_after =, reason =, head = }
  *     -> words of the verdict, "fresh 1s to 5s uncounted", and the climbs that count such an ending
  *   plan:numbers() -> the plan's numbers, durations as text
+ *   plan:backlog() -> { most, age, hold_for, full }
  *   plan:keeps(other) -> does a stored session of one serve the other, are they one identity, one account */
 #include <lauxlib.h>
 #include <lua.h>
@@ -305,6 +306,16 @@ static int l_numbers(lua_State *L)
     return 1;
 }
 
+static int l_backlog(lua_State *L)
+{
+    const struct plan *p = check(L, 1)->plan;
+    lua_newtable(L);
+    say_number(L, "most", (double)p->backlog.bytes_max);
+    say_ms(L, "age", p->backlog.age_ms), say_ms(L, "hold_for", p->backlog.hold_ms);
+    say(L, "full", p->backlog.full == BACKLOG_HOLD ? "hold" : "drop_oldest");
+    return 1;
+}
+
 static int l_keeps(lua_State *L)
 {
     const struct policy_build *a = check(L, 1), *b = check(L, 2);
@@ -316,7 +327,7 @@ static int l_keeps(lua_State *L)
 }
 
 static const luaL_Reg functions[] = { { "open", l_open }, { NULL, NULL } };
-static const luaL_Reg methods[] = { { "decide", l_decide }, { "numbers", l_numbers }, { "keeps", l_keeps }, { NULL, NULL } };
+static const luaL_Reg methods[] = { { "decide", l_decide }, { "numbers", l_numbers }, { "backlog", l_backlog }, { "keeps", l_keeps }, { NULL, NULL } };
 
 int luaopen_unit_policy_plan(lua_State *L);
 int luaopen_unit_policy_plan(lua_State *L)
