@@ -200,7 +200,6 @@ void attempt_link_closed(struct step *s)
 void attempt_unqueue(struct step *s)
 {
     struct conn *c = s->c;
-    if (!c->queued) return;
     c->queued = false;
     c->queue_at_ms = ENGINE_NEVER;
     account_unwait(c->account, &c->wait);

@@ -140,7 +140,7 @@ bool account_call(struct account *a, const struct plan *p, struct conn *conn, ui
 {
     const struct budget_plan *b = &p->budgets[BUDGET_CALL];
     struct ledger *l = &a->ledgers[BUDGET_CALL];
-    const struct budget_node node = { .conn = conn, .needs = 1u << BUDGET_CALL };
+    const struct budget_node node = { .conn = conn };
     *wait_ms_out = 0;
     if (!b->on) return true;
     const int64_t until = kind_wait(a, b, BUDGET_CALL, &node).until;

@@ -269,7 +269,10 @@ static void get_matcher(lua_State *L, int t, struct cause_matcher *m)
 static void get_classify(lua_State *L, int t, struct plan *p)
 {
     p->classify_count = (uint32_t)lua_objlen(L, t);
-    p->classify = calloc(p->classify_count ? p->classify_count : 1, sizeof *p->classify);
+    p->classify = calloc(p->classify_count + 1, sizeof *p->classify);
+    /* Behind the last row: nobody is to look there. */
+    p->classify[p->classify_count].match.any = true;
+    p->classify[p->classify_count].pace = PACE_STOP;
     for (uint32_t i = 0; i < p->classify_count; i++) {
         struct classify_rule *r = &p->classify[i];
         lua_rawgeti(L, t, (int)i + 1);
@@ -294,7 +297,7 @@ static void get_classify(lua_State *L, int t, struct plan *p)
 static void get_climb(lua_State *L, int t, struct plan *p)
 {
     p->climb_count = (uint32_t)lua_objlen(L, t);
-    p->climb = calloc(p->climb_count ? p->climb_count : 1, sizeof *p->climb);
+    p->climb = calloc(p->climb_count + 1, sizeof *p->climb);
     for (uint32_t i = 0; i < p->climb_count; i++) {
         struct climb_rule *r = &p->climb[i];
         lua_rawgeti(L, t, (int)i + 1);
@@ -785,6 +788,7 @@ static int l_view(lua_State *L)
     set_number(L, "attempts", (double)v.attempts_total);
     set_number(L, "readies", (double)v.ready_total);
     set_bool(L, "spend_reserve", v.spend_reserve);
+    set_bool(L, "held", v.held);
     if (v.queued) {
         lua_newtable(L);
         set_text(L, "budget", budget_name(v.queued_for));
@@ -832,6 +836,20 @@ static int l_bound(lua_State *L)
     if (ms == ENGINE_NEVER) return 0;
     lua_pushnumber(L, (double)ms);
     return 1;
+}
+
+/* call(conn, at) -> whether the account may call now, and otherwise how long it waits. */
+static int l_call(lua_State *L)
+{
+    struct engine_box *box = check_engine(L);
+    struct handle h = check_handle(L, 2);
+    uint64_t wait_ms;
+    lua_newtable(L);
+    lua_pushvalue(L, 3);
+    lua_setfield(L, -2, "at");
+    lua_pushboolean(L, engine_call(box->e, h, get_clock(L, lua_gettop(L), "at"), &wait_ms));
+    lua_pushnumber(L, (double)wait_ms);
+    return 2;
 }
 
 /* restore { account =, budget =, lane =, same_boot =, wall =, boot =, at = } */
@@ -905,6 +923,17 @@ static int l_slow(lua_State *L)
     return 1;
 }
 
+/* pause(plan, cause, seed) -> ms, or nothing where it stops. */
+static int l_pause(lua_State *L)
+{
+    struct plan_box *box = luaL_checkudata(L, 1, PLAN_MT);
+    const struct cause c = get_cause(L, 2);
+    const uint64_t ms = engine_pause_ms(&box->p, &c, rng_mix((uint64_t)luaL_optnumber(L, 3, 0)));
+    if (ms == ENGINE_NEVER) return 0;
+    lua_pushnumber(L, (double)ms);
+    return 1;
+}
+
 static int l_conn_legal(lua_State *L)
 {
     int from = luaL_checkoption(L, 1, NULL, conn_states);
@@ -963,6 +992,7 @@ static const luaL_Reg engine_methods[] = {
     { "add", l_add },         { "step", l_step },     { "deadline", l_deadline },
     { "due", l_due },         { "view", l_view },     { "budget", l_budget },
     { "bound", l_bound },     { "restore", l_restore },
+    { "call", l_call },
     { "restore_told", l_restore_told }, { "plant", l_plant },
     { "close", l_close },     { NULL, NULL },
 };
@@ -973,6 +1003,7 @@ static const luaL_Reg functions[] = {
     { "matches", l_matches },
     { "backoff", l_backoff },
     { "slow", l_slow },
+    { "pause", l_pause },
     { "conn_legal", l_conn_legal },
     { "link_legal", l_link_legal },
     { "mark_hits", l_mark_hits },

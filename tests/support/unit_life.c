@@ -62,7 +62,8 @@ static int l_kinds(lua_State *L)
 
 static int l_judge(lua_State *L)
 {
-    struct life life;
+    struct { struct life life; char behind[64]; } box;
+    memset(&box, '#', sizeof box);
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_getfield(L, 1, "down");
     const char *down = lua_tostring(L, -1);
@@ -92,9 +93,11 @@ static int l_judge(lua_State *L)
         .kernel_repeats = (uint32_t)number(L, "repeats", 0),
         .kernel_unacked = (uint32_t)number(L, "unacked", 0),
     };
-    life_judge(&f, &life);
-    lua_pushstring(L, life_name(life.verdict));
-    lua_pushstring(L, life.evidence);
+    life_judge(&f, &box.life);
+    for (size_t i = 0; i < sizeof box.behind; i++)
+        if (box.behind[i] != '#') return luaL_error(L, "written past the evidence");
+    lua_pushstring(L, life_name(box.life.verdict));
+    lua_pushstring(L, box.life.evidence);
     return 2;
 }
 

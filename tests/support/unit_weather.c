@@ -1,5 +1,5 @@
 /* modules: engine base */
-/* engine/weather as a Lua module: judge(points, fronts of before) -> fronts. */
+/* engine/weather as a Lua module: judge(points, fronts of before) -> fronts, with the names of the points that each covers. */
 #include <lauxlib.h>
 #include <lua.h>
 #include <stdlib.h>
@@ -66,6 +66,9 @@ static int l_judge(lua_State *L)
     char said[WEATHER_TEXT_MAX];
     luaL_argcheck(L, n <= POINTS_MAX, 1, "too many");
     struct weather_point *points = calloc(n + 1, sizeof *points);
+    /* Behind the list: nobody is to look there. */
+    points[n] = (struct weather_point){ .wanted = true, .failing = true, .platform = 1, .host = 2, .account = 3, .stage = STAGE_COUNT - 1 };
+    points[n].platform_name = points[n].host_name = points[n].name = "behind";
     for (uint32_t i = 0; i < n; i++) {
         lua_rawgeti(L, 1, (int)i + 1);
         points[i] = point(L, lua_gettop(L));
@@ -75,7 +78,8 @@ static int l_judge(lua_State *L)
     for (uint32_t i = 0; lua_istable(L, 2) && i < lua_objlen(L, 2) && i < WEATHER_FRONTS_MAX; i++) {
         lua_rawgeti(L, 2, (int)i + 1);
         before[i].scope = (enum weather_scope)number(L, lua_gettop(L), "scope_number", 0);
-        before[i].key = key_of(text(L, lua_gettop(L), "key_text"));
+        const char *key = text(L, lua_gettop(L), "key");
+        if (key) memcpy(&before[i].key, key, sizeof before[i].key);
         before_count++;
         lua_pop(L, 1);
     }
@@ -87,7 +91,16 @@ static int l_judge(lua_State *L)
         lua_pushstring(L, weather_scope_name(out[i].scope)), lua_setfield(L, -2, "scope");
         lua_pushinteger(L, (int)out[i].scope), lua_setfield(L, -2, "scope_number");
         lua_pushstring(L, out[i].name), lua_setfield(L, -2, "name");
-        lua_pushstring(L, out[i].name), lua_setfield(L, -2, "key_text");
+        lua_pushlstring(L, (const char *)&out[i].key, sizeof out[i].key), lua_setfield(L, -2, "key");
+        lua_pushinteger(L, out[i].close_code), lua_setfield(L, -2, "close");
+        lua_pushinteger(L, out[i].http_status), lua_setfield(L, -2, "http");
+        lua_newtable(L);
+        for (uint32_t k = 0; k < n; k++) {
+            if (!weather_covers(&out[i], &points[k])) continue;
+            lua_pushstring(L, points[k].name);
+            lua_rawseti(L, -2, (int)lua_objlen(L, -2) + 1);
+        }
+        lua_setfield(L, -2, "covers");
         lua_pushinteger(L, out[i].failing), lua_setfield(L, -2, "failing");
         lua_pushinteger(L, out[i].total), lua_setfield(L, -2, "total");
         lua_pushboolean(L, out[i].one_cause), lua_setfield(L, -2, "one_cause");

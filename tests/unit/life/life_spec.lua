@@ -34,6 +34,9 @@ local TABLE = {
   { "a ping later than four such ways", { ready = 1, byte = 9980, ping_since = 9987, round_trip = 3000 }, "suspect", "usual is 3000 ms" },
   { "a late ping of a loop that was late itself", { ready = 1, byte = 9980, ping_since = 9992, loop_delay = 4 }, "quiet", "" },
   { "a late ping while we do not read", { ready = 1, byte = 9900, ping_since = 9910, paused = true }, "quiet", "we do not read now" },
+  { "a ping on a fast way that is later than four such ways", { ready = 1, byte = 9990, ping_since = 9998, round_trip = 20 }, "quiet", "" },
+  { "a ping that is late by less than four ways of a second and a half", { ready = 1, byte = 9980, ping_since = 9994.5, round_trip = 1500 }, "quiet", "" },
+  { "a ping within five seconds on a way of one", { ready = 1, byte = 9980, ping_since = 9995.5, round_trip = 1000 }, "quiet", "" },
   { "a beat on its way", { ready = 1, byte = 9998, event = 9998, beat_since = 9999, beat_due = 10040 }, "alive", "" },
   { "a beat that is late, though other bytes come", { ready = 1, byte = 9999, event = 9999, beat_since = 9990, beat_due = 10031 }, "suspect", "a beat is unanswered for 10s" },
   { "a beat after one that was missed", { ready = 1, byte = 9999, beat_since = 9999, beat_due = 10040, missed = 1, dead = 2 }, "suspect", "1 before it too" },
@@ -42,10 +45,14 @@ local TABLE = {
   { "the third of three", { ready = 1, byte = 9958, beat_since = 9958, beat_due = 9999, missed = 2, dead = 3 }, "dead", "3 beats unanswered" },
   { "over the beat's limit by no more than our own lateness", { ready = 1, byte = 9958, beat_since = 9958, beat_due = 9999, loop_delay = 1 }, "suspect", "" },
   { "silence over its limit", { ready = 1, byte = 9950, ping_since = 9970, silence = 45, silence_due = 9995 }, "dead", "not one byte for 50s: over the limit of 45s" },
+  { "silence that is just as long as its limit", { ready = 1, byte = 9955, ping_since = 9975, silence = 45, silence_due = 9999 }, "dead", "not one byte for 45s" },
   { "silence over its limit, but a byte came since", { ready = 1, byte = 9999, event = 9999, silence = 45, silence_due = 9995 }, "alive", "" },
   { "silence while we do not read", { ready = 1, byte = 9950, silence = 45, silence_due = 9995, paused = true }, "quiet", "waits in the kernel" },
   { "a promised keep-alive well within its time", { ready = 1, byte = 9970, silence = 45, silence_due = 10015, promised = true }, "quiet", "" },
   { "a promised keep-alive in its last quarter", { ready = 1, byte = 9965, silence = 45, silence_due = 10010, promised = true }, "suspect", "the promised keep-alive is late: nothing for 35s of 45s" },
+  { "a promised keep-alive that three quarters of its time went by without", { ready = 1, byte = 9966.25, silence = 45, silence_due = 10011, promised = true }, "quiet", "" },
+  { "a promised keep-alive a millisecond later", { ready = 1, byte = 9966.249, silence = 45, silence_due = 10011, promised = true }, "suspect", "nothing for 33s of 45s" },
+  { "a kernel that repeats itself a second time, of how much is not known", { ready = 1, byte = 9999, event = 9999, repeats = 2 }, "suspect", "the kernel sent 1 segment again, 2 times in a row" },
   { "a kernel that repeats itself once", { ready = 1, byte = 9999, event = 9999, repeats = 1, unacked = 1 }, "alive", "" },
   { "a kernel that repeats itself in vain", { ready = 1, byte = 9999, event = 9999, repeats = 3, unacked = 2 }, "suspect", "the kernel sent 2 segments again, 3 times in a row" },
   { "no link at all", { down = "waiting for 3s", byte = 9999, event = 9999 }, "dead", "no link serves: waiting for 3s" },
@@ -65,6 +72,19 @@ describe("the verdict about a peer", function ()
                                 silence = 45, repeats = 4000000000, unacked = 4000000000, round_trip = 1e15 }
     assert.is_true(#evidence > 100 and #evidence < 200)
     assert.is_nil(evidence:match "[%c]")
+  end)
+
+  it("is cut at the end of its room, wherever that falls, and never written past it", function ()
+    local longest = 0
+    for digits = 0, 9 do
+      for more = 0, 14 do
+        local _, evidence = judge { ready = 1, byte = 1, beat_since = 2, missed = 1, dead = 4000000000, ping_since = 3, promised = true, silence = 45,
+                                    repeats = 10 ^ digits + 1, unacked = 10 ^ digits, round_trip = 10 ^ more, answer = 5 }
+        longest = math.max(longest, #evidence)
+        assert.is_true(#evidence < 200)
+      end
+    end
+    assert.equal(199, longest)
   end)
 
   -- Whatever else is true: without a probe that is late, a promise that is, or a kernel that says so, no

@@ -135,4 +135,89 @@ describe("the weather", function ()
       assert.equal(f.failing, f.total)
     end
   end)
+
+  it("asks for four fifths, and not for a little less", function ()
+    assert.same({}, texts(join(discord(true, 799), discord(false, 201))))
+    assert.equal(1, #texts(join(discord(true, 800), discord(false, 200))))
+  end)
+
+  it("goes on for those alone that it was about", function ()
+    local before = weather.judge(discord(true, 10))
+    local slack = add({}, 6, { platform = "slack", host = "s", account = "b", failing = true })
+    add(slack, 4, { platform = "slack", host = "s", account = "b", failing = false })
+    assert.same({}, weather.judge(slack, before))
+    local host = add({}, 6, { platform = "p", host = "discord", failing = true })
+    add(host, 4, { platform = "p", host = "discord", failing = false })
+    add(host, 40, { platform = "p", host = "other", failing = false })
+    assert.same({}, weather.judge(host, before))
+    local fronts = weather.judge(join(discord(true, 6), discord(false, 4)), before)
+    assert.same({ 1, "platform" }, { #fronts, fronts[1].scope })
+  end)
+
+  it("covers what fails its way, and nobody who serves, is stopped, or fails another way", function ()
+    local points = join(discord(true, 4, { host = "sick" }), discord(false, 8, { host = "well" }))
+    points[#points + 1] = { name = "stopped", host = "sick", platform = "discord", failing = true, unwanted = true, since = AT }
+    points[#points + 1] = { name = "serves", host = "sick", platform = "discord", since = AT }
+    local fronts = weather.judge(points)
+    assert.same({ 1, "host", { "c1", "c2", "c3", "c4" } }, { #fronts, fronts[1].scope, fronts[1].covers })
+    local account = weather.judge(join(discord(false, 9), discord(true, 3, { account = "b" })))
+    assert.same({ "account", { "c1", "c2", "c3" } }, { account[1].scope, account[1].covers })
+    local network = weather.judge(join(discord(true, 5, { kind = "resolve", stage = "resolving" }),
+      add({}, 5, { name = "s", platform = "slack", host = "s", failing = true, kind = "timeout", stage = "securing" })))
+    assert.same({ "network", 10 }, { network[1].scope, #network[1].covers })
+  end)
+
+  it("tells a host and not the accounts that hang on it, but an account that fails elsewhere too", function ()
+    local points = join(discord(false, 30, { host = "well", account = "x" }), discord(true, 6, { host = "sick", account = "b" }))
+    assert.same({ "host" }, { weather.judge(points)[1].scope, weather.judge(points)[2] and "more" })
+    points = join(points, discord(true, 4, { host = "well", account = "c", kind = "closed", stage = "ready" }))
+    local fronts = weather.judge(points)
+    assert.same({ "host", "account" }, { fronts[1].scope, fronts[2].scope })
+  end)
+
+  it("has no name and no key for this machine and this network", function ()
+    local machine = weather.judge(discord(true, 10, { kind = "store", by = "us", stage = "preparing" }))[1]
+    assert.same({ "", ("\0"):rep(8) }, { machine.name, machine.key })
+    local network = weather.judge(join(discord(true, 5, { kind = "resolve", stage = "resolving" }),
+      add({}, 5, { platform = "slack", host = "s", failing = true, kind = "resolve", stage = "resolving" })))[1]
+    assert.same({ "network", "", ("\0"):rep(8) }, { network.scope, network.name, network.key })
+  end)
+
+  it("takes for the network's what ends before a host said a word, or in silence", function ()
+    local function scope_of(kind, stage)
+      local two = join(discord(true, 5, { kind = kind, stage = stage }), add({}, 5, { platform = "slack", host = "s", failing = true, kind = kind, stage = stage }))
+      return weather.judge(two)[1].scope
+    end
+    for _, kind in ipairs { "resolve", "unreachable", "connect", "timeout", "proxy", "call" } do assert.equal("network", scope_of(kind, "securing"), kind) end
+    assert.equal("network", scope_of("silence", "ready"))
+    assert.equal("platform", scope_of("timeout", "upgrading"))
+    assert.equal("platform", scope_of("timeout", "greeting"))
+    assert.equal("platform", scope_of("refused", "connecting"))
+    assert.equal("platform", scope_of("silence", "connecting"))
+  end)
+
+  it("says which status a call got, and neither code nor status when causes differ", function ()
+    local points = discord(true, 3, { kind = "failed", http = 503, stage = "preparing" })
+    assert.same({ "discord: 3 of 3 connections failing at preparing since 10:02 UTC, one cause: HTTP 503" }, texts(points))
+    points = join(discord(true, 3, { kind = "closed", close = 4000, http = 101 }), discord(true, 1, { kind = "closed", close = 4001, http = 200 }))
+    local front = weather.judge(points)[1]
+    assert.same({ false, -1, 0 }, { front.one_cause, front.close, front.http })
+    front = weather.judge(discord(true, 3, { kind = "closed", close = 4000, http = 101 }))[1]
+    assert.same({ true, 4000, 101 }, { front.one_cause, front.close, front.http })
+    for _, more in ipairs { { kind = "reset" }, { close = 4001 }, { http = 200 } } do
+      local other = { kind = "closed", close = 4000, http = 101 }
+      for k, v in pairs(more) do other[k] = v end
+      assert.is_false(weather.judge(join(discord(true, 3, { kind = "closed", close = 4000, http = 101 }), discord(true, 1, other)))[1].one_cause)
+    end
+  end)
+
+  it("shows the wider of two that are as large where there is room for one", function ()
+    local lists = {}
+    for i = 1, 8 do lists[i] = add({}, 5, { platform = "p" .. i, host = "h" .. i, failing = true }) end
+    lists[9] = add({}, 5, { platform = "well", host = "sick", failing = true })
+    lists[10] = add({}, 20, { platform = "well", host = "w" })
+    local fronts = weather.judge(join(unpack(lists)))
+    assert.equal(8, #fronts)
+    for _, f in ipairs(fronts) do assert.equal("platform", f.scope) end
+  end)
 end)
