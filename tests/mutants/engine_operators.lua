@@ -1,6 +1,7 @@
 -- What may be changed in the engine's sources: comparisons, conditions, numbers, sums, and statements. Assertions, marks
 -- and the bugs that can be planted for tests are left alone, and so is what only gives memory back: that is the leak
--- checker's. Where equal would be set to itself (`if (a > b) a = b;`, `a > b ? a : b`), `>` and `>=` are the same code.
+-- checker's, and what happens without memory. Where equal would be set to itself (`if (a > b) a = b;`, `a > b ? a : b`,
+-- `a > b ? a - b : 0`), `>` and `>=` are the same code; and what stands behind an impossible branch is never reached.
 local tokens = require "tokens"
 
 local operators = {}
@@ -66,7 +67,21 @@ local function takes_either(list, i)
   else
     return false
   end
+  if b == "0" then return a == left .. " - " .. right or a == right .. " - " .. left end
   return a == left and b == right or a == right and b == left
+end
+
+-- Whether the statement that ends at `i` takes memory for `name`.
+local function allocated(list, i, name)
+  local at, takes = i - 1, false
+  while list[at] and list[at].text ~= ";" and list[at].text ~= "{" and list[at].text ~= "}" do
+    takes = takes or list[at].text == "malloc" or list[at].text == "calloc"
+    at = at - 1
+  end
+  for k = at, i do
+    if takes and list[k].text == name and list[k + 1].text == "=" then return true end
+  end
+  return false
 end
 
 -- One function's.
@@ -82,8 +97,17 @@ local function body(text, list, first, last, put)
       -- To the end of the statement behind it.
       skip = closing(list, i + 1) + 1
       while list[skip].text ~= ";" do skip = skip + 1 end
+    elseif t.text == "if" and list[i + 2].text == "!" and list[i + 4].text == ")" and allocated(list, i - 1, list[i + 3].text) then
+      skip = closing(list, i + 1)
+      if list[skip + 1].text == "return" then
+        while list[skip].text ~= ";" do skip = skip + 1 end
+      end
     elseif t.kind == "string" then
       skip = i
+    end
+    if t.text == "ASSERT" and list[i + 2].text == "!" and list[i + 3].kind == "string" then
+      -- To the end of the block.
+      while list[skip + 1].text ~= "}" do skip = skip + 1 end
     end
     if skip then
       i = skip + 1
@@ -121,7 +145,7 @@ local function body(text, list, first, last, put)
       if t.text == "for" then heads_end = closing(list, i + 1) end
       -- A call or an assignment that is a statement of its own.
       if starts and i > heads_end and (t.kind == "name" and not NO_STATEMENT[t.text] and (after.text ~= ":" ) and t.text ~= "if" and t.text ~= "for"
-        and t.text ~= "while" and t.text ~= "switch" and t.text ~= "do") and list[i + 1].kind ~= "name" and list[i + 1].text ~= "*" then
+        and t.text ~= "while" and t.text ~= "switch" and t.text ~= "do" and not t.text:match "_destroy$") and list[i + 1].kind ~= "name" and list[i + 1].text ~= "*" then
         local semi, depth, good = i, 0, true
         while list[semi] and not (list[semi].text == ";" and depth == 0) do
           if PAIRS[list[semi].text] then depth = depth + 1 end

@@ -46,7 +46,8 @@ while read -r spec seconds rounds units; do
   (
     cd "$tree" || exit 3
     ulimit -t "$seconds"
-    HOLDFAST_BUILD=build/test HOLDFAST_OUTPUT=tests/support/outcome.lua HOLDFAST_SCRATCH=$folder/scratch HOLDFAST_ROUNDS=$rounds \
+    # What is read before it was written, or after it was given back, is no zero.
+    MALLOC_PERTURB_=165 HOLDFAST_BUILD=build/test HOLDFAST_OUTPUT=tests/support/outcome.lua HOLDFAST_SCRATCH=$folder/scratch HOLDFAST_ROUNDS=$rounds \
       MUTANT_POLICY=$(cat "$folder/proved") timeout -k 5 $((seconds * 20)) build/test/runner --no-keep-going "$spec"
   ) >"$folder/log" 2>&1
   case $? in

@@ -1,7 +1,7 @@
 -- `make mutants`: does a spec notice when a rule or a number is another one? Mutants of the five stock policies and of the
 -- engine's rules are drawn by MUTANTS_SEED (1), MUTANTS (150) of them; each is judged by the specs that concern it and by
 -- the prover. Fails when fewer than 95 of 100 are found, those aside that accepted.lua gives a reason for.
--- MUTANTS_ONLY=slack (or engine, or policies) draws from there alone; MUTANTS_JOBS (2) are judged at once. The list of all is kept in
+-- MUTANTS_ONLY=slack (or engine, or policies, or a source of the engine: budget) draws from there alone; MUTANTS_JOBS (2) are judged at once. The list of all is kept in
 -- build/mutants/report.txt.
 package.path = "./tests/mutants/?.lua;" .. package.path
 local sample = require "sample"
@@ -10,29 +10,37 @@ local accepted = require "accepted"
 local FOUND_LEAST = 0.95
 local BUILD, FOLDER = os.getenv "HOLDFAST_BUILD" or "build/test", "build/mutants"
 
--- Specs and the seconds of CPU that each may take, several times what it takes. The prover comes last.
+-- Specs and the seconds of CPU that each may take, several times what it takes; the quick ones first, and PROVE is where the
+-- prover comes.
+local PROVE = "tests/mutants/prove_one.lua"
 local POLICY = {
-  discord = { { "tests/policy/discord_plan_spec.lua", 10 }, { "tests/policy/discord_spec.lua", 60 }, { "tests/policy/discord_longrun_spec.lua", 40 }, { "tests/regress/discord_resume_loop_spec.lua", 90 } },
-  slack = { { "tests/policy/slack_plan_spec.lua", 10 }, { "tests/policy/slack_spec.lua", 20 }, { "tests/policy/slack_envelopes_spec.lua", 10 }, { "tests/regress/slack_false_stall_spec.lua", 10 } },
-  feishu = { { "tests/policy/feishu_plan_spec.lua", 10 }, { "tests/policy/feishu_frames_spec.lua", 20 }, { "tests/policy/feishu_spec.lua", 40 }, { "tests/regress/feishu_silent_death_spec.lua", 70 } },
-  qqbot = { { "tests/policy/qqbot_plan_spec.lua", 10 }, { "tests/policy/qqbot_spec.lua", 20 }, { "tests/policy/qqbot_longrun_spec.lua", 40 }, { "tests/regress/qqbot_zombie_spec.lua", 10 } },
-  wukongim = { { "tests/policy/wukongim_plan_spec.lua", 10 }, { "tests/policy/wukongim_link_spec.lua", 10 }, { "tests/policy/wukongim_refusals_spec.lua", 10 }, { "tests/policy/wukongim_spec.lua", 60 },
-               { "tests/regress/wukongim_kick_storm_spec.lua", 90 } },
+  discord = { { "tests/policy/discord_plan_spec.lua", 10 }, { PROVE, 120 }, { "tests/policy/discord_spec.lua", 60 },
+              { "tests/policy/discord_longrun_spec.lua", 40 }, { "tests/regress/discord_resume_loop_spec.lua", 90 } },
+  slack = { { "tests/policy/slack_plan_spec.lua", 10 }, { "tests/policy/slack_envelopes_spec.lua", 10 }, { "tests/regress/slack_false_stall_spec.lua", 10 },
+            { "tests/policy/slack_spec.lua", 20 }, { PROVE, 120 } },
+  feishu = { { "tests/policy/feishu_plan_spec.lua", 10 }, { "tests/policy/feishu_frames_spec.lua", 20 }, { "tests/policy/feishu_spec.lua", 40 },
+             { PROVE, 120 }, { "tests/regress/feishu_silent_death_spec.lua", 70 } },
+  qqbot = { { "tests/policy/qqbot_plan_spec.lua", 10 }, { "tests/regress/qqbot_zombie_spec.lua", 10 }, { "tests/policy/qqbot_spec.lua", 20 }, { PROVE, 120 },
+            { "tests/policy/qqbot_longrun_spec.lua", 40 } },
+  wukongim = { { "tests/policy/wukongim_plan_spec.lua", 10 }, { "tests/policy/wukongim_refusals_spec.lua", 10 }, { "tests/policy/wukongim_link_spec.lua", 10 },
+               { PROVE, 120 }, { "tests/policy/wukongim_spec.lua", 60 }, { "tests/regress/wukongim_kick_storm_spec.lua", 90 } },
 }
 local ENGINE = {
   { "tests/unit/engine", 20, "engine engine_random" },
-  { "tests/sim/invariants_spec.lua", 20, "sim" }, { "tests/sim/harness_spec.lua", 20, "sim" }, { "tests/sim/planned_handover_spec.lua", 20, "sim" },
+  { "tests/sim/invariants_spec.lua", 20, "sim" }, { "tests/sim/harness_spec.lua", 20, "sim" },
   { "tests/sim/budgets_and_store_spec.lua", 20, "sim" }, { "tests/sim/close_before_dial_spec.lua", 20, "sim" },
-  { "tests/sim/operators_in_every_state_spec.lua", 20, "sim" }, { "tests/sim/reload_moves_deadlines_spec.lua", 20, "sim" },
-  { "tests/sim/wall_step_spec.lua", 20, "sim" }, { "tests/sim/loop_and_clocks_spec.lua", 20, "sim" }, { "tests/sim/fetch_renewal_spec.lua", 20, "sim" },
-  { "tests/policy/slack_spec.lua", 20, "sim" }, { "tests/policy/qqbot_spec.lua", 20, "sim" }, { "tests/policy/mattermost_spec.lua", 10, "sim" },
-  { "tests/policy/wukongim_link_spec.lua", 10, "sim" }, { "tests/policy/discord_spec.lua", 60, "sim" },
+  { "tests/sim/reload_moves_deadlines_spec.lua", 20, "sim" }, { "tests/sim/wall_step_spec.lua", 20, "sim" },
+  { "tests/sim/loop_and_clocks_spec.lua", 20, "sim" }, { "tests/sim/fetch_renewal_spec.lua", 20, "sim" },
+  { "tests/sim/operators_in_every_state_spec.lua", 20, "sim" }, { "tests/sim/planned_handover_spec.lua", 20, "sim" },
+  { "tests/policy/mattermost_spec.lua", 10, "sim" }, { "tests/policy/wukongim_link_spec.lua", 10, "sim" }, { PROVE, 120, "sim" },
+  { "tests/policy/slack_spec.lua", 20, "sim" }, { "tests/policy/qqbot_spec.lua", 20, "sim" }, { "tests/policy/discord_spec.lua", 60, "sim" },
 }
+-- First, where they concern one source. What only judges what it is told (life, weather) is in no simulated run but its own.
 local ENGINE_MORE = {
   life = { { "tests/unit/life", 10, "life" }, { "tests/sim/life_spec.lua", 40, "sim" } },
   weather = { { "tests/unit/weather", 10, "weather" }, { "tests/sim/weather_spec.lua", 40, "sim" } },
+  plan = { { "tests/policy/defaults_spec.lua", 10, "policy_plan" } },
 }
-local PROVER = { "tests/mutants/prove_one.lua", 120 }
 local ENGINE_PROVED = "discord"
 
 local function write(path, text)
@@ -58,7 +66,6 @@ local function prepare(m)
   local judges, lines = {}, {}
   for _, j in ipairs(ENGINE_MORE[m.stem] or {}) do judges[#judges + 1] = j end
   for _, j in ipairs(POLICY[m.subject] or ENGINE) do judges[#judges + 1] = j end
-  judges[#judges + 1] = { PROVER[1], PROVER[2], m.stem and "sim" }
   for _, j in ipairs(judges) do lines[#lines + 1] = ("%s %d 1-300 %s"):format(j[1], j[2], m.stem and j[3] or "") end
   write(m.folder .. "/judges", table.concat(lines, "\n") .. "\n")
   write(m.folder .. "/proved", m.stem and ENGINE_PROVED or m.subject)
@@ -79,7 +86,7 @@ local function sound(mutants)
   for _, m in ipairs(mutants) do
     local lines = {}
     for _, j in ipairs(m.judges) do
-      local key = j[1] .. (j[1] == PROVER[1] and (m.stem and ENGINE_PROVED or m.subject) or "")
+      local key = j[1] .. (j[1] == PROVE and (m.stem and ENGINE_PROVED or m.subject) or "")
       if not seen[key] then lines[#lines + 1] = ("%s %d 1-300 "):format(j[1], j[2]) end
       seen[key] = true
     end
@@ -101,7 +108,7 @@ end
 it("finds at least 95 of 100 mutants", function ()
   local count, seed = tonumber(os.getenv "MUTANTS" or 150), tonumber(os.getenv "MUTANTS_SEED" or 1)
   os.execute(("rm -rf %s && mkdir -p %s %s/mutants"):format(FOLDER, FOLDER, BUILD))
-  for _, unit in ipairs { "engine", "engine_random", "sim", "life", "weather" } do
+  for _, unit in ipairs { "engine", "engine_random", "sim", "life", "weather", "policy_plan" } do
     local ok = os.execute(("%s -w -g0 -c tests/support/unit_%s.c -o %s/mutants/%s.o"):format(os.getenv "MUTANTS_CC", unit, BUILD, unit))
     assert(ok == 0, "tests/support/unit_" .. unit .. ".c does not compile")
   end

@@ -66,9 +66,9 @@ local function all_of_policy(name)
   return list
 end
 
-local function all_of_engine()
+local function all_of_engine(only)
   local list = {}
-  for _, stem in ipairs(sample.ENGINE) do
+  for _, stem in ipairs(only and { only } or sample.ENGINE) do
     local path = ("runtime/engine/%s.c"):format(stem)
     local text = read(path)
     for _, m in ipairs(engine_operators.of(text)) do
@@ -105,8 +105,10 @@ local function made(m, o)
   if not io.open(whole) then assert(compiled(m.file, whole), "the engine itself does not compile") end
   if not compiled(("%s/%s.c"):format(m.folder, m.stem), object) then return false end
   -- The name of the source is in it as an assertion's place: both are compiled under the same one.
-  return not sh(("for s in .text .rodata .data; do objcopy -O binary -j $s '%s' '%s.a' 2>/dev/null; objcopy -O binary -j $s '%s' '%s.b' 2>/dev/null; "
+  local other = not sh(("for s in .text .rodata .data; do objcopy -O binary -j $s '%s' '%s.a' 2>/dev/null; objcopy -O binary -j $s '%s' '%s.b' 2>/dev/null; "
     .. "cmp -s '%s.a' '%s.b' || exit 1; done"):format(whole, object, object, object, object, object))
+  -- It is judged as `make ubsan` would: an index behind an array, or a shift too far, ends the process.
+  return other and sh(("%s -w -g0 -fsanitize=undefined -fsanitize-undefined-trap-on-error -c '%s/%s.c' -o '%s'"):format(o.cc, m.folder, m.stem, object))
 end
 
 ---@param o { count: number, seed: number, folder: string, build: string, cc: string, only?: string, out: fun(text: string) }
@@ -138,7 +140,11 @@ function sample.draw(o)
       take(all_of_policy(name), o.only == name and o.count or share, i)
     end
   end
-  if not o.only or o.only == "engine" then take(all_of_engine(), o.only and o.count or engine, 99) end
+  local stem = nil
+  for _, name in ipairs(sample.ENGINE) do
+    if o.only == name then stem = name end
+  end
+  if not o.only or o.only == "engine" or stem then take(all_of_engine(stem), o.only and o.count or engine, 99) end
   return chosen, counts
 end
 

@@ -723,6 +723,7 @@ static int l_step(lua_State *L)
         ev.verdict.pace = (enum pace)get_enum(L, t, "pace", paces, PACE_NORMAL);
         ev.verdict.has_delay = get_span(L, t, "delay", &ev.verdict.delay);
         get_text(L, t, "note", ev.verdict.note, sizeof ev.verdict.note);
+        ev.verdict.line = (uint32_t)get_number(L, t, "line", 0);
         break;
     default: break;
     }

@@ -640,7 +640,80 @@ describe("several connections of one account", function ()
   end)
 end)
 
+describe("two budgets of one account", function ()
+  local HOUR = 3600000
+  local function plan(more)
+    local p = { session = { replay = "session" }, backoff = { jitter = "none" },
+      budgets = { start = { windows = { { 1, HOUR } } }, dial = { windows = { { 1, 10000 } } } } }
+    for k, v in pairs(more or {}) do p[k] = v end
+    return p
+  end
+
+  it("have queues of their own: who waits for the one stands before nobody in the other", function ()
+    local host = Host.new { plan = plan() }
+    local first = host:add { name = "x", identity = 1, session = true }
+    local resumes, starts_anew = host:add { name = "a", identity = 2, session = true }, host:add { name = "b", identity = 3 }
+    host:start(first)
+    host:run(100)
+    host:start(resumes)
+    host:start(starts_anew)
+    assert.same({ "queued", "queued" }, { host:view(resumes).state, host:view(starts_anew).state })
+    assert.is_true(host:view(starts_anew).deadline - host.now <= 20100, host:view(starts_anew).deadline - host.now)
+    assert.equal("dial", host:view(starts_anew).queue.budget)
+  end)
+
+  it("have claims of their own: who prepares to resume takes no session start", function ()
+    local host = Host.new { plan = plan(), on = { prepare = function () return true end } }
+    local resumes, other = host:add { name = "a", identity = 2, session = true }, host:add { name = "b", identity = 3 }
+    host:start(resumes)
+    assert.same({ 1, host.now, 0 }, { host.e:budget(other, "start", host:clock()).left, host.e:budget(other, "start", host:clock()).next,
+      host.e:budget(other, "dial", host:clock()).left })
+  end)
+
+  it("may have four windows each, and all of them hold", function ()
+    local host = Host.new { plan = plan { budgets = { dial = { windows = { { 2, 1000 }, { 3, 10000 }, { 4, 100000 }, { 5, 1000000 } } },
+      send = { windows = { { 2, 1000 }, { 3, 10000 }, { 4, 100000 }, { 5, 1000000 } } } } } }
+    local bot = host:up()
+    local view = host.e:budget(bot, "dial", host:clock())
+    assert.same({ 1, 1 }, { view.left, view.used })
+    for id = 1, 6 do host:event("send requested", bot, 0, { send_id = id }) end
+    host:run(2000000)
+    local times = {}
+    for i, f in ipairs(host:effects "send") do times[i] = f.at end
+    for window, most in pairs { [1000] = 2, [10000] = 3, [100000] = 4, [1000000] = 5 } do assert.is_true(most_in(times, window) <= most, window) end
+    assert.equal(6, #times)
+    view = host.e:budget(bot, "send", host:clock())
+    assert.is_true(view.used >= 1)
+  end)
+
+  it("take a start permit for an attempt that lost its session while it prepared, if one is left", function ()
+    local host = Host.new { plan = plan(), on = { prepare = function () return true end, greet = identifies() } }
+    local bot = host:add { session = true }
+    host:start(bot)
+    host:event("session changed", bot, 0, { present = false })
+    host:event("prepared", bot, 1)
+    host:run(1000)
+    local permits = {}
+    for _, f in ipairs(host:effects "store") do permits[#permits + 1] = f.budget .. " " .. f.what end
+    assert.same({ "up", { "start permit", "dial permit" }, 0 }, { host:view(bot).state, permits, host.e:budget(bot, "start", host:clock()).left })
+    -- None is left for the next: it goes to the queue, and has dialled nothing.
+    local other = host:add { name = "b", identity = 9, session = true }
+    host:run(20000)
+    host:start(other)
+    host:event("session changed", other, 0, { present = false })
+    host:event("prepared", other, 1)
+    assert.same({ "queued", 1 }, { host:view(other).state, #host:effects "dial" })
+  end)
+end)
+
 describe("a dial budget", function ()
+  it("asks the store for no answer, so that a slow disk keeps no resume waiting", function ()
+    local host = Host.new { plan = { budgets = { dial = { windows = { { 5, 60000 } } } } } }
+    local bot = host:up()
+    host:run(1000)
+    assert.same({ "dial", "permit", true, 0 }, { host:last("store").budget, host:last("store").what, host:last("store").no_answer, host:view(bot).stale })
+  end)
+
   it("holds whether links start sessions or not", function ()
     local host = Host.new { plan = { budgets = { dial = { windows = { { 5, 60000 } } } }, backoff = { most = 1000 } },
       on = { dial = function (h, f)

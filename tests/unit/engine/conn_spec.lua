@@ -232,6 +232,73 @@ describe("an operator", function ()
     assert.is_nil(host.e:deadline())
   end)
 
+  it("starts a connection whose fatal ending is still closing, and it comes back as if new", function ()
+    local host = Host.new { plan = { classify = { { close = 4004, pace = "stop" } }, backoff = { jitter = "none", first = 60000 } }, latency = 200 }
+    local bot = host:up()
+    host:event("peer closed", bot, 1, { cause = { kind = "closed", close = 4004 } })
+    assert.same({ "closing", true }, { host:view(bot).state, host:view(bot).fatal })
+    host:start(bot)
+    assert.same({ true, false, 0 }, { host:view(bot).wanted, host:view(bot).fatal, host:view(bot).failed })
+    host:run(1500)
+    assert.same({ "up", 2, 2 }, { host:view(bot).state, host:view(bot).attempts, host:view(bot).readies })
+    assert.same({}, host.violations)
+  end)
+
+  it("needs no patience with a link that closes: its start dials as soon as that is closed", function ()
+    local host = Host.new { plan = { backoff = { jitter = "none", first = 60000 } }, latency = 200 }
+    local bot = host:up()
+    host:event("peer closed", bot, 1, { cause = { kind = "closed", close = 1001 } })
+    host:start(bot)
+    host:run(1500)
+    assert.same({ "up", 2 }, { host:view(bot).state, host:view(bot).generation })
+    assert.same({}, host.violations)
+  end)
+
+  it("stops what had stopped for a fatal cause, and then it is the operator's stop", function ()
+    local host = Host.new { plan = { classify = { { close = 4004, pace = "stop" } } } }
+    local bot = host:up()
+    host:event("peer closed", bot, 1, { cause = { kind = "closed", close = 4004 } })
+    host:run(1000)
+    assert.same({ "stopped", true, true }, { host:view(bot).state, host:view(bot).fatal, host:view(bot).wanted })
+    host:event("stop requested", bot)
+    assert.same({ false, false, "stopped" }, { host:view(bot).fatal, host:view(bot).wanted, host:view(bot).cause.kind })
+    host:event("stop requested", bot)
+    assert.equal(2, #host:effects "journal")
+  end)
+
+  it("restarts what is stopped or waits, and leaves what is on its way alone", function ()
+    local host = Host.new { plan = { backoff = { jitter = "none", first = 60000 } }, latency = 200 }
+    local bot = host:add()
+    host:event("restart requested", bot)
+    assert.equal("preparing", host:view(bot).state)
+    host:event("restart requested", bot)
+    assert.same({ "preparing", 1 }, { host:view(bot).state, host:view(bot).attempts })
+    host:run(2000)
+    host:event("peer closed", bot, 1, { cause = { kind = "eof" } })
+    host:run(1000)
+    assert.equal("waiting", host:view(bot).state)
+    host:event("restart requested", bot)
+    host:run(2000)
+    assert.same({ "up", 2 }, { host:view(bot).state, host:view(bot).generation })
+    host:event("peer closed", bot, 2, { cause = { kind = "eof" } })
+    assert.equal("closing", host:view(bot).state)
+    host:event("restart requested", bot)
+    host:run(2000)
+    assert.same({ "up", 3 }, { host:view(bot).state, host:view(bot).generation })
+    assert.same({}, host.violations)
+  end)
+
+  it("cannot start or restart what is being removed", function ()
+    for _, wish in ipairs { "start requested", "restart requested" } do
+      local host = Host.new { latency = 200 }
+      local bot = host:up()
+      host:event("remove requested", bot)
+      host:event(wish, bot)
+      host:run(2000)
+      assert.same({ nil, 1 }, { host:view(bot), #host:effects "dial" })
+    end
+  end)
+
   it("may start while the stop is still closing", function ()
     local host = Host.new()
     local bot = host:up()
@@ -296,6 +363,72 @@ describe("a new policy", function ()
     assert.is_true(early >= 0 and early <= 10000 / 128)
   end)
 
+  it("that beats where the old one did not begins to, at its own interval, and one that does not stops", function ()
+    local quiet, beats = { ping = 0, silence = 0 }, { ping = 0, silence = 0, beat = { every = 40000, first = "after" } }
+    local host = Host.new { plan = quiet }
+    local bot = host:up()
+    host:event("policy swapped", bot, 0, { plan = engine.plan(beats) })
+    local from = host.now
+    assert.equal(40000, host:view(bot).beat_interval)
+    host:run(100000)
+    assert.same({ 2, from + 40000 }, { #host:effects "beat", host:effects("beat")[1].at })
+    host:event("policy swapped", bot, 0, { plan = engine.plan(quiet) })
+    host:run(200000)
+    assert.same({ 2, 0, "up" }, { #host:effects "beat", host:view(bot).beat_interval, host:view(bot).state })
+  end)
+
+  it("with a wider budget lets go who waited for it", function ()
+    local function plan(count) return { backoff = { jitter = "none" }, budgets = { dial = { windows = { { count, 3600000 } } } } } end
+    local host = Host.new { plan = plan(1) }
+    local bot = host:up()
+    eof(host, bot)
+    host:run(10000)
+    assert.equal("queued", host:view(bot).state)
+    host:event("policy swapped", bot, 0, { plan = engine.plan(plan(100)) })
+    host:run(1000)
+    assert.equal("up", host:view(bot).state)
+  end)
+
+  it("with other climbs counts from the beginning, and with as many goes on", function ()
+    local function plan(climbs)
+      local rows = {}
+      for i = 1, climbs do rows[i] = { on = { close = 1012 }, times = 3, to = "fresh" } end
+      return { backoff = { jitter = "none", first = 300 }, session = {}, climb = rows }
+    end
+    for _, case in ipairs { { 2, "resume" }, { 1, "fresh" } } do
+      local host = Host.new { plan = plan(1) }
+      local bot = host:up { session = true }
+      for generation = 1, 3 do
+        if generation == 3 then host:event("policy swapped", bot, 0, { plan = engine.plan(plan(case[1])) }) end
+        host:event("peer closed", bot, generation, { cause = { kind = "closed", close = 1012 } })
+        local drop = host:last("journal").decision.drop
+        assert.equal(generation == 3 and case[2] or "resume", drop)
+        host:run(3000)
+      end
+    end
+  end)
+
+  it("leaves a wait alone that is no backoff, or shorter than its own longest", function ()
+    for _, case in ipairs { { { any = true, delay = { 200000, 200000 } }, 200000 }, { { any = true, pace = "slow", pace_span = { 90000, 90000 } }, 90000 } } do
+      local host = Host.new { plan = { backoff = { jitter = "none" }, classify = { case[1] } } }
+      local bot = host:up()
+      eof(host, bot)
+      local from = host.now
+      host:run(100)
+      host:event("policy swapped", bot, 0, { plan = engine.plan { backoff = { most = 5000 } } })
+      assert.equal(from + case[2], host:view(bot).deadline)
+    end
+    local host = Host.new { plan = { backoff = { jitter = "none", first = 4000 } } }
+    local bot = host:up()
+    eof(host, bot)
+    local from = host.now
+    host:run(100)
+    host:event("policy swapped", bot, 0, { plan = engine.plan { backoff = { jitter = "none", first = 1000, most = 5000 } } })
+    assert.equal(from + 4000, host:view(bot).deadline)
+    host:event("policy swapped", bot, 0, { plan = engine.plan { backoff = { jitter = "none", first = 1, most = 1 } } })
+    assert.equal(from + 250, host:view(bot).deadline)
+  end)
+
   it("keeps the link and the counters", function ()
     local host = Host.new { plan = { backoff = { jitter = "none" } } }
     local bot = host:up()
@@ -335,7 +468,43 @@ describe("the engine's deadlines", function ()
   end)
 end)
 
+describe("what is told of a state", function ()
+  it("carries the cause of each but `up`, and when the next thing happens", function ()
+    local host = Host.new { plan = { backoff = { jitter = "none" } } }
+    local bot = host:up()
+    assert.is_nil(host:last("state").cause)
+    host:event("peer closed", bot, 1, { cause = { kind = "closed", close = 1012 } })
+    host:run(50)
+    local state = host:last "state"
+    assert.same({ "waiting", 1012, host:view(bot).deadline }, { state.to, state.cause.close, state.next })
+    assert.same({ 1012, "ready" }, { host:last("journal").decision.cause.close, host:last("journal").decision.cause.stage })
+    host:run(2000)
+    assert.same({ "up" }, { host:last("state").to, host:last("state").cause })
+  end)
+
+  it("of a prepare that failed has no age", function ()
+    local host = Host.new { on = { prepare = function () return true end } }
+    local bot = host:add()
+    host:start(bot)
+    host:run(700)
+    host:event("attempt failed", bot, 1, { cause = { kind = "call", age = 5 } })
+    assert.same({ 0, "preparing", "call" }, { host:view(bot).cause.age, host:view(bot).cause.stage, host:view(bot).cause.kind })
+  end)
+end)
+
 describe("the recovery bound", function ()
+  it("grows with those who wait before it, and shrinks again when they are gone", function ()
+    local host = Host.new { plan = { backoff = { jitter = "none" }, budgets = { dial = { windows = { { 30, 3600000 } }, gap = 10000 } } } }
+    local a, b = host:add { name = "a", identity = 1 }, host:add { name = "b", identity = 2 }
+    host:start(a)
+    local alone = host.e:bound(a, host:clock())
+    host:start(b)
+    assert.equal("queued", host:view(b).state)
+    assert.equal(alone + 10000, host.e:bound(a, host:clock()))
+    host:event("stop requested", b)
+    assert.equal(alone, host.e:bound(a, host:clock()))
+  end)
+
   it("is finite while wanted, and no shorter than what it waits for", function ()
     local host = Host.new { plan = { backoff = { jitter = "none", first = 60000 } } }
     local bot = host:up()

@@ -35,8 +35,10 @@ describe("a handover", function ()
     assert.same({ "up", { "2 ready", "1 draining" } }, { host:view(bot).state, states(host, bot) })
     assert.equal(0, #host:effects "close")
     assert.equal(0, #host:effects "gap")
-    host:run(30000)
-    assert.same({ 1, 4000 }, { host:last("close").generation, host:last("close").code })
+    local from = host:effects("ready")[2].at
+    host:run(40000, function () return #host:effects "close" > 0 end)
+    assert.same({ 1, 4000, 30000 }, { host:last("close").generation, host:last("close").code, host:last("close").at - from })
+    host:run(1000)
     assert.same({ "2 ready" }, states(host, bot))
     assert.same({ "preparing", "linking", "up" }, host.conns[bot].states)
     assert.equal(0, host:view(bot).failed)
@@ -254,6 +256,47 @@ describe("a handover", function ()
     assert.same({}, host.violations)
   end)
 
+  it("leaves it alone as well when the successor's prepare meets one", function ()
+    local host = Host.new { plan = with { classify = { { cause = "reconnect", planned = true }, { cause = "call", pace = "stop" } } },
+      on = { prepare = function (_, f) return f.generation == 2 end } }
+    local bot = settled(host)
+    announce(host, bot, 1)
+    host:run(1000)
+    host:event("attempt failed", bot, 2, { cause = { kind = "call" } })
+    host:run(60000)
+    assert.same({ "up", false, 1 }, { host:view(bot).state, host:view(bot).fatal, #host:effects "dial" })
+    host:event("peer closed", bot, 1, { cause = { kind = "eof" } })
+    host:run(60000)
+    assert.same({ "stopped", true }, { host:view(bot).state, host:view(bot).fatal })
+  end)
+
+  it("is not begun while the last one still drains: the link is closed and dialled anew", function ()
+    local host = Host.new { plan = with { backoff = { settle = 1 }, limits = { drain = 600000 } } }
+    local bot = settled(host)
+    announce(host, bot, 1)
+    host:run(2000)
+    assert.same({ "2 ready", "1 draining" }, states(host, bot))
+    announce(host, bot, 2)
+    assert.same({ "closing", { "2 closing", "1 closing" } }, { host:view(bot).state, states(host, bot) })
+    host:run(3000)
+    assert.same({ "up", { "3 ready" } }, { host:view(bot).state, states(host, bot) })
+    assert.same({}, host.violations)
+  end)
+
+  it("for which a stronger close code came is no planned return any more", function ()
+    local host = Host.new { plan = with { classify = { { cause = "reconnect", planned = true, delay = { 0, 500 } },
+      { close = 4002, pace = "slow", pace_span = { 10000, 10000 } } }, overlap = 0 } }
+    local bot = settled(host)
+    host.conns[bot].handover = false
+    host:event("ending announced", bot, 1, { cause = { kind = "ended", name = "reconnect" }, wait = 5000 })
+    host:event("peer closed", bot, 1, { cause = { kind = "closed", close = 4002 } })
+    host:run(100)
+    local d = host:last("journal").decision
+    assert.same({ false, "slow", 4002, "slow" }, { d.planned, d.pace, d.cause.close, host:view(bot).decision.pace })
+    host:event("held back", bot)
+    assert.is_true(host:view(bot).held)
+  end)
+
   it("is refused nothing by a start budget: it waits while the old link serves", function ()
     local p = with { session = { age = 1 }, budgets = { start = { windows = { { 1, 60000 } } } } }
     local host = Host.new { plan = p }
@@ -281,6 +324,17 @@ describe("retiring", function ()
     table.sort(ages)
     assert.is_true(ages[1] >= 3600000 * 0.8 and ages[1] < 3600000 * 0.9)
     assert.is_true(ages[40] <= 3600000 * 1.2 + 1000 and ages[40] > 3600000 * 1.1)
+  end)
+
+  it("comes never before a tenth of its age, however wide the spread", function ()
+    local first = math.huge
+    for seed = 1, 60 do
+      local host = Host.new { seed = seed, plan = with { retire_after = 3600000, retire_jitter = 1, ping = 0, silence = 0 } }
+      local bot = settled(host)
+      host:run(8000000, function () return #host:effects "dial" == 2 end)
+      first = math.min(first, host:last("dial").at - host:effects("ready")[1].at)
+    end
+    assert.is_true(first >= 360000 and first < 361000, first)
   end)
 
   it("happens when the platform told that this link will end, and says nothing of the next one", function ()

@@ -34,6 +34,19 @@ describe("an account that nobody has", function ()
     assert.equal(1, left(host, bot))
   end)
 
+  it("is one of many, and each keeps its own", function ()
+    local host = Host.new { plan = plan { start = { windows = { { 3, HOUR } } } }, now = 1e7 }
+    for account = 1, 60 do
+      for _ = 1, account % 3 do
+        host.e:restore { account = account * 1000, budget = "start", same_boot = true, boot = host.now - 10, at = host:clock() }
+      end
+    end
+    for account = 1, 60 do
+      local bot = host:add { account = account * 1000, name = "b" .. account, identity = account }
+      assert.equal(3 - account % 3, left(host, bot))
+    end
+  end)
+
   it("is forgotten when nothing of it can count any more, so that accounts do not pile up", function ()
     local host = Host.new { plan = plan { start = { windows = { { 3, HOUR } } } }, now = 1e7 }
     for i = 1, 400 do

@@ -36,6 +36,19 @@ describe("beats", function ()
     assert.is_true(low < 0.05 * 41250 and high > 0.95 * 41250)
   end)
 
+  it("keep their interval while the greeting lasts", function ()
+    local host = Host.new { plan = with(beats, { beat = { first = "after", least = 1000 }, limits = { greeting = 60000 } }), on = { greet = deaf } }
+    local bot = host:add()
+    host:start(bot)
+    host:run(100)
+    host:event("beat set", bot, 1, { interval = 5000 })
+    local from = host.now
+    host:run(16000)
+    local times = {}
+    for i, f in ipairs(host:effects "beat") do times[i] = f.at - from end
+    assert.same({ 5000, 10000, 15000 }, times)
+  end)
+
   it("may start while greeting, with what the policy sets, clamped", function ()
     local host = Host.new { plan = with(beats, { beat = { first = "at_once", least = 5000, most = 120000 } }), on = { greet = deaf } }
     local bot = host:add()
@@ -292,7 +305,65 @@ describe("silence", function ()
   end)
 end)
 
+describe("a probe", function ()
+  it("that is repeated puts no judgement off: the first unanswered ping counts", function ()
+    local host = Host.new { plan = { ping = 20000, silence = 45000 }, on = { ping = deaf } }
+    local bot = host:up()
+    local from = host.now
+    host:run(40000)
+    host:event("clock jumped", bot, 0, { suspended = 0 })
+    host:run(60000, function () return host:view(bot).state ~= "up" end)
+    assert.is_true(host.now - from >= 45000 and host.now - from <= 45010, host.now - from)
+  end)
+
+  it("of a wall clock step counts as the first ping where none was on its way", function ()
+    local host = Host.new { plan = { ping = 20000, silence = 45000 }, on = { ping = deaf } }
+    local bot = host:up()
+    local from = host.now
+    host:run(5000)
+    host:event("clock jumped", bot, 0, { suspended = 0 })
+    assert.equal(1, #host:effects "ping")
+    host:run(100000, function () return host:view(bot).state ~= "up" end)
+    assert.is_true(host.now - from >= 45000 and host.now - from <= 45010, host.now - from)
+  end)
+
+  it("goes to no link that is not ready", function ()
+    local host = Host.new { on = { greet = deaf } }
+    local bot = host:add()
+    host:start(bot)
+    host:run(100)
+    host:event("clock jumped", bot, 0, { suspended = 0 })
+    assert.same({ 0, 0, "linking" }, { #host:effects "ping", #host:effects "drain", host:view(bot).state })
+  end)
+end)
+
 describe("a machine that slept", function ()
+  it("for as long as the silence or one beat, whichever is shorter, has dead links; an instant less, and they are probed", function ()
+    for _, case in ipairs {
+      { { ping = 20000, silence = 45000 }, 45000 }, { { ping = 20000, silence = 300000 }, 300000 }, { { ping = 0, silence = 0 }, 60000 },
+      { { ping = 0, silence = 0, beat = { every = 30000, first = "after" } }, 30000 }, { { silence = 45000, beat = { every = 90000, first = "after" } }, 45000 },
+    } do
+      for _, short in ipairs { 1, 0 } do
+        local host = Host.new { plan = case[1] }
+        local bot = host:up()
+        host:event("clock jumped", bot, 0, { suspended = case[2] - short })
+        assert.equal(short, #host:effects "abort" == 0 and 1 or 0, case[2])
+      end
+    end
+  end)
+
+  it("looks anew at a budget that it waits for, because that goes by boot time", function ()
+    local host = Host.new { plan = { backoff = { jitter = "none" }, budgets = { dial = { windows = { { 1, 3600000 } } } } } }
+    local bot = host:up()
+    host:event("peer closed", bot, 1, { cause = { kind = "eof" } })
+    host:run(10000)
+    assert.equal("queued", host:view(bot).state)
+    host.boot_ahead = 3600000
+    host:event("clock jumped", bot, 0, { suspended = 3600000 })
+    host:run(1000)
+    assert.equal("up", host:view(bot).state)
+  end)
+
   it("aborts its links at once and is back within a second", function ()
     local host = Host.new { plan = { session = {} } }
     local bot = host:up { session = true }

@@ -111,6 +111,8 @@ describe("a verdict", function ()
     host:run(100)
     assert.same({ "stopped", true, 0 }, { host:view(bot).state, host:view(bot).fatal, host:view(bot).failed })
     assert.equal(2, #host:effects "journal")
+    local d = host:last("journal").decision
+    assert.same({ 4004, "stop", "rule", 11, "token revoked" }, { d.cause.close, d.pace, d.by, d.line, d.note })
   end)
 
   it("is not weakened by a milder close code, and counts once", function ()
@@ -131,6 +133,14 @@ describe("a verdict", function ()
     host:event("peer closed", bot, 1, closed(4000))
     host:run(3000)
     assert.equal("up", host:view(bot).state)
+  end)
+
+  it("without a delay of its own lets a planned return of a settled link begin at once", function ()
+    local host = Host.new { plan = plan { classify = { { cause = "reconnect", planned = true } } } }
+    local bot = host:up()
+    host:run(70000)
+    host:event("ending announced", bot, 1, ended "reconnect")
+    assert.same({ 0, true }, { host:last("journal").decision.delay, host:last("journal").decision.planned })
   end)
 
   it("treats a planned ending as free only if the link had settled", function ()
@@ -161,7 +171,7 @@ describe("on_ended", function ()
     local host = Host.new { plan = plan { on_ended = true }, on = { ["ask ended"] = function (h, f)
       assert.equal(4004, f.cause.close)
       h:later(20, function ()
-        h:event("verdict given", f.conn, f.generation, { drop = "fresh", delay = { 7000, 7000 }, note = "as told" })
+        h:event("verdict given", f.conn, f.generation, { drop = "fresh", delay = { 7000, 7000 }, note = "as told", line = 88 })
       end)
       return true
     end } }
@@ -169,7 +179,7 @@ describe("on_ended", function ()
     host:event("peer closed", bot, 1, closed(4004))
     host:run(100)
     local d = host:view(bot).decision
-    assert.same({ "fresh", "normal", "hook", 7000, "as told" }, { d.drop, d.pace, d.by, d.delay, d.note })
+    assert.same({ "fresh", "normal", "hook", 7000, "as told", 88 }, { d.drop, d.pace, d.by, d.delay, d.note, d.line })
     assert.equal("waiting", host:view(bot).state)
   end)
 
@@ -218,6 +228,47 @@ describe("on_ended", function ()
   end)
 end)
 
+describe("on_ended that is silent or fails", function ()
+  it("is named in the journal", function ()
+    for answer, note in pairs { failed = "on_ended failed: the tables decided", silent = "on_ended did not answer in time: the tables decided" } do
+      local host = Host.new { plan = plan { on_ended = true }, on = { ["ask ended"] = function (h, f)
+        if answer == "failed" then h:later(1, function () h:event("verdict given", f.conn, f.generation, { failed = true }) end) end
+        return true
+      end } }
+      local bot = host:up { session = true }
+      host:event("peer closed", bot, 1, closed(1006))
+      host:run(1100)
+      assert.equal(note, host:last("journal").decision.note)
+      assert.equal("engine", host:last("journal").decision.by)
+    end
+  end)
+
+  it("is asked no longer than a second, whatever else wakes the engine", function ()
+    local host = Host.new { plan = plan { on_ended = true }, on = { ["ask ended"] = function () return true end } }
+    local bot = host:up()
+    host:event("peer closed", bot, 1, closed(1006))
+    local from = host.now
+    for _ = 1, 30 do
+      host:run(30)
+      if host.now - from < 1000 then host:deadline(bot) end
+    end
+    assert.equal(0, #host:effects "journal")
+    host:run(200)
+    assert.equal(from + 1000, host:last("journal").at)
+  end)
+
+  it("is not waited for by an operator's start", function ()
+    local host = Host.new { plan = plan { on_ended = true, backoff = { jitter = "none", first = 60000 } }, on = { ["ask ended"] = function () return true end } }
+    local bot = host:up()
+    host:event("peer closed", bot, 1, closed(1006))
+    host:run(500)
+    host:start(bot)
+    host:run(500)
+    assert.same({ "up", 1 }, { host:view(bot).state, #host:effects "journal" })
+    assert.same({}, host.violations)
+  end)
+end)
+
 describe("a climb", function ()
   local function dying(climb, more)
     local p = plan { climb = climb }
@@ -239,6 +290,44 @@ describe("a climb", function ()
       { d[1].decision.drop, d[2].decision.drop, d[3].decision.drop, d[4].decision.drop })
     assert.same({ "climb", 40 }, { d[3].decision.by, d[3].decision.line })
     assert.equal(1, #host:effects "drop session")
+  end)
+
+  it("counts an ending once, whether it was announced or told by the close code, and may fire by either", function ()
+    local host = Host.new { plan = plan { climb = { { on = { close = 1013 }, times = 1, to = "fresh", line = 50 } } } }
+    local bot = host:up { session = true }
+    host:event("ending announced", bot, 1, ended("something", 5000))
+    assert.equal("resume", host:last("journal").decision.drop)
+    host:event("peer closed", bot, 1, closed(1013))
+    local d = host:last("journal").decision
+    assert.same({ "fresh", "climb", 50, 1 }, { d.drop, d.by, d.line, #host:effects "drop session" })
+    host = Host.new { plan = plan { climb = { { on = { any = true }, times = 2, to = "fresh" } } } }
+    bot = host:up { session = true }
+    host:event("ending announced", bot, 1, ended("something", 5000))
+    host:event("peer closed", bot, 1, closed(1013))
+    assert.equal("resume", host:last("journal").decision.drop)
+  end)
+
+  it("in a row to a slow pace of its own begins at the short end of it", function ()
+    for seed = 1, 10 do
+      local host = Host.new { seed = seed, plan = plan { backoff = { first = 300 }, climb = { { on = { close = 1012 }, times = 2, pace = "slow", pace_span = { 4000, 600000 } } } } }
+      local bot = host:up()
+      for generation = 1, 2 do
+        host:event("peer closed", bot, generation, closed(1012))
+        local delay = host:last("journal").decision.delay
+        if generation == 2 then assert.equal(4000, delay) end
+        host:run(delay + 100)
+      end
+    end
+  end)
+
+  it("within a window counts as many as sixteen", function ()
+    local host = Host.new { plan = plan { backoff = { settle = 1000, first = 300, most = 300 }, climb = { { on = { close = 1012 }, times = 16, within = 86400000, to = "fresh" } } } }
+    local bot = host:up { session = true }
+    for generation = 1, 18 do
+      host:event("peer closed", bot, generation, closed(1012))
+      assert.equal(generation >= 16 and "fresh" or "resume", host:last("journal").decision.drop, generation)
+      host:run(5000)
+    end
   end)
 
   it("starts counting again once it fired", function ()
