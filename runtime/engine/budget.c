@@ -203,8 +203,7 @@ void account_view(const struct account *a, const struct plan *p, enum budget_kin
 {
     const struct ledger *l = &a->ledgers[kind];
     const struct budget_plan *b = &p->budgets[kind];
-    struct budget_node person = { .conn = node->conn, .lane = node->lane, .needs = 1u << kind,
-                                  .reserve = true };
+    const struct budget_node person = { .conn = node->conn, .lane = node->lane, .reserve = true };
     *wait_out = *reserve_wait_out = (struct budget_wait){ .until = a->now };
     if (b->on) {
         *wait_out = kind_wait(a, b, kind, node);

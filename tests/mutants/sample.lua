@@ -107,8 +107,9 @@ local function made(m, o)
   -- The name of the source is in it as an assertion's place: both are compiled under the same one.
   local other = not sh(("for s in .text .rodata .data; do objcopy -O binary -j $s '%s' '%s.a' 2>/dev/null; objcopy -O binary -j $s '%s' '%s.b' 2>/dev/null; "
     .. "cmp -s '%s.a' '%s.b' || exit 1; done"):format(whole, object, object, object, object, object))
-  -- It is judged as `make ubsan` would: an index behind an array, or a shift too far, ends the process.
-  return other and sh(("%s -w -g0 -fsanitize=undefined -fsanitize-undefined-trap-on-error -c '%s/%s.c' -o '%s'"):format(o.cc, m.folder, m.stem, object))
+  -- It is judged as `make ubsan` would: an index behind an array, or a shift too far, ends the process; and what was never
+  -- set is no zero.
+  return other and sh(("%s -w -g0 -fsanitize=undefined -fsanitize-undefined-trap-on-error -ftrivial-auto-var-init=pattern -c '%s/%s.c' -o '%s'"):format(o.cc, m.folder, m.stem, object))
 end
 
 ---@param o { count: number, seed: number, folder: string, build: string, cc: string, only?: string, out: fun(text: string) }

@@ -839,6 +839,13 @@ static int l_bound(lua_State *L)
     return 1;
 }
 
+/* How many accounts are remembered. */
+static int l_accounts(lua_State *L)
+{
+    lua_pushnumber(L, check_engine(L)->e->account_count);
+    return 1;
+}
+
 /* call(conn, at) -> whether the account may call now, and otherwise how long it waits. */
 static int l_call(lua_State *L)
 {
@@ -993,7 +1000,7 @@ static const luaL_Reg engine_methods[] = {
     { "add", l_add },         { "step", l_step },     { "deadline", l_deadline },
     { "due", l_due },         { "view", l_view },     { "budget", l_budget },
     { "bound", l_bound },     { "restore", l_restore },
-    { "call", l_call },
+    { "call", l_call },       { "accounts", l_accounts },
     { "restore_told", l_restore_told }, { "plant", l_plant },
     { "close", l_close },     { NULL, NULL },
 };

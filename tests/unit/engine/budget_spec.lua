@@ -421,6 +421,41 @@ describe("what the platform told", function ()
       { first.lanes, first.until_boot, first.until_wall, first.no_answer })
   end)
 
+  it("is stored with its end also when none are left", function ()
+    local host = Host.new { plan = start_plan { { 100, 3600000 } } }
+    local bot = host:add()
+    tell(host, bot, { left = 0, reset = 600000 })
+    assert.same({ 0, 600000 + host.now }, { told(host)[1].left, told(host)[1].until_boot })
+  end)
+
+  it("is stored as over once, and not with every attempt after it", function ()
+    local host = Host.new { plan = start_plan({ { 100, 3600000 } }, 0, { backoff = { jitter = "none", first = 300, most = 300 } }), on = { dial = function (h, f)
+      h:later(5, function () h:event("dial failed", f.conn, f.generation, { cause = { kind = "refused", stage = "connecting" } }) end)
+      return true
+    end } }
+    local bot = host:add()
+    tell(host, bot, { left = 5, reset = 1000, lanes = 4 })
+    host:run(2000)
+    host:start(bot)
+    host:run(20000)
+    local lefts = {}
+    for i, f in ipairs(told(host)) do lefts[i] = f.left end
+    assert.is_true(#host:effects "dial" > 20)
+    assert.same({ 5, -1 }, lefts)
+  end)
+
+  it("that comes while the permit is being stored sends the attempt back to the queue at once", function ()
+    local host = Host.new { plan = start_plan { { 100, 3600000 } }, on = { store = function (_, f) return f.what == "permit" end } }
+    local bot = host:add()
+    host:start(bot)
+    host:run(100)
+    tell(host, bot, { left = 0, reset = 5000 })
+    local permit
+    for _, f in ipairs(host:effects "store") do if f.what == "permit" then permit = f end end
+    host:event("stored", bot, 0, { ticket = permit.ticket })
+    assert.same({ "queued", host.now + 5000, 0 }, { host:view(bot).state, host:view(bot).deadline, #host:effects "dial" })
+  end)
+
   it("needs no write when a claim was used", function ()
     local host = Host.new { plan = start_plan { { 100, 3600000 } }, on = { greet = identifies() } }
     local bot = host:add()
@@ -496,6 +531,23 @@ describe("the share for people", function ()
     host:run(60000)
     assert.equal("queued", host:view(second).state)
     assert.equal(1, host.e:budget(second, "start", host:clock()).reserve_left)
+    assert.same({}, host.violations)
+  end)
+
+  it("puts people in front, and whoever leaves the queue breaks it for nobody", function ()
+    local host = Host.new { plan = plan(20), now = 1e7, on = { greet = identifies() } }
+    spent(host, 20)
+    local bots = {}
+    for i = 1, 5 do bots[i] = host:add { name = "b" .. i, identity = i } end
+    for i = 1, 3 do host:start(bots[i]) end
+    host:event("start requested", bots[4], 0, { spend_reserve = true })
+    host:event("start requested", bots[5], 0, { spend_reserve = true })
+    host:event("stop requested", bots[1])
+    host:event("stop requested", bots[4])
+    host:run(3600000 + 20000)
+    local order = {}
+    for i, f in ipairs(host:effects "dial") do for k, h in ipairs(bots) do if h == f.conn then order[i] = k end end end
+    assert.same({ 5, 2, 3 }, order)
     assert.same({}, host.violations)
   end)
 

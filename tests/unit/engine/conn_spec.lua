@@ -95,7 +95,7 @@ describe("every stage", function ()
     local bot = host:up()
     host:event("ending announced", bot, 1, { cause = { kind = "wished", by = "policy" } })
     host:run(1000)
-    assert.equal(1, #host:effects "abort")
+    assert.same({ 1, 0 }, { #host:effects "abort", #host:effects "alarm" })
     host:run(5000)
     assert.same({ 2, 1 }, { #host:effects "abort", #host:effects "alarm" })
     host:run(20000)
@@ -171,6 +171,7 @@ describe("an operator", function ()
     local view = host:view(bot)
     assert.same({ "stopped", false, false, "stopped", "operator" }, { view.state, view.wanted, view.fatal, view.cause.kind, view.decision.by })
     assert.is_nil(view.deadline)
+    assert.same({ "stopped", "stopped by an operator" }, { host:last("journal").decision.cause.kind, host:last("journal").decision.note })
     assert.equal(1, #host:effects "dial")
     assert.is_nil(host.e:bound(bot, host:clock()))
   end)
@@ -454,6 +455,33 @@ describe("the engine's deadlines", function ()
       assert.is_true(at >= last)
       last, host.now = at, at
       host:deadline(host.e:due(at))
+    end
+  end)
+
+  it("come in their order, whatever order they were set in and whoever left in between", function ()
+    for seed = 1, 12 do
+      local host = Host.new { on = { prepare = function () return true end }, connections = 64 }
+      local at, bots = {}, {}
+      for i = 1, 40 do
+        local limit = 1000 + (i * 7 * (2 * seed + 1)) % 41 * 100
+        bots[i] = host:add { name = "b" .. i, identity = i, plan = engine.plan { limits = { prepare = limit } } }
+        host:start(bots[i])
+        at[bots[i]] = host.now + limit
+      end
+      for i = 1, 40, 5 do
+        at[bots[i]] = nil
+        host:event("remove requested", bots[i])
+      end
+      local before = 0
+      for _ = 1, 32 do
+        local deadline = host.e:deadline()
+        assert.is_nil(host.e:due(deadline - 1))
+        local h = host.e:due(deadline)
+        assert.same({ at[h], true }, { deadline, deadline >= before })
+        before, host.now, at[h] = deadline, deadline, nil
+        host:event("remove requested", h)
+      end
+      assert.is_nil(host.e:deadline())
     end
   end)
 

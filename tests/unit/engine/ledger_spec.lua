@@ -48,16 +48,28 @@ describe("an account that nobody has", function ()
   end)
 
   it("is forgotten when nothing of it can count any more, so that accounts do not pile up", function ()
-    local host = Host.new { plan = plan { start = { windows = { { 3, HOUR } } } }, now = 1e7 }
+    local host = Host.new { plan = plan { start = { windows = { { 3, HOUR } } }, call = { windows = { { 5, 1000 } } } }, now = 1e7 }
     for i = 1, 400 do
       local bot = host:add { account = i + 10, name = "b" .. i, identity = i }
-      assert.is_not_nil(bot)
       assert.equal(3, left(host, bot))
+      for _ = 1, i % 4 do host.e:call(bot, host:clock()) end
+      if i % 3 == 0 then host:event("budget told", bot, 0, { budget = "start", left = 2, reset = 500 }) end
       host:event("remove requested", bot)
-      host.now = host.now + 10
+      host.now = host.now + 2000
     end
-    local bot = host:add { account = 15 }
-    assert.equal(3, left(host, bot))
+    assert.is_true(host.e:accounts() < 200, host.e:accounts()) -- looked at when the table of them grows
+  end)
+
+  it("is kept while somebody has it, and while it cannot be known how long its entries count", function ()
+    local host = Host.new { plan = plan { start = { windows = { { 3, HOUR } } } }, now = 1e7 }
+    host:add { account = 1 }
+    host.e:restore { account = 2, budget = "start", same_boot = true, boot = host.now - 1000, at = host:clock() }
+    for i = 1, 100 do
+      local bot = host:add { account = i + 10, name = "b" .. i, identity = i }
+      host:event("remove requested", bot)
+      host.now = host.now + 24 * HOUR
+    end
+    assert.equal(2, host.e:budget(host:add { account = 2, name = "late", identity = 5000 }, "start", { mono = 1e7, boot = 1e7 }).left)
   end)
 end)
 

@@ -245,6 +245,17 @@ describe("silence", function ()
     assert.equal(0, #host:effects "journal")
   end)
 
+  it("is judged when its time is full, to the millisecond", function ()
+    for _, case in ipairs { { { ping = 20000, silence = 45000 }, 45000 }, { { ping = 0, silence = 45000, promised = true }, 45000 },
+                            { { ping = 30000, silence = 20000 }, 50000 } } do
+      local host = Host.new { plan = case[1], on = { ping = deaf } }
+      local bot = host:up()
+      local from = host.now
+      host:run(100000, function () return #host:effects "drain" == 1 end)
+      assert.equal(case[2], host:last("drain").at - from)
+    end
+  end)
+
   it("is judged after pending input was drained", function ()
     local host = Host.new { plan = plan, on = { ping = deaf, drain = function (h, f)
       h:later(1, function () h:event("drained", f.conn, f.generation, { pulse = { last_byte = h.now } }) end)

@@ -115,6 +115,15 @@ describe("a verdict", function ()
     assert.same({ 4004, "stop", "rule", 11, "token revoked" }, { d.cause.close, d.pace, d.by, d.line, d.note })
   end)
 
+  it("marks old what the close code's row names, though the announcement's holds", function ()
+    local host = Host.new { plan = plan { classify = { { cause = "bye", drop = "fresh" }, { close = 4001, drop_fetch = "token" } } } }
+    local bot = host:up { session = true }
+    host:event("ending announced", bot, 1, ended("bye", 5000))
+    assert.equal(0, #host:effects "drop fetched")
+    host:event("peer closed", bot, 1, closed(4001))
+    assert.same({ 1, "token", "fresh" }, { #host:effects "drop fetched", host:last("drop fetched").name, host:view(bot).decision.drop })
+  end)
+
   it("is not weakened by a milder close code, and counts once", function ()
     local host = Host.new { plan = plan() }
     local bot = host:up { session = true }
@@ -317,6 +326,19 @@ describe("a climb", function ()
         if generation == 2 then assert.equal(4000, delay) end
         host:run(delay + 100)
       end
+    end
+  end)
+
+  it("counts what is just as old as its window, and nothing older", function ()
+    for _, case in ipairs { { 20000, "fresh" }, { 20001, "resume" } } do
+      local host = Host.new { plan = plan { backoff = { settle = 1000, jitter = "none", first = 300 }, climb = { { on = { close = 1012 }, times = 2, within = 20000, to = "fresh" } } } }
+      local bot = host:up { session = true }
+      local from = host.now
+      host:event("peer closed", bot, 1, closed(1012))
+      host:run(case[1])
+      assert.equal(case[1], host.now - from)
+      host:event("peer closed", bot, 2, closed(1012))
+      assert.equal(case[2], host:last("journal").decision.drop)
     end
   end)
 
