@@ -128,7 +128,8 @@ end
 local function message_to(p, user, options)
   options = options or {}
   local channel = options.channel or "u_alice"
-  local id = "1906561204" .. string.format("%09d", state.next_id)
+  -- A message has one number wherever it is named: `id` is the one that a sender's answer said.
+  local id = options.id or "1906561204" .. string.format("%09d", state.next_id)
   state.next_id = state.next_id + 1
   user.seq[channel] = (user.seq[channel] or 0) + 1
   user.made = user.made + 1

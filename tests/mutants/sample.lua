@@ -109,7 +109,7 @@ local function made(m, o)
     .. "cmp -s '%s.a' '%s.b' || exit 1; done"):format(whole, object, object, object, object, object))
   -- It is judged as `make ubsan` would: an index behind an array, or a shift too far, ends the process; and what was never
   -- set is no zero.
-  return other and sh(("%s -w -g0 -fsanitize=undefined -fsanitize-undefined-trap-on-error -ftrivial-auto-var-init=pattern -c '%s/%s.c' -o '%s'"):format(o.cc, m.folder, m.stem, object))
+  return other and sh(("%s -w -g0 -fsanitize=undefined,bounds-strict -fsanitize-undefined-trap-on-error -ftrivial-auto-var-init=pattern -c '%s/%s.c' -o '%s'"):format(o.cc, m.folder, m.stem, object))
 end
 
 ---@param o { count: number, seed: number, folder: string, build: string, cc: string, only?: string, out: fun(text: string) }

@@ -90,6 +90,22 @@ describe("messages", function ()
     s:close()
   end)
 
+  it("is delivered although the answer to a send has its number: that is another packet", function ()
+    s, p = world.settled()
+    local c = s:consumer { name = "bot", connections = { "a" } }
+    s:send("a", { packet = "send", channel_id = "u_bot", channel_type = 1, client_seq = 7, client_msg_no = "x", payload = { type = 1, content = "to myself" } })
+    s:advance "1s"
+    local ids = {}
+    local function look() for _, e in ipairs(c:events()) do ids[e.frame.packet] = e.frame.message_id end end
+    look()
+    p:control("message", { id = ids.sendack })
+    s:advance "1s"
+    look()
+    assert.is_truthy(ids.recv)
+    assert.equal(ids.sendack, ids.recv)
+    s:close()
+  end)
+
   it("S17 whose acknowledgement is held for 70 s come again, are delivered once and acknowledged twice", function ()
     s, p = world.settled()
     local c = s:consumer { name = "bot", connections = { "a" } }
