@@ -2,8 +2,8 @@
 -- about. Named by their lines' content, so that a row moves with its line and dies with it. Without `after`, every mutant
 -- of that line is meant.
 return {
-  { file = "policies/discord.lua", before = 'asked = { op = 1 }, answer = { op = 11 }, dead = 1 },',
-    after = 'asked = { op = 1 }, answer = { op = 11 } },', reason = "one unanswered beat is what is taken without the key" },
+  { file = "policies/slack.lua", before = '{ stage = "preparing", verdict = "resume",', after = '{ verdict = "resume",',
+    reason = "of what the row names only `timeout` happens elsewhere too, and the last row resumes that all the same" },
   { file = "policies/qqbot.lua", before = "conn:set { beat = every > 0 and every < 3600000 and every or nil }",
     after = "conn:set { beat = every > 1 and every < 3600000 and every or nil }", reason = "an interval of one millisecond, raised to five seconds or not told" },
   { file = "runtime/engine/link.c", before = "conn_link_ends(s, l, &cause, END_CLOSE, 0);", after = "conn_link_ends(s, l, &cause, END_CLOSE, 1);",

@@ -1,5 +1,5 @@
 -- What may be changed in the engine's sources: comparisons, conditions, numbers, sums, and statements. Assertions, marks
--- and the bugs that can be planted for tests are left alone, and so is what only gives memory back: that is the leak
+-- and the bugs that can be planted for tests are left alone, and so is which draw is taken, and what only gives memory back: that is the leak
 -- checker's, and what happens without memory. Where equal would be set to itself (`if (a > b) a = b;`, `a > b ? a : b`,
 -- `a > b ? a - b : 0`), `>` and `>=` are the same code; and what stands behind an impossible branch is never reached.
 local tokens = require "tokens"
@@ -7,7 +7,7 @@ local tokens = require "tokens"
 local operators = {}
 
 local QUIET = { ASSERT = true, MARK = true, PLANTED = true, ENSURE_CONN = true, _Static_assert = true, sizeof = true, __attribute__ = true,
-                fx_alarm = true, snprintf = true, free = true }
+                fx_alarm = true, snprintf = true, free = true, conn_draw = true }
 local RELATIONS = { ["<"] = { "<=", ">=" }, ["<="] = { "<", ">" }, [">"] = { ">=", "<=" }, [">="] = { ">", "<" }, ["=="] = { "!=" }, ["!="] = { "==" },
                     ["&&"] = { "||" }, ["||"] = { "&&" } }
 local SUMS = { ["+"] = "-", ["+="] = "-=", ["-="] = "+=", ["/"] = "*", ["*"] = "/", ["%"] = "/" }

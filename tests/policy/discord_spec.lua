@@ -133,6 +133,15 @@ describe("a heartbeat", function ()
     s:close()
   end)
 
+  it("that is acknowledged with `true`, as any other frame that says so, is no session that was given up", function ()
+    s, p = world.new()
+    s:up("a", "10s")
+    for _, op in ipairs { 11, 99, 0 } do p:control("raw", { text = ('{"op":%d,"d":true,"s":null,"t":null}'):format(op) }) end
+    s:advance "1m"
+    assert.same({ "up", 1 }, { s:state "a", s:view("a").generation })
+    s:close()
+  end)
+
   it("D09 that stays unanswered ends the link with a code that keeps the session, and is resumed", function ()
     s, p = world.settled { settings = { compress = "zlib-stream" } }
     p:control "dispatch"
