@@ -20,7 +20,8 @@ local STAGES = { preparing = "upgrading", upgrading = "preparing", greeting = "r
 -- Tables of which the plan's numbers tell all.
 local PLAIN = { limits = true, backoff = true, slow = true, close_code = true }
 
-local BEAT = { every = true, first = true, within = true, dead = true }
+local SAID = { beat = { every = true, first = true, within = true, dead = true }, join = { within = true, parts = true, bytes = true },
+               dedupe = { over = true, most = true }, sizes = { message = true, send = true } }
 
 -- The value that begins at token `i` ends before the separator; returns its last token.
 local function value_end(list, i)
@@ -205,7 +206,7 @@ function operators.of(text)
         if not e.index and #path >= 1 and path[1] ~= "options" and path[1] ~= "fetch" and e.key ~= "verdict" and e.key ~= "to"
           and e.key ~= "codec" and e.key ~= "on" then
           remove(in_row and "matcher or field removed" or "entry removed", e.first, e.last)
-          found[#found].plain = PLAIN[path[1]] or path[1] == "beat" and BEAT[e.key]
+          found[#found].plain = PLAIN[path[1]] or (SAID[here] or {})[e.key]
         end
         if e.index and not e.table and one and atoms >= 2 and not is_span(node, list) and path[1] ~= "options" and #path >= 1 then
           remove("element removed", e.first, e.last)

@@ -69,13 +69,15 @@ describe("an event", function ()
   end)
 
   it("S24 keeps its optional fields, and those that nobody knows", function ()
-    start()
+    local c = start()
     p:control("push", { payload = "{}", payload_encoding = "none", payload_type = "json", LogIDNew = "log-1",
       more = "5007" .. "a20601ff" })
     s:advance "1s"
     local ack = p:control("acks")[1]
     assert.is_nil(ack.fault)
     assert.equal(expected_ack(ack.sent, field8 "{}", "3204" .. hex "none" .. "3a04" .. hex "json", "4a05" .. hex "log-1" .. "5007" .. "a20601ff"), ack.hex)
+    local frame = c:events()[1].frame -- and the consumer sees all that have a name
+    assert.same({ "none", "json", "log-1", 1 }, { frame.payload_encoding, frame.payload_type, frame.LogIDNew, frame.method })
     p:control("push", { payload = "{}" })
     s:advance "1s"
     assert.is_nil(p:control("acks")[2].fault)   -- the peer also refuses fields that it did not send
