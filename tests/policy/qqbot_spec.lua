@@ -177,6 +177,13 @@ describe("an access token", function ()
     end)
   end
 
+  it("that lives for one second more is one: the dial that asked for it gets up with it", function ()
+    s, p = world.new { peer = { token_life = 1 } }
+    s:up("a", "5s")
+    assert.same({ 1, 0 }, { #world.log(p, "token"), s:view("a").failed })
+    s:close()
+  end)
+
   it("is shared by the shards of one bot, and renewed once for all", function ()
     s, p = world.new { no_connection = true, peer = { max_concurrency = 4 } }
     for shard = 0, 3 do world.connect(s, p, "shard-" .. shard, { shard_id = shard, shard_count = 4 }) end
