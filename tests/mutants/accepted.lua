@@ -2,9 +2,6 @@
 -- about. Named by their lines' content, so that a row moves with its line and dies with it. Without `after`, every mutant
 -- of that line is meant.
 return {
-  { file = "policies/feishu.lua", before = '{ cause = "endpoint", http = 200, code = { "-9007199254740991--1", "1-9007199254740991" }, verdict = "slow",',
-    after = '{ http = 200, code = { "-9007199254740991--1", "1-9007199254740991" }, verdict = "slow",',
-    reason = "nothing else comes with a code, but for what the rows before it take" },
   { file = "policies/slack.lua", before = '{ stage = "preparing", verdict = "resume",', after = '{ verdict = "resume",',
     reason = "of what the row names only `timeout` happens elsewhere too, and the last row resumes that all the same" },
   { file = "policies/qqbot.lua", before = "conn:set { beat = every > 0 and every < 3600000 and every or nil }",

@@ -26,6 +26,10 @@ describe("the plan for Feishu", function ()
       { { stage = "preparing", name = "endpoint", http = 200, code = 1000040351 }, "slow" },
       { { stage = "preparing", name = "endpoint", http = 200 }, "code", { 1, 1000040343 }, "fresh" },
       { { stage = "preparing", name = "endpoint", http = 400, code = 99991400 }, "fresh, after what it says or 1m, uncounted" },
+      -- Of anything else such a number means nothing.
+      { { stage = "preparing", name = "something_else", http = 200 }, "code",
+        { 403, 514, 9499, 1000040345, 1000040350, 1000040351, 99991400, 5, -1 }, "fresh" },
+      { { stage = "preparing", name = "something_else" }, "http", { 400, 403, 404, 409 }, "fresh" },
       { { name = "endpoint", http = 429 }, "stage", { "preparing", "upgrading" }, "fresh, after what it says or 1m, uncounted" },
       { { name = "x", stage = "greeting", http = 429 }, "fresh" },
     })

@@ -49,6 +49,11 @@ describe("the plan for QQ", function ()
       { { stage = "preparing", name = "gateway_refused", http = 401, code = 11244 },
         "resume, after 1m, without token; 3 times in 3h: slow, ladder 30m to 1h, told" },
       { { stage = "preparing", name = "token_refused", http = 200, code = 11244 }, "resume; 3 times in 3h: slow, ladder 30m to 1h, told" },
+      -- Of anything else such a number means nothing.
+      { { stage = "preparing", name = "something_else", http = 200 }, "code", { 10004, 100007, 100016, 100001, 11243, 11251, 11265, 11298 }, "resume" },
+      { { stage = "preparing", name = "token_refused", http = 200 }, "code", { 11243, 11251, 11265, 11298 }, "resume" },
+      { { stage = "preparing", name = "gateway_refused", http = 200 }, "code", { 10004, 100007, 100016, 100001 }, "resume, after 1m" },
+      { { stage = "preparing", name = "something_else", http = 404 }, "resume" },
       { { stage = "preparing", http = 404 }, "name", { "token_refused", "token_answer", "gateway_refused", "gateway_answer" }, "slow, with a note" },
       { { stage = "preparing", http = 404, name = "token_unreachable" }, "resume" },
       { { stage = "preparing", name = "fetch_gap" }, "resume, after what it says, uncounted" },

@@ -33,7 +33,8 @@ describe("the plan for Slack", function ()
         "invalid_token", "user_removed_from_team", "team_disabled", "org_login_required", "team_access_not_granted", "missing_scope",
         "cannot_find_service", "not_allowed_token_type", "missing_args", "insecure_request", "forbidden_team", "access_denied" }, "stop, with a note" },
       { { stage = "preparing", http = 404, name = "open_http" }, "stop, with a note" },
-      { { stage = "greeting" }, "name", { "invalid_auth", "timeout" }, "resume" },
+      { { stage = "greeting" }, "name", { "invalid_auth", "timeout", "ratelimited" }, "resume" },
+      { { stage = "ready", http = 500 }, "name", { "open_http", "something_new" }, "resume" },
       { { kind = "upgrade_refused", stage = "upgrading", http = 404 }, "resume" },
     })
   end)

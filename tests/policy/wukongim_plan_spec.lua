@@ -42,6 +42,8 @@ describe("the plan for WuKongIM", function ()
       { { stage = "greeting", name = "connack" }, "code", { 21, 27 }, "stop, with a note" },
       { { stage = "greeting", name = "connack", code = 22 }, "slow, ladder 30s to 10m" },
       { { stage = "greeting", name = "connack" }, "code", { 0, 1, 3, 5, 7, 11, 13, 16, 20, 23, 26, 28 }, "slow, with a note" },
+      -- Of anything else such a number means nothing.
+      { { stage = "greeting", name = "something_else" }, "code", { 2, 6, 12, 14, 17, 18, 19, 21, 22, 27 }, "resume" },
     })
   end)
 

@@ -203,6 +203,8 @@ describe("an operator", function ()
     local bot = host:up { session = true }
     host:event("restart requested", bot)
     assert.equal(4000, host:last("close").code)
+    local d = host:last("journal").decision
+    assert.same({ "normal", "operator", 250, 0, "restarted" }, { d.pace, d.by, d.delay, d.attempt, d.cause.kind })
     host:run(1000)
     assert.same({ "up", 2, 0 }, { host:view(bot).state, host:view(bot).generation, host:view(bot).failed })
     assert.is_true(host:view(bot).session_present)
