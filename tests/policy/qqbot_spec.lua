@@ -180,7 +180,7 @@ describe("an access token", function ()
   it("that lives for one second more is one: the dial that asked for it gets up with it", function ()
     s, p = world.new { peer = { token_life = 1 } }
     s:up("a", "5s")
-    assert.same({ 1, 0 }, { #world.log(p, "token"), s:view("a").failed })
+    assert.same({ 1, 0 }, { #world.instants(p, "token"), s:view("a").failed })
     s:close()
   end)
 
