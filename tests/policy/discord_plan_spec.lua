@@ -2,6 +2,10 @@
 local claims = require "policy_claims"
 
 describe("the plan for Discord", function ()
+  it("asks for what nobody can connect without", function ()
+    claims.requires("discord", { "token", "intents" })
+  end)
+
   it("has the documented numbers, and the waits that outages need", function ()
     claims.numbers("discord", {
       prepare = "45s", call = "30s", resolve = "5s", connect = "10s", secure = "10s", upgrade = "10s", greeting = "90s", close = "1s",

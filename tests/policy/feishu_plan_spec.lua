@@ -2,6 +2,10 @@
 local claims = require "policy_claims"
 
 describe("the plan for Feishu", function ()
+  it("asks for what nobody can connect without", function ()
+    claims.requires("feishu", { "app_id", "app_secret" })
+  end)
+
   it("has limits for every wait, and the platform's usual numbers", function ()
     claims.numbers("feishu", {
       prepare = "12s", call = "10s", resolve = "5s", connect = "10s", secure = "10s", upgrade = "10s", greeting = "12s", close = "1s", drain = "10s",

@@ -2,6 +2,10 @@
 local claims = require "policy_claims"
 
 describe("the plan for QQ", function ()
+  it("asks for what nobody can connect without", function ()
+    claims.requires("qqbot", { "app_id", "client_secret" })
+  end)
+
   it("has the documented numbers", function ()
     claims.numbers("qqbot", {
       prepare = "45s", call = "10s", resolve = "5s", connect = "10s", secure = "10s", upgrade = "20s", greeting = "1m", close = "1s", drain = "30s",

@@ -3,6 +3,10 @@
 local claims = require "policy_claims"
 
 describe("the plan for Slack", function ()
+  it("asks for what nobody can connect without", function ()
+    claims.requires("slack", { "app_token" })
+  end)
+
   it("has limits for all that official clients wait for without one, and few openings", function ()
     claims.numbers("slack", {
       prepare = "15s", call = "10s", resolve = "5s", connect = "10s", secure = "10s", upgrade = "10s", greeting = "10s", close = "1s", drain = "2m",

@@ -2,6 +2,10 @@
 local claims = require "policy_claims"
 
 describe("the plan for WuKongIM", function ()
+  it("asks for what nobody can connect without", function ()
+    claims.requires("wukongim", { "bot_token", "api" })
+  end)
+
   it("has deadlines behind the server's own, and few registers", function ()
     claims.numbers("wukongim", {
       prepare = "30s", call = "10s", resolve = "5s", connect = "10s", secure = "10s", upgrade = "10s", greeting = "10s", close = "2s", drain = "30s",

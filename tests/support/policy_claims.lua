@@ -42,4 +42,13 @@ function claims.keeps(name, of, expected)
   assert.same(expected, out)
 end
 
+---A connection that leaves one of these options out is refused, and told which.
+function claims.requires(name, options)
+  for _, option in ipairs(options) do
+    local ok, text = pcall(plan, name, { [option] = false })
+    assert.is_false(ok, name .. " does not ask for " .. option)
+    assert.is_truthy(text:find(option, 1, true), text)
+  end
+end
+
 return claims

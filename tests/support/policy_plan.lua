@@ -1,4 +1,4 @@
--- A stock policy's plan for one connection, with what its options need; `more` overrides options; `path`: of another file for the same
+-- A stock policy's plan for one connection, with what its options need; `more` overrides options, `false`: it is not set; `path`: of another file for the same
 -- platform.
 local plan = require "unit.policy_plan"
 
@@ -16,7 +16,7 @@ return function (name, more, path)
   local parts = {}
   local settings = {}
   for k, v in pairs(SETTINGS[name]) do settings[k] = v end
-  for k, v in pairs(more or {}) do settings[k] = v end
+  for k, v in pairs(more or {}) do settings[k] = v or nil end
   for k, v in pairs(settings) do parts[#parts + 1] = ("[%q] = %s"):format(k, type(v) == "string" and ("%q"):format(v) or tostring(v)) end
   return plan.open(path or ("policies/%s.lua"):format(name), "return { " .. table.concat(parts, ", ") .. " }")
 end
