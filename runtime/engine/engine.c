@@ -111,6 +111,7 @@ enum engine_add_result engine_add(struct engine *e, const struct engine_add *add
         return ENGINE_FULL;
     }
     a->refs++;
+    account_tick(a, add->at);
     c->self = h;
     text_copy(c->name, sizeof c->name, add->name, strlen(add->name));
     c->stream = hash_text(c->name);
