@@ -374,7 +374,8 @@ describe("a new policy", function ()
     local from = host.now
     assert.equal(40000, host:view(bot).beat_interval)
     host:run(100000)
-    assert.same({ 2, from + 40000 }, { #host:effects "beat", host:effects("beat")[1].at })
+    local early = from + 40000 - host:effects("beat")[1].at
+    assert.is_true(#host:effects "beat" == 2 and early >= 0 and early <= 40000 / 128, early)
     host:event("policy swapped", bot, 0, { plan = engine.plan(quiet) })
     host:run(200000)
     assert.same({ 2, 0, "up" }, { #host:effects "beat", host:view(bot).beat_interval, host:view(bot).state })

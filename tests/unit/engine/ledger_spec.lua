@@ -69,7 +69,8 @@ describe("an account that nobody has", function ()
       host:event("remove requested", bot)
       host.now = host.now + 24 * HOUR
     end
-    assert.equal(2, host.e:budget(host:add { account = 2, name = "late", identity = 5000 }, "start", { mono = 1e7, boot = 1e7 }).left)
+    local long = engine.plan(plan { start = { windows = { { 3, 300 * 24 * HOUR } } } })
+    assert.equal(2, left(host, (host:add { account = 2, name = "late", identity = 5000, plan = long })))
   end)
 end)
 

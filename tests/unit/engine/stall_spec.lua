@@ -46,7 +46,8 @@ describe("beats", function ()
     host:run(16000)
     local times = {}
     for i, f in ipairs(host:effects "beat") do times[i] = f.at - from end
-    assert.same({ 5000, 10000, 15000 }, times)
+    assert.equal(3, #times)
+    for i, at in ipairs(times) do assert.is_true(at > i * 4900 and at <= i * 5000, at) end -- a little early: beats of many go out together
   end)
 
   it("may start while greeting, with what the policy sets, clamped", function ()
@@ -252,7 +253,9 @@ describe("silence", function ()
       local bot = host:up()
       local from = host.now
       host:run(100000, function () return #host:effects "drain" == 1 end)
-      assert.equal(case[2], host:last("drain").at - from)
+      -- A ping may go out a little early, with others, and what it proves is due as much earlier.
+      local took = host:last("drain").at - from
+      assert.is_true(took > case[2] * 0.99 and took <= case[2], took)
     end
   end)
 
