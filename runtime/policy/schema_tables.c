@@ -76,7 +76,8 @@ static const struct key alive[] = {
 
 static const struct key beat[] = {
     { "every", KEY_CUSTOM, KEY_REQUIRED, .custom = schema__beat_every,
-      .about = "the interval, or { usual, least, most } where the platform says it" },
+      .about = "the interval, or { usual, least, most } where the platform says it; beats of many links go out "
+               "together, for which one may come early by 1/128 of it, 256 ms at most" },
     WORD("first", first_words, PLAN(beat.first), "spread",
          "spread: a random part of the interval after ready; at_once; after: one interval"),
     CUSTOM("asked", schema__beat_asked, "frames by which the platform asks for a beat"),

@@ -141,7 +141,7 @@
 ---@field bytes? holdfast.size  the most bytes held for unfinished messages, for each link [16MiB]
 
 ---@class holdfast.policy.beat
----@field every? holdfast.duration|holdfast.duration[]  the interval, or { usual, least, most } where the platform says it
+---@field every? holdfast.duration|holdfast.duration[]  the interval, or { usual, least, most } where the platform says it; beats of many links go out together, for which one may come early by 1/128 of it, 256 ms at most
 ---@field first? "spread"|"at_once"|"after"  spread: a random part of the interval after ready; at_once; after: one interval [spread]
 ---@field asked? holdfast.matcher|holdfast.matcher[]  frames by which the platform asks for a beat
 ---@field answer? holdfast.matcher|holdfast.matcher[]  frames that answer a beat

@@ -311,7 +311,13 @@ describe("link", function ()
       for _ = 1, passes do w:step(20) end
       local before = net.fd_count()
       w:abort(id)
-      assert.is_true(net.fd_count() <= before)
+      -- Nothing turns the loop here: what else has a descriptor for a moment are the threads that look names up.
+      local left = net.fd_count()
+      for _ = 1, 1000 do
+        if left <= before then break end
+        left = net.fd_count()
+      end
+      assert.is_true(left <= before, ("%d descriptors, %d before the abort"):format(left, before))
       local _, seen = world.await_what(w, "closed", id)
       assert.is_nil(ending(seen, id))
       assert.equal("closed", seen[#seen].what)
