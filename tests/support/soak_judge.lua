@@ -78,6 +78,8 @@ local function judge_flat(s, out)
         if x.at >= life / 4 then points[#points + 1] = { x.at, x[key] } end
       end
     end
+    -- On a slow machine a quarter of seconds may have no sample at all.
+    if s.warming and #second == 0 then second[1] = least end
     local a, b = median(second), median(last)
     -- A life of seconds is all warming up, and a sanitizer keeps what was freed: they show that the soak works, and
     -- only what leaks fast.
