@@ -26,6 +26,7 @@
 #define WIRE_MT "unit.wire"
 #define MANY 64
 #define MESSAGES_MAX 512
+#define SOCKETS_SEEN_MAX 64
 #define LOG_BYTES_MAX 65536
 #define CLOSE_TURNS_MAX 2000
 
@@ -94,6 +95,7 @@ struct wire {
     struct buffer log;       /* the newest lines, for failures */
     uint16_t watched;        /* port whose client descriptors are counted; 0: none */
     int sockets_most;
+    struct buffer sockets_rows; /* the kernel's, when they were the most */
     uv_timer_t pulse;        /* every few milliseconds while the loop is watched */
     uint64_t pulse_ns, gap_ns;
     bool net_closed, shut;
@@ -175,20 +177,27 @@ static void on_bound(uv_timer_t *t)
     (void)t;
 }
 
-/* Descriptors of this process that are connected, or connecting, to the port. */
-static int sockets_to(uint16_t port)
+/* Sockets that are connected, or connecting, to the port and that a descriptor holds. The kernel's list may name one twice
+ * when others come and go while it is read; so by inode. `rows`: what was seen, for who has to explain it. */
+static int sockets_to(uint16_t port, struct buffer *rows)
 {
     char line[512];
+    unsigned long inodes[SOCKETS_SEEN_MAX];
     int count = 0;
     FILE *f = fopen("/proc/self/net/tcp", "r");
     if (!f) return -1;
-    while (fgets(line, sizeof line, f)) {
+    buffer_clear(rows);
+    while (count < SOCKETS_SEEN_MAX && fgets(line, sizeof line, f)) {
         unsigned remote;
         unsigned long inode;
-        if (sscanf(line, " %*d: %*x:%*x %*x:%x %*x %*x:%*x %*x:%*x %*x %*u %*d %lu", &remote, &inode) == 2 &&
-            remote == port && inode != 0) {
-            count++;
-        }
+        if (sscanf(line, " %*d: %*x:%*x %*x:%x %*x %*x:%*x %*x:%*x %*x %*u %*d %lu", &remote, &inode) != 2 ||
+            remote != port || inode == 0)
+            continue;
+        int i = 0;
+        while (i < count && inodes[i] != inode) i++;
+        if (i < count) continue;
+        inodes[count++] = inode;
+        buffer_append_text(rows, line);
     }
     fclose(f);
     return count;
@@ -197,8 +206,15 @@ static int sockets_to(uint16_t port)
 static void watch(struct wire *w)
 {
     if (!w->watched) return;
-    int n = sockets_to(w->watched);
-    if (n > w->sockets_most) w->sockets_most = n;
+    struct buffer rows;
+    buffer_init(&rows, 0);
+    int n = sockets_to(w->watched, &rows);
+    if (n > w->sockets_most) {
+        w->sockets_most = n;
+        buffer_clear(&w->sockets_rows);
+        if (rows.len) buffer_append(&w->sockets_rows, rows.data, rows.len);
+    }
+    buffer_deinit(&rows);
 }
 
 /* ---- what the runtime shows ------------------------------------------------------------------------------ */
@@ -296,6 +312,7 @@ static int l_new(lua_State *L)
     }
     lua_pop(L, 1);
     buffer_init(&w->log, 0);
+    buffer_init(&w->sockets_rows, 0);
     uv_loop_init(&w->loop);
     uv_timer_init(&w->loop, &w->bound);
     uv_prepare_init(&w->loop, &w->prepare);
@@ -388,6 +405,7 @@ static int l_close(lua_State *L)
     free(w->notes);
     for (int i = 0; i < MESSAGES_MAX; i++) free(w->messages[i].data);
     buffer_deinit(&w->log);
+    buffer_deinit(&w->sockets_rows);
     proxy_env_deinit(&w->proxies);
     uv_close((uv_handle_t *)&w->bound, NULL);
     uv_close((uv_handle_t *)&w->prepare, NULL);
@@ -736,8 +754,10 @@ static int l_longest_gap(lua_State *L)
 
 static int l_sockets_most(lua_State *L)
 {
-    lua_pushnumber(L, check_wire(L)->sockets_most);
-    return 1;
+    struct wire *w = check_wire(L);
+    lua_pushnumber(L, w->sockets_most);
+    lua_pushlstring(L, w->sockets_rows.len ? (const char *)w->sockets_rows.data : "", w->sockets_rows.len);
+    return 2;
 }
 
 /* ---- connections -------------------------------------------------------------------------------------------- */
