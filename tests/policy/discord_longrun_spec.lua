@@ -282,6 +282,17 @@ describe("what a consumer sends", function ()
     s:close()
   end)
 
+  it("that is the consumer's goes out: presence, voice states, members, soundboard sounds, channels' details", function ()
+    s, p = world.settled()
+    for _, op in ipairs { 3, 4, 8, 31, 43 } do
+      local send = s:send("a", { op = op, d = {} })
+      s:advance "1s"
+      assert.is_true(send:answer().sent, "op " .. op)
+      assert.equal(1, #world.frames(s, "a", "out", op))
+    end
+    s:close()
+  end)
+
   it("that is none of the consumer's frames is refused", function ()
     s, p = world.settled()
     for _, op in ipairs { 0, 1, 2, 6, 7, 9, 10, 11, 99 } do

@@ -399,6 +399,13 @@ describe("a machine that slept", function ()
     assert.equal("ping", host.log[#host.log].kind)
     host:event("clock jumped", bot, 0, { suspended = 0 })
     assert.equal("up", host:view(bot).state)
+    host = Host.new { plan = { ping = 20000, silence = 45000 } }
+    bot = host:up()
+    host:run(15000)
+    host:event("clock jumped", bot, 0, { suspended = 44999 })
+    local probed = host:last("ping").at
+    host:run(30000, function () return host:last("ping").at > probed end)
+    assert.is_true(host:last("ping").at - probed > 19500, "the next ping is an interval after the probe")
     host = Host.new { plan = { ping = 0, silence = 0 } }
     bot = host:up()
     host:event("clock jumped", bot, 0, { suspended = 59999 })
