@@ -17,6 +17,7 @@ local CONNECTIONS = {
   { "a0", 1, 0 }, { "a1", 1, 1, "zlib-stream" }, { "b2", 2, 2 }, { "b3", 2, 3, "zstd-stream" }, { "c4", 3, 4 },
 }
 local EXTRA, EXTRA_SHARD = "extra", 5  -- comes and goes over the API; what it lost while it was gone is not judged
+local EXTRA_SECONDS_MAX = 40     -- for the gate (10 s) of a loaded machine
 local END_SECONDS_MAX = 90       -- for the consumers to reach the peers' last numbers
 
 -- Alarms that the soak's own faults mean to raise.
@@ -162,31 +163,44 @@ local function daemon_watch(s)
   end
 end
 
+-- One request under way; nil when nobody takes it.
+local function ask(s, method, target, body)
+  if not s.daemon then return nil end
+  local ok, fd = pcall(socket.connect, s.world.folder .. "/h.sock")
+  if not ok or not fd then return nil end
+  local head = ("%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"):format(method, target)
+  if body then head = head .. "Content-Length: " .. #body .. "\r\n" end
+  return { fd = fd, began = process.now_ms(), out = head .. "\r\n" .. (body or ""), got = "" }
+end
+
+-- True once it is over: answered (status and text are set), closed, or `seconds` old. Second: nothing came.
+local function asked(r, seconds)
+  if #r.out > 0 then
+    local n = socket.write(r.fd, r.out)
+    if n > 0 then r.out = r.out:sub(n + 1) end
+  end
+  local piece = socket.read(r.fd)
+  r.got = r.got .. (piece or "")
+  local stop = select(2, r.got:find("\r\n\r\n", 1, true))
+  local length = stop and (tonumber(r.got:lower():match "content%-length: (%d+)") or 0)
+  if stop and #r.got >= stop + length then
+    r.status, r.text = tonumber(r.got:match "^HTTP/1%.[01] (%d+)"), r.got:sub(stop + 1, stop + length)
+  end
+  local over = r.status ~= nil or piece == nil or process.now_ms() - r.began > seconds * 1000
+  if over then socket.shut(r.fd) end
+  return over, piece == ""
+end
+
 -- status, body, milliseconds; nil when there is no answer within 5 s.
 function Soak:request(method, target, body)
   local s = self
-  if not s.daemon then return nil end
-  local began = process.now_ms()
-  local ok, fd = pcall(socket.connect, s.world.folder .. "/h.sock")
-  if not ok or not fd then return nil end
-  local out = ("%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"):format(method, target)
-  if body then out = out .. "Content-Length: " .. #body .. "\r\n" end
-  out = out .. "\r\n" .. (body or "")
-  local got, status, text = "", nil, nil
+  local r = ask(s, method, target, body)
+  if not r then return nil end
   repeat
-    if #out > 0 then
-      local n = socket.write(fd, out)
-      if n > 0 then out = out:sub(n + 1) end
-    end
-    local piece = socket.read(fd)
-    got = got .. (piece or "")
-    local stop = select(2, got:find("\r\n\r\n", 1, true))
-    local length = stop and (tonumber(got:lower():match "content%-length: (%d+)") or 0)
-    if stop and #got >= stop + length then status, text = tonumber(got:match "^HTTP/1%.[01] (%d+)"), got:sub(stop + 1, stop + length) end
-    if not status and piece == "" then take_daemon(s, 1) end
-  until status or piece == nil or process.now_ms() - began > 5000
-  socket.shut(fd)
-  return status, text, process.now_ms() - began
+    local over, idle = asked(r, 5)
+    if idle and not over then take_daemon(s, 1) end
+  until over
+  return r.status, r.text, process.now_ms() - r.began
 end
 
 -- State by name.
@@ -243,6 +257,34 @@ end
 
 local function any_name(s) return CONNECTIONS[s:random(#CONNECTIONS)][1] end
 
+-- A connection comes and goes over the API. What it runs is proven before it is answered, which under a sanitizer
+-- takes as long as the gate has: everything else goes on meanwhile.
+local function extra_turn(s)
+  local x = s.extra
+  if not s.daemon or x.request then return end
+  x.words = x.there and "DELETE" or "PUT"
+  x.life = s.lives
+  x.request = ask(s, x.words, "/v1/connections/" .. EXTRA, not x.there and ([=[{"policy":"discord","token":{"credential":"account1"},
+"intents":1,"shard_id":%d,"shard_count":8,"ca_file":"ca1.pem","api":"https://127.0.0.1:%s/api/v10",
+"tune":{"budgets":{"start":{"windows":[[100000,"1h"]],"gap":"300ms"}}}}]=]):format(EXTRA_SHARD, s.peers[1].port) or nil)
+  if not x.request then s:finding("%s of %s: nobody took it", x.words, EXTRA) end
+end
+
+local function extra_look(s)
+  local x = s.extra
+  local r = x.request
+  if not r or not asked(r, EXTRA_SECONDS_MAX) then return end
+  x.request = nil
+  if r.status and r.status < 300 then
+    x.there = not x.there
+    s.puts = s.puts + 1
+  elseif x.life == s.lives and s.daemon then
+    s:finding("%s of %s: status %s %s", x.words, EXTRA, tostring(r.status), tostring(r.text))
+  else
+    x.there = false  -- the process that was asked is gone: a PUT says it anew, whether it was carried out or not
+  end
+end
+
 local function operators(s)
   local quick = s.short and 0.2 or 1
   s:every(7 * quick, function () command(s, { "status" }) end)
@@ -268,23 +310,7 @@ local function operators(s)
     s.daemon:kill(world.signals.hup)
     s.reloads = s.reloads + 1
   end)
-  local there = false
-  s:every(9 * quick, function ()
-    if not s.daemon then return end
-    local status, text
-    if there then
-      status, text = s:request("DELETE", "/v1/connections/" .. EXTRA)
-    else
-      status, text = s:request("PUT", "/v1/connections/" .. EXTRA, ([=[{"policy":"discord","token":{"credential":"account1"},
-"intents":1,"shard_id":%d,"shard_count":8,"ca_file":"ca1.pem","api":"https://127.0.0.1:%s/api/v10",
-"tune":{"budgets":{"start":{"windows":[[100000,"1h"]],"gap":"300ms"}}}}]=]):format(EXTRA_SHARD, s.peers[1].port))
-    end
-    if not status or status >= 300 then
-      s:finding("%s of %s: status %s %s", there and "DELETE" or "PUT", EXTRA, tostring(status), tostring(text))
-    end
-    there = not there
-    s.puts = s.puts + 1
-  end)
+  s:every(9 * quick, function () extra_turn(s) end)
 end
 
 -- --- the whole -----------------------------------------------------------------------------------------
@@ -297,6 +323,7 @@ local function turn(s)
   end
   for _, c in ipairs(s.consumers) do consumers.turn(s, c) end
   commands_turn(s)
+  extra_look(s)
   run_due(s)
 end
 
@@ -362,7 +389,7 @@ function M.run(options)
     -- Below a minute everything goes quicker and waits of many seconds are left out; below ten all is warming up.
     short = seconds < 60, warming = seconds < 600, sanitized = world.build:match "san$",
     peers = {}, consumers = {}, commands = {}, agenda = {}, samples = {}, findings = {}, finding_counts = {}, levels = {}, warnings = {},
-    gap_causes = {}, up = {}, lives = 0, faults = 0, command_count = 0, reloads = 0, puts = 0,
+    gap_causes = {}, up = {}, extra = { there = false }, lives = 0, faults = 0, command_count = 0, reloads = 0, puts = 0,
     trace = assert(io.open(options.folder .. "/trace.log", "w")), log = assert(io.open(options.folder .. "/daemon.log", "w")),
     table = assert(io.open(options.folder .. "/samples.tsv", "w")),
   }, Soak)
@@ -391,6 +418,7 @@ function M.run(options)
     turns_until(s, seconds - s.long_life)
   end
   settle(s)
+  if s.extra.request then socket.shut(s.extra.request.fd) end
   judge.report(s, options.out)
   s.trace:close()
   s.log:close()
