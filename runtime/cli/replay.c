@@ -176,15 +176,32 @@ static void print_json(const struct trace_file *t, const struct comparison *c, c
     buffer_deinit(&out);
 }
 
+/* Those that ran meanwhile, in the order in which they came: what happened late need not be the first one's doing. */
+static const char *versions_words(const struct trace_file *t, char out[WORDS_MAX])
+{
+    uint32_t told[RECORD_POLICIES_MAX], count = 0;
+    size_t len = 0;
+    for (uint32_t i = 0; i < t->segment_count; i++) {
+        for (uint32_t k = 0; k < t->segments[i].policy_count && count < RECORD_POLICIES_MAX; k++) {
+            uint32_t version = t->policies[t->segments[i].policies[k]].version, known = 0;
+            while (known < count && told[known] != version) known++;
+            if (known < count) continue;
+            told[count++] = version;
+            len += (size_t)snprintf(out + len, WORDS_MAX - len, "%s%u", count == 1 ? "version " : ", then ", version);
+            if (len >= WORDS_MAX) return out;
+        }
+    }
+    return out;
+}
+
 static void print_head(const struct trace_file *t)
 {
-    char from[WORDS_MAX], to[WORDS_MAX], line[1200];
+    char from[WORDS_MAX], to[WORDS_MAX], versions[WORDS_MAX], line[1600];
     if (t->segment_count == 0) return;
     words_clock(t->segments[0].from_wall_ms, from);
     words_clock(t->segments[t->segment_count - 1].to_wall_ms, to);
-    const struct trace_policy *p = &t->policies[t->segments[0].policies[0]];
-    snprintf(line, sizeof line, "%s, %s to %s, policy %s version %u, recorded by holdfast %s", t->connection, from, to,
-             p->path, p->version, t->recorded_by);
+    snprintf(line, sizeof line, "%s, %s to %s, policy %s %s, recorded by holdfast %s", t->connection, from, to,
+             t->policies[t->segments[0].policies[0]].path, versions_words(t, versions), t->recorded_by);
     print_line(line);
 }
 

@@ -442,8 +442,12 @@ void daemon__reload_free(struct daemon *d)
 static void problems_tell(struct daemon *d, const struct problems *problems)
 {
     char text[1024];
-    for (uint32_t i = 0; i < problems->count; i++) {
-        daemon__reload_say(d, LOG_WARNING, problem_format(&problems->items[i], text, sizeof text));
+    /* Errors first: of thousands of warnings, status has room for some. */
+    for (int warnings = 0; warnings <= 1; warnings++) {
+        for (uint32_t i = 0; i < problems->count; i++) {
+            if (problems->items[i].warning != (warnings == 1)) continue;
+            daemon__reload_say(d, LOG_WARNING, problem_format(&problems->items[i], text, sizeof text));
+        }
     }
 }
 

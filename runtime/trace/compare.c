@@ -32,10 +32,12 @@ const char *effect_words(const struct effect *fx, const char *file, char out[PAR
         return out;
     }
     const struct decision *d = &fx->journal;
+    char line[16] = "";
     switch (fx->kind) {
     case FX_JOURNAL:
-        snprintf(out, bytes, "decides %s%s after %llu ms (%s:%u%s%s), for %s at %s%s%s", decision_verdict(d),
-                 d->planned ? ", planned," : "", (unsigned long long)d->delay_ms, file, d->line,
+        if (d->line) snprintf(line, sizeof line, ":%u", d->line); /* 0: no rule of the file decided it */
+        snprintf(out, bytes, "decides %s%s after %llu ms (%s%s%s%s), for %s at %s%s%s", decision_verdict(d),
+                 d->planned ? ", planned," : "", (unsigned long long)d->delay_ms, file, line,
                  d->note[0] ? ": " : "", d->note, d->cause.name, stage_name(d->cause.stage),
                  d->cause.reason[0] ? ": " : "", d->cause.reason);
         break;

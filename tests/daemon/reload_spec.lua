@@ -63,6 +63,19 @@ describe("a reload", function ()
     daemon:says "goes on with mine v2"
   end)
 
+  it("tells in status what is wrong before what is only unwise", function ()
+    w:write("tok", "secret")
+    w:write("policies/mine.lua", "return 5 +")
+    w:write("holdfast.lua", w:read "holdfast.lua" .. '\nconnection "loose" { policy = "generic", url = "wss://127.0.0.1:1/", plain = false, headers = { a = secret { file = "tok" } } }\n')
+    os.execute("chmod 644 '" .. w.folder .. "/tok'")
+    daemon:kill(signals.hup)
+    daemon:says "reload refused: everything goes on as it was"
+    local out = select(2, w:run { "status", "--socket", "h.sock" }).out
+    local first, rest = out:match "files on disk are not what runs\n  ([^\n]*)\n(.*)"
+    assert.is_truthy(first and first:find("mine.lua:1: ", 1, true), out)
+    assert.is_truthy(rest:find "warning: [^\n]*can be read by its group or others", out)
+  end)
+
   it("keeps everything when the configuration is broken", function ()
     w:write("holdfast.lua", "listen {")
     daemon:kill(signals.hup)

@@ -77,6 +77,22 @@ connection "support-bot" {
     has(failed, "verdict is resume, expected fresh")
   end)
 
+  it("name every version of the policy that ran meanwhile, and no line where no line decided", function ()
+    incident()
+    w:write("policies/discord.lua", assert(io.open "policies/discord.lua"):read "*a" .. "\n-- another text\n")
+    w:write("holdfast.lua", 'policies { path = "policies" }\n' .. w:read "holdfast.lua")
+    run { "reload", "--unproven", "--socket", w.folder .. "/h.sock" }
+    run { "restart", "support-bot", "--socket", w.folder .. "/h.sock" }
+    local path = w.folder .. "/later.trace"
+    run { "trace", "support-bot", "-o", path, "--socket", w.folder .. "/h.sock" }
+    local out = run { "replay", path }
+    has(out, " version 1, then 2, recorded by ")
+    local spec = w.folder .. "/later_spec.lua"
+    run { "replay", path, "--spec", spec }
+    has(w:read "later_spec.lua", "restarted by an operator")
+    assert.is_nil(w:read("later_spec.lua"):find(".lua:0", 1, true))
+  end)
+
   it("hold no secret, and are for operators alone", function ()
     local path = incident()
     local f = assert(io.open(path, "rb"))
