@@ -2,6 +2,7 @@
 #include "ops/gate.h"
 #include "ops/gate_texts.h"
 
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -145,7 +146,17 @@ static void play(struct gate *g, struct gate_policy *p, const char *path, uint64
 static void play_texts(struct gate *g, struct gate_policy *p, uint64_t cap_ms)
 {
     char folder[256], path[1024];
-    if (!gate_texts_write(p, folder, sizeof folder, path, sizeof path)) return;
+    if (!gate_texts_write(p, folder, sizeof folder, path, sizeof path)) {
+        char why[512];
+        p->changed = false;
+        p->refused = true;
+        snprintf(why, sizeof why,
+                 "it cannot be played: what runs is not what its file has, and no copy can be made as %s: %s (TMPDIR says where)",
+                 folder, strerror(errno));
+        p->text = strdup(why);
+        ASSERT(p->text != NULL);
+        return;
+    }
     play(g, p, path, cap_ms);
     if (p->text) gate_texts_scrub(p->text, folder);
     gate_texts_remove(p, folder);

@@ -1,6 +1,7 @@
 /* Gate texts: small files, 0600 in a folder of 0700, gone when they were played. */
 #include "ops/gate_texts.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,12 +54,16 @@ bool gate_texts_write(const struct gate_policy *p, char *folder, size_t folder_b
     const char *tmp = getenv("TMPDIR");
     bool ok = true;
     int n = snprintf(folder, folder_bytes, "%s/holdfast-gate-XXXXXX", tmp && tmp[0] ? tmp : "/tmp");
+    errno = ENAMETOOLONG;
     if (n < 0 || (size_t)n >= folder_bytes || !mkdtemp(folder)) return false;
+    errno = ENAMETOOLONG;
     for (uint32_t i = 0; ok && i < p->text_count; i++) {
         ok = path_of(p, folder, p->texts[i].name, path, path_bytes) && file_write(path, &p->texts[i]);
     }
     ok = ok && path_of(p, folder, "", path, path_bytes);
+    int why = errno;
     if (!ok) gate_texts_remove(p, folder);
+    errno = why;
     return ok;
 }
 

@@ -270,4 +270,17 @@ connection "second" {
     assert.falsy(answer.error.what:find("holdfast-gate", 1, true), answer.error.what)
     assert.equal("", io.popen(("ls -d '%s'/holdfast-gate-* 2>/dev/null"):format(w.folder)):read "*a")
   end)
+
+  it("is refused with the reason where the text that runs cannot be laid down to be played", function ()
+    config '"2m"'
+    daemon = w:daemon { env = { CREDENTIALS_DIRECTORY = "creds", TMPDIR = w.folder .. "/none" } }
+    w:up()
+    w:write("policies/mine.lua", changed("climb = %b{},", "climb = {},"))
+    local status, answer = put("second", good { settle = "45s" })
+    assert.equal(409, status)
+    assert.truthy(answer.error.what:find("cannot be played", 1, true), answer.error.what)
+    assert.truthy(answer.error.what:find("/none/holdfast-gate-", 1, true), answer.error.what)
+    assert.truthy(answer.error.what:find("No such file or directory", 1, true), answer.error.what)
+    assert.equal(201, (put("second", good { settle = "45s" }, "?unproven=1")))
+  end)
 end)
