@@ -100,6 +100,8 @@ struct host_loop_delay {
     uint64_t last_us;          /* of the last second in which the loop turned */
     uint64_t worst_us;         /* of the last minute */
     uint64_t part_worst_us[HOST_LOOP_PARTS]; /* likewise, within one turn */
+    /* Of CPU time: what this thread did itself. The rest of a delay is the machine's, that ran something else. */
+    uint64_t worst_busy_us, part_worst_busy_us[HOST_LOOP_PARTS];
 };
 
 struct host_ops {

@@ -154,6 +154,7 @@ static void write_loop(struct writer *w, const struct connection_view *view)
 {
     put_ms(w, "delay_ms", view->loop.last_us);
     put_ms(w, "worst_ms", view->loop.worst_us);
+    put_ms(w, "worst_busy_ms", view->loop.worst_busy_us);
 }
 
 static void write_backlog(struct writer *w, const struct connection_view *view)

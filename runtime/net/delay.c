@@ -16,19 +16,26 @@ static void turn_to(struct delay *d, uint64_t now_us)
     d->slot = slot;
 }
 
-void delay_note(struct delay *d, uint64_t now_us, uint64_t delay_us)
+static void keep_most(uint64_t *most, uint64_t us)
 {
-    turn_to(d, now_us);
-    struct delay_worst *worst = &d->worst[d->slot % DELAY_SLOTS];
-    if (delay_us > d->this_us) d->this_us = delay_us;
-    if (delay_us > worst->us) worst->us = delay_us;
+    if (us > *most) *most = us;
 }
 
-void delay_note_part(struct delay *d, uint64_t now_us, enum host_loop_part part, uint64_t us)
+void delay_note(struct delay *d, uint64_t now_us, uint64_t delay_us, uint64_t busy_us)
 {
     turn_to(d, now_us);
     struct delay_worst *worst = &d->worst[d->slot % DELAY_SLOTS];
-    if (us > worst->part_us[part]) worst->part_us[part] = us;
+    keep_most(&d->this_us, delay_us);
+    keep_most(&worst->us, delay_us);
+    keep_most(&worst->busy_us, busy_us);
+}
+
+void delay_note_part(struct delay *d, uint64_t now_us, enum host_loop_part part, uint64_t us, uint64_t busy_us)
+{
+    turn_to(d, now_us);
+    struct delay_worst *worst = &d->worst[d->slot % DELAY_SLOTS];
+    keep_most(&worst->part_us[part], us);
+    keep_most(&worst->part_busy_us[part], busy_us);
 }
 
 void delay_get(const struct delay *d, uint64_t now_us, struct host_loop_delay *out)
@@ -38,8 +45,12 @@ void delay_get(const struct delay *d, uint64_t now_us, struct host_loop_delay *o
     memset(out, 0, sizeof *out);
     out->last_us = now.last_us > now.this_us ? now.last_us : now.this_us;
     for (uint32_t i = 0; i < DELAY_SLOTS; i++) {
-        if (now.worst[i].us > out->worst_us) out->worst_us = now.worst[i].us;
-        for (uint32_t part = 0; part < HOST_LOOP_PARTS; part++)
-            if (now.worst[i].part_us[part] > out->part_worst_us[part]) out->part_worst_us[part] = now.worst[i].part_us[part];
+        const struct delay_worst *worst = &now.worst[i];
+        keep_most(&out->worst_us, worst->us);
+        keep_most(&out->worst_busy_us, worst->busy_us);
+        for (uint32_t part = 0; part < HOST_LOOP_PARTS; part++) {
+            keep_most(&out->part_worst_us[part], worst->part_us[part]);
+            keep_most(&out->part_worst_busy_us[part], worst->part_busy_us[part]);
+        }
     }
 }

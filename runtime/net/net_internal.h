@@ -99,6 +99,10 @@ struct net {
     uint64_t turn_at_ns;       /* when the loop went to poll */
     uint64_t read_ns;          /* of this turn, that open links had */
     uint64_t awake_ns;         /* when it came back, as the first callback saw it; 0: it has not */
+    /* CPU time of this thread: read once so much was done since, because that is a call of the system. */
+    uint64_t cpu_ns;           /* what its clock said last */
+    uint64_t cpu_unread_ns;    /* awake since then */
+    uint64_t busy_ns;          /* of this turn, as far as it was read */
     struct delay delay;
     struct random_store random;
 

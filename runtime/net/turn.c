@@ -1,5 +1,7 @@
 /* Turn: one turn of the loop, part by part, each with its share of time; the runtime's timer; and how long all of
  * that lasted. Knows nothing of sockets. */
+#include <time.h>
+
 #include "base/assert.h"
 #include "net/net_internal.h"
 
@@ -8,7 +10,7 @@
 #define READS_NS_MAX 2000000u
 #define TURNS_NS_MAX 2000000u
 #define DIALS_NS_MAX 2000000u
-#define PART_NS_MIN 200000u /* what is shorter is not worth a note */
+#define PART_NS_MIN 200000u /* what is shorter is not worth a note, nor a look at the CPU's clock */
 
 static void on_prepare(uv_prepare_t *prepare);
 static void on_check(uv_check_t *check);
@@ -19,8 +21,9 @@ static void run_turns(struct net *net);
 static void run_dials(struct net *net);
 static void run_tick(struct net *net);
 static void arm(struct net *net);
+static uint64_t cpu_clock_ns(void);
 static void run_flushes(struct net *net);
-static void note_lag(struct net *net, uint64_t lag_us);
+static void note_lag(struct net *net, uint64_t lag_us, uint64_t busy_us);
 
 void turn__init(struct net *net)
 {
@@ -33,6 +36,7 @@ void turn__init(struct net *net)
     uv_idle_init(net->loop, &net->idle);
     uv_timer_init(net->loop, &net->timer);
     uv_timer_init(net->loop, &net->attempt_timer);
+    net->cpu_ns = cpu_clock_ns();
     net->check.data = net->prepare.data = net->idle.data = net->timer.data = net->attempt_timer.data = net;
 }
 
@@ -84,17 +88,39 @@ static void on_idle(uv_idle_t *idle)
     (void)idle; /* only keeps the loop from sleeping */
 }
 
-static void note_part(struct net *net, enum host_loop_part part, uint64_t from_ns, uint64_t to_ns, uint64_t now_ns)
+static uint64_t cpu_clock_ns(void)
 {
-    if (to_ns <= from_ns || to_ns - from_ns < PART_NS_MIN) return;
-    delay_note_part(&net->delay, now_ns / 1000, part, (to_ns - from_ns) / 1000);
+    struct timespec cpu;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu);
+    return (uint64_t)cpu.tv_sec * 1000000000u + (uint64_t)cpu.tv_nsec;
+}
+
+/* The CPU time of what lasted so long, or a little more of it: the clock is not read for what is short. */
+static uint64_t busy_of(struct net *net, uint64_t lasted_ns)
+{
+    net->cpu_unread_ns += lasted_ns;
+    if (net->cpu_unread_ns < PART_NS_MIN) return 0;
+    const uint64_t now_ns = cpu_clock_ns();
+    uint64_t busy_ns = now_ns - net->cpu_ns;
+    if (busy_ns > lasted_ns) busy_ns = lasted_ns;
+    net->cpu_ns = now_ns;
+    net->cpu_unread_ns = 0;
+    net->busy_ns += busy_ns;
+    return busy_ns;
+}
+
+static void note_part(struct net *net, enum host_loop_part part, uint64_t lasted_ns, uint64_t busy_ns, uint64_t now_ns)
+{
+    if (lasted_ns < PART_NS_MIN) return;
+    if (busy_ns > lasted_ns) busy_ns = lasted_ns;
+    delay_note_part(&net->delay, now_ns / 1000, part, lasted_ns / 1000, busy_ns / 1000);
 }
 
 static uint64_t did_part(struct net *net, void (*run)(struct net *net), enum host_loop_part part, uint64_t from_ns)
 {
     run(net);
     const uint64_t now_ns = uv_hrtime();
-    note_part(net, part, from_ns, now_ns, now_ns);
+    note_part(net, part, now_ns - from_ns, busy_of(net, now_ns - from_ns), now_ns);
     return now_ns;
 }
 
@@ -102,9 +128,12 @@ static void on_prepare(uv_prepare_t *prepare)
 {
     struct net *net = prepare->data;
     uint64_t at_ns = uv_hrtime();
-    if (net->awake_ns) {
-        note_part(net, HOST_LOOP_FRAMES, 0, net->read_ns, at_ns);
-        note_part(net, HOST_LOOP_OTHERS, net->awake_ns + net->read_ns, at_ns, at_ns);
+    net->busy_ns = 0;
+    if (net->awake_ns && at_ns > net->awake_ns) {
+        /* Both were done by turns: where one was long, the CPU's time is most likely that one's. */
+        const uint64_t lasted_ns = at_ns - net->awake_ns, busy_ns = busy_of(net, lasted_ns);
+        note_part(net, HOST_LOOP_FRAMES, net->read_ns, busy_ns, at_ns);
+        if (lasted_ns > net->read_ns) note_part(net, HOST_LOOP_OTHERS, lasted_ns - net->read_ns, busy_ns, at_ns);
     }
     net->read_ns = 0;
     if (!list_is_empty(&net->turns)) at_ns = did_part(net, run_turns, HOST_LOOP_QUEUED, at_ns);
@@ -118,7 +147,7 @@ static void on_prepare(uv_prepare_t *prepare)
 
     uint64_t now_ns = uv_hrtime();
     net->turn_at_ns = now_ns;
-    if (net->awake_ns) note_lag(net, (now_ns - net->awake_ns) / 1000);
+    if (net->awake_ns) note_lag(net, (now_ns - net->awake_ns) / 1000, net->busy_ns / 1000);
     net->awake_ns = 0;
 }
 
@@ -182,7 +211,7 @@ static void run_tick(struct net *net)
     uint64_t now_ms = net__now_ms();
     /* 0 is "at once", not an instant that was missed by the machine's uptime. */
     if (net->armed_ms != NET_DEADLINE_NEVER && net->armed_ms && now_ms > net->armed_ms) {
-        note_lag(net, (now_ms - net->armed_ms) * 1000);
+        note_lag(net, (now_ms - net->armed_ms) * 1000, 0);
     }
     net->armed_ms = NET_DEADLINE_NEVER;
     net->wake = false;
@@ -228,10 +257,10 @@ void net__arm_attempts(struct net *net)
                    0);
 }
 
-static void note_lag(struct net *net, uint64_t lag_us)
+static void note_lag(struct net *net, uint64_t lag_us, uint64_t busy_us)
 {
     uint64_t now_ms = net->turn_at_ns / 1000000, lag_ms = lag_us / 1000;
-    delay_note(&net->delay, uv_hrtime() / 1000, lag_us);
+    delay_note(&net->delay, uv_hrtime() / 1000, lag_us, busy_us);
     if (now_ms - net->lag_window_ms >= LAG_WINDOW_MS) {
         net->lag_ms[1] = now_ms - net->lag_window_ms < 2 * LAG_WINDOW_MS ? net->lag_ms[0] : 0;
         net->lag_ms[0] = 0;

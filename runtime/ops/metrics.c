@@ -380,6 +380,9 @@ static bool write_loop(struct buffer *out, const struct host_loop_delay *loop)
     bool ok = family(out, "loop_part_worst_seconds", GAUGE, "How long each part of one turn of the loop lasted, at most, in the last minute.");
     for (int i = 0; ok && i < HOST_LOOP_PARTS; i++)
         ok = seconds(out, "loop_part_worst_seconds", labels1(labels, "part", parts[i]), loop->part_worst_us[i]);
+    ok = ok && family(out, "loop_part_busy_worst_seconds", GAUGE, "Likewise, CPU time: without what the machine ran meanwhile.");
+    for (int i = 0; ok && i < HOST_LOOP_PARTS; i++)
+        ok = seconds(out, "loop_part_busy_worst_seconds", labels1(labels, "part", parts[i]), loop->part_worst_busy_us[i]);
     return ok;
 }
 
@@ -405,7 +408,9 @@ static bool write_daemon(struct buffer *out, const struct ops *ops, const struct
         ok = family(out, "loop_delay_seconds", GAUGE, "How long the loop kept its sockets waiting, at most, in the last second.") &&
              seconds(out, "loop_delay_seconds", "", s->loop.last_us) &&
              family(out, "loop_delay_worst_seconds", GAUGE, "The same, in the last minute.") &&
-             seconds(out, "loop_delay_worst_seconds", "", s->loop.worst_us) && write_loop(out, &s->loop);
+             seconds(out, "loop_delay_worst_seconds", "", s->loop.worst_us) &&
+             family(out, "loop_busy_worst_seconds", GAUGE, "Most CPU time of the loop's thread between two looks at its sockets, in the last minute.") &&
+             seconds(out, "loop_busy_worst_seconds", "", s->loop.worst_busy_us) && write_loop(out, &s->loop);
     }
     return ok;
 }

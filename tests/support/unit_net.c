@@ -28,6 +28,7 @@ struct world {
     uint64_t send_link, send_at, send_total;
     uint64_t deadline_ms;
     uint64_t ticks, last_tick_ms;
+    uint64_t tick_works_ms, tick_waits_ms; /* the next tick: CPU time that it takes, or time that it does not have the CPU */
     int depth;           /* > 0 while an op is being called: the sink must be silent */
     bool closed, timed_out;
 };
@@ -189,6 +190,13 @@ static const struct host_sink sink = {
 
 /* ---- the world --------------------------------------------------------------------------------- */
 
+static uint64_t cpu_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
 static void tick(struct runtime *rt)
 {
     struct world *w = world_of(rt);
@@ -196,6 +204,9 @@ static void tick(struct runtime *rt)
     w->host.ops->clock(w->host.self, &now);
     w->ticks++;
     w->last_tick_ms = now.mono_ms;
+    for (uint64_t until_ms = cpu_ms() + w->tick_works_ms; w->tick_works_ms && cpu_ms() < until_ms;) continue;
+    if (w->tick_waits_ms) nanosleep(&(struct timespec){ .tv_nsec = (long)w->tick_waits_ms * 1000000 }, NULL);
+    w->tick_works_ms = w->tick_waits_ms = 0;
     if (w->deadline_ms <= now.mono_ms) w->deadline_ms = NET_DEADLINE_NEVER;
 }
 
@@ -422,6 +433,8 @@ static int l_set(lua_State *L)
     if (abort_on) snprintf(w->abort_on, sizeof w->abort_on, "%s", abort_on);
     double deadline = number(L, 2, "deadline_ms", -1);
     if (deadline >= 0) w->deadline_ms = (uint64_t)deadline;
+    w->tick_works_ms = (uint64_t)number(L, 2, "tick_works_ms", 0);
+    w->tick_waits_ms = (uint64_t)number(L, 2, "tick_waits_ms", 0);
     return 0;
 }
 
@@ -477,6 +490,9 @@ static int l_counts(lua_State *L)
     host.ops->loop_delay(host.self, &delay);
     COUNT("delay_last_us", delay.last_us);
     COUNT("delay_worst_us", delay.worst_us);
+    COUNT("busy_worst_us", delay.worst_busy_us);
+    COUNT("engine_worst_us", delay.part_worst_us[HOST_LOOP_ENGINE]);
+    COUNT("engine_busy_worst_us", delay.part_worst_busy_us[HOST_LOOP_ENGINE]);
 #undef COUNT
     return 1;
 }
