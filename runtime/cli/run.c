@@ -43,11 +43,15 @@ const struct cli_command cli_run = {
 };
 
 /* glibc gives threads arenas of their own, and what the loop frees of a pool thread's work stays in that one:
- * a CA file that changed cost 0.9 MiB each time, until every thread of the pool had been through often enough. */
+ * a CA file that changed cost 0.9 MiB each time, until every thread of the pool had been through often enough.
+ *
+ * Small blocks that are freed would wait, unjoined, until a large one is freed, which then joins all of them at once: of
+ * 10,000 connections' old settings, 7 to 16 ms of the loop's time after a reload. */
 static void memory_prepare(void)
 {
 #ifdef __GLIBC__
     mallopt(M_ARENA_MAX, MALLOC_ARENAS_MAX);
+    mallopt(M_MXFAST, 0);
 #endif
 }
 
