@@ -185,7 +185,7 @@ struct handle runtime_add(struct runtime *rt, const struct connection_spec *aske
         deliver_gap(rt->options.deliver, stream, "restarted", false, rt_clock(rt).wall_ms);
     }
     owner_missing_tell(rt, c, NULL);
-    if (!spec->stopped) request(rt, EV_START_REQUESTED, self);
+    if (!spec->stopped) rt_start_ask(rt, c);
     return self;
 }
 
@@ -336,7 +336,8 @@ void runtime_shutdown(struct runtime *rt)
     for (; runtime_next(rt, &i, &conn); i++) {
         struct rt_conn *c = rt_conn_get(rt, conn);
         struct engine_brief view;
-        c->ended_by_shutdown = engine_get_brief(rt->engine, conn, &view) && view.wanted && !view.stop_is_fatal;
+        c->ended_by_shutdown = rt_start_is_due(rt, c) ||
+                               (engine_get_brief(rt->engine, conn, &view) && view.wanted && !view.stop_is_fatal);
         request(rt, EV_SHUTDOWN_REQUESTED, conn);
     }
 }
@@ -361,6 +362,7 @@ bool runtime_is_down(const struct runtime *rt)
 void runtime_swap(struct runtime *rt, struct handle conn, struct policy_build *build)
 {
     ASSERT(!rt->pumping);
+    rt_start_first(rt, conn);
     rt_pump(rt); /* what was asked for before may remove the connection */
     struct rt_conn *c = rt_conn_get(rt, conn);
     if (!c) {

@@ -188,6 +188,7 @@ static void queue_grow(struct runtime *rt)
 
 void rt_post(struct runtime *rt, const struct event *ev)
 {
+    if (rt->turns.starting.count) rt_start_first(rt, ev->conn);
     if (rt->queue_count == rt->queue_capacity) queue_grow(rt);
     struct rt_queued *q = &rt->queue[(rt->queue_head + rt->queue_count) % rt->queue_capacity];
     rt->queue_count++;
@@ -351,6 +352,7 @@ void runtime_tick(struct runtime *rt)
     if (rt->jump.on) jump_tell(rt, JUMP_SLICE);
     rt_pump(rt);
     uint64_t until_ms = rt_clock(rt).mono_ms + TICK_MS_MAX;
+    rt_starts_tick(rt, until_ms);
     rt->behind = true;
     for (uint32_t n = 0; n < STEPS_PER_TICK_MAX && rt->behind && (n == 0 || rt_clock(rt).mono_ms < until_ms); n++)
         rt->behind = step_due(rt);

@@ -117,7 +117,7 @@ struct rt_lately {
     bool ready_known, before_known;
 };
 
-/* Turns: one list waits, one is under way; both first come, first out. */
+/* Turns: one list is to be started, one waits, one is under way; all first come, first out. */
 struct rt_turn_list {
     struct rt_conn *first, *last;
     uint32_t count;
@@ -169,7 +169,7 @@ struct rt_conn {
     uint32_t host_failures;          /* and how many those are */
     uint64_t front_noted;            /* which front its journal told of last; 0: none */
     struct {
-        struct rt_turn_list *in;     /* NULL: neither */
+        struct rt_turn_list *in;     /* NULL: none */
         uint32_t generation;
         uint64_t since_ms;           /* mono: under way since */
         uint64_t number;             /* of asking */
@@ -327,9 +327,9 @@ struct runtime {
         uint32_t front_count;
     } weather;
     struct {
-        struct rt_turn_list waiting, under_way;
-        uint32_t begun;              /* since the last tick */
-        uint64_t asked_total, waited_total;
+        struct rt_turn_list starting, waiting, under_way;
+        uint32_t started, begun;     /* since the last tick */
+        uint64_t asked_total, waited_total, start_later_total;
     } turns;
     bool behind;                     /* the last tick left work undone for want of time */
     struct rt_trial *trials;         /* owned list */
@@ -383,7 +383,14 @@ void rt_weather_tick(struct runtime *rt);
 uint64_t rt_weather_due_ms(const struct runtime *rt);
 const struct weather_front *rt_weather_front(const struct runtime *rt, const struct rt_conn *c);
 
-/* turns.c: how many attempts are under way at once. FX_PREPARE: begins it, now or in its turn. */
+/* turns.c: how many are started, and how many attempts are under way, at once.
+ * It was added: started now, or in one of the next ticks; before any other event of it in any case. */
+void rt_start_ask(struct runtime *rt, struct rt_conn *c);
+bool rt_start_is_due(const struct runtime *rt, const struct rt_conn *c);
+/* Posts the start of what is still to be started. */
+void rt_start_first(struct runtime *rt, struct handle conn);
+void rt_starts_tick(struct runtime *rt, uint64_t until_ms);
+/* FX_PREPARE: begins it, now or in its turn. */
 void rt_turn_ask(struct runtime *rt, struct rt_conn *c, uint32_t generation);
 /* That attempt serves, or is over. */
 void rt_turn_over(struct runtime *rt, struct rt_conn *c, uint32_t generation);

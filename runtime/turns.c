@@ -3,6 +3,8 @@
  * their own limits while they wait for each other. So some are begun and the rest wait, first come, first served;
  * the engine knows it, and no limit of a stage runs meanwhile.
  *
+ * Before that, those that were added take turns at being started: the first ones at once, the rest as the loop has time.
+ *
  * A place is free when its link serves or its attempt is over; and after a second in any case, because a far end
  * that is silent costs nothing and must not keep others from theirs: unless it is this machine that is behind. */
 #include "base/assert.h"
@@ -10,6 +12,8 @@
 
 /* Of one tick: prepare is Lua, and beats wait behind it. */
 #define BEGUN_PER_TICK_MAX 16
+/* A step of the engine each, with its entries in the journal. */
+#define STARTED_PER_TICK_MAX 64
 
 static void list_append(struct rt_turn_list *list, struct rt_conn *c)
 {
@@ -33,6 +37,46 @@ static void list_remove(struct rt_conn *c)
     ASSERT(list->count > 0);
     list->count--;
     c->turn.in = NULL;
+}
+
+static void start(struct runtime *rt, struct rt_conn *c)
+{
+    struct event ev = rt_event(EV_START_REQUESTED, c->self, 0);
+    rt_post(rt, &ev);
+}
+
+void rt_start_ask(struct runtime *rt, struct rt_conn *c)
+{
+    if (rt->turns.starting.count || rt->turns.started == STARTED_PER_TICK_MAX) {
+        c->turn.number = ++rt->turns.start_later_total;
+        list_append(&rt->turns.starting, c);
+    } else {
+        rt->turns.started++;
+        start(rt, c);
+    }
+    rt->options.host.ops->wake(rt->options.host.self);
+}
+
+bool rt_start_is_due(const struct runtime *rt, const struct rt_conn *c)
+{
+    return c->turn.in == &rt->turns.starting;
+}
+
+void rt_start_first(struct runtime *rt, struct handle conn)
+{
+    struct rt_conn *c = rt_conn_get(rt, conn);
+    if (!c || !rt_start_is_due(rt, c)) return;
+    list_remove(c);
+    start(rt, c);
+}
+
+void rt_starts_tick(struct runtime *rt, uint64_t until_ms)
+{
+    for (rt->turns.started = 0; rt->turns.starting.count && rt->turns.started < STARTED_PER_TICK_MAX; rt->turns.started++) {
+        if (rt->turns.started && rt_clock(rt).mono_ms >= until_ms) break;
+        rt_start_first(rt, rt->turns.starting.first->self);
+        rt_pump(rt);
+    }
 }
 
 static bool host_is_behind(const struct runtime *rt)
@@ -108,6 +152,7 @@ void rt_turns_tick(struct runtime *rt)
 
 uint64_t rt_turns_due_ms(const struct runtime *rt)
 {
+    if (rt->turns.starting.count) return 0;
     if (!rt->turns.waiting.count) return ENGINE_NEVER;
     if (has_place(rt)) return 0;
     const uint64_t due_ms = rt->turns.under_way.first->turn.since_ms + ENGINE_TURN_MS;
@@ -118,13 +163,14 @@ uint64_t rt_turns_due_ms(const struct runtime *rt)
 
 uint64_t rt_turn_ahead(const struct runtime *rt, const struct rt_conn *c)
 {
+    if (rt_start_is_due(rt, c)) return c->turn.number - rt->turns.starting.first->turn.number + rt->turns.waiting.count;
     if (c->turn.in != &rt->turns.waiting) return 0;
     return c->turn.number - rt->turns.waiting.first->turn.number;
 }
 
 struct runtime_turns runtime_turns(const struct runtime *rt)
 {
-    return (struct runtime_turns){ .waiting = rt->turns.waiting.count,
+    return (struct runtime_turns){ .waiting = rt->turns.starting.count + rt->turns.waiting.count,
                                    .under_way = rt->turns.under_way.count,
                                    .waited_total = rt->turns.waited_total };
 }

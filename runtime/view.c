@@ -85,6 +85,15 @@ static enum blame whose(const struct engine_view *e, const struct weather_front 
     }
 }
 
+/* It was added, and the engine has not been told to start it: from outside, it waits for its turn as the others do. */
+static void start_is_due(struct connection_view *out)
+{
+    out->engine.state = CONN_PREPARING;
+    out->engine.wanted = out->engine.awaits_turn = true;
+    out->engine.next = "turn";
+    out->engine.deadline_ms = out->now.mono_ms + ENGINE_TURN_MS;
+}
+
 bool runtime_view(const struct runtime *rt, struct handle conn, struct connection_view *out)
 {
     const struct rt_conn *c = rt_conn_get(rt, conn);
@@ -96,6 +105,7 @@ bool runtime_view(const struct runtime *rt, struct handle conn, struct connectio
     copy_text(out->policy_path, sizeof out->policy_path, policy_path(version));
     out->policy_version = policy_version_number(version);
     rt->options.host.ops->clock(rt->options.host.self, &out->now);
+    if (rt_start_is_due(rt, c)) start_is_due(out);
     if (c->links) {
         out->pulse = c->links->pulse;
         copy_text(out->address, sizeof out->address, c->links->shown);

@@ -205,7 +205,7 @@ static void tick(struct runtime *rt)
     w->ticks++;
     w->last_tick_ms = now.mono_ms;
     for (uint64_t until_ms = cpu_ms() + w->tick_works_ms; w->tick_works_ms && cpu_ms() < until_ms;) continue;
-    if (w->tick_waits_ms) nanosleep(&(struct timespec){ .tv_nsec = (long)w->tick_waits_ms * 1000000 }, NULL);
+    if (w->tick_waits_ms) poll(NULL, 0, (int)w->tick_waits_ms);
     w->tick_works_ms = w->tick_waits_ms = 0;
     if (w->deadline_ms <= now.mono_ms) w->deadline_ms = NET_DEADLINE_NEVER;
 }

@@ -99,6 +99,67 @@ describe("400 attempts at once", function ()
     assert.equal(100, in_state(w, 300, "waiting"))
   end)
 
+  it("are started a few in each tick, in order; the rest waits for its turn, in anybody's eyes", function ()
+    local w, path = runtime.new(1000), world.policy ""
+    for i = 1, 400 do assert(w:add("c" .. i, path, ("return { token = 'T%d' }"):format(i))) end
+    local v = w:view "c400"
+    assert.same({ "preparing", "turn", 400 - 64 - 1 }, { v.state, v.next, v.ahead })
+    assert.equal(400 - 64, w:counts().awaiting_turn)
+    local journals = {}
+    for n = 1, 7 do
+      w:tick()
+      journals[n] = 0
+      for i = 1, 400 do
+        if #w:journal("c" .. i) > 0 then
+          assert.is_true(i == 1 or #w:journal("c" .. i - 1) > 0, "c" .. i .. " went first")
+          journals[n] = journals[n] + 1
+        end
+      end
+      assert.is_true(journals[n] <= 64 * (n + 1), journals[n] .. " after " .. n)
+      assert.is_true(journals[n] > (journals[n - 1] or 0) or journals[n] == 400)
+      assert.equal(400, in_state(w, 400, "preparing") + in_state(w, 400, "linking"))
+    end
+    assert.equal(400, journals[7])
+    ticks(w)
+    assert.equal(PLACES, w:counts().under_way)
+  end)
+
+  it("are started before whatever else happens to them", function ()
+    local w, path = runtime.new(1000), world.policy ""
+    for i = 1, 400 do assert(w:add("c" .. i, path, ("return { token = 'T%d' }"):format(i))) end
+    w:order("c397", "stop")
+    w:order("c398", "remove")
+    w:order("c399", "stop")
+    w:order("c399", "start")
+    w:swap("c400", path, "return { token = 'T400' }")
+    w:tick()
+    assert.same({ "stopped", "waiting", "preparing" }, { w:view("c397").state, w:view("c399").state, w:view("c400").state })
+    assert.is_nil(w:view "c398")
+    for _, name in ipairs { "c397", "c399", "c400" } do assert.is_true(#w:journal(name) > 0, name .. " was not started") end
+    assert.equal(0, #w:journal "c396")
+    ticks(w)
+    for _ = 1, 3 do
+      w:tick(1000)
+      ticks(w)
+    end
+    assert.same({ "stopped", "linking", "linking" }, { w:view("c397").state, w:view("c399").state, w:view("c400").state })
+  end)
+
+  it("are closed by a shutdown before they were all started, and dialled when it is called off", function ()
+    local w, path = runtime.new(1000), world.policy ""
+    for i = 1, 200 do assert(w:add("c" .. i, path, ("return { token = 'T%d' }"):format(i))) end
+    w:tick()
+    w:shutdown()
+    for i = 1, w:counts().links do w:closed(i) end
+    ticks(w)
+    assert.equal(200, in_state(w, 200, "stopped"))
+    w:shutdown_undo()
+    ticks(w)
+    w:tick(1000)
+    ticks(w)
+    assert.equal(200, in_state(w, 200, "linking"))
+  end)
+
   it("end with the runtime, waiting or not", function ()
     local w = many(400)
     ticks(w, 3)
