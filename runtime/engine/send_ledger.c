@@ -2,6 +2,7 @@
  * places stay free for beats. Starts empty with each link; its memory comes from budget.c, once. */
 #include "engine/engine_internal.h"
 
+static uint32_t window_limit(const struct budget_plan *b, const struct window *w);
 static uint64_t entry_at(const struct send_ledger *l, uint32_t i);
 
 void send_ledger_reset(struct send_ledger *l)
@@ -25,9 +26,7 @@ uint64_t send_ledger_free_at(const struct send_ledger *l, const struct budget_pl
 {
     uint64_t free_at = l->told_until > now ? l->told_until : now;
     for (uint32_t i = 0; b->on && i < b->window_count; i++) {
-        uint32_t count = b->windows[i].count;
-        if (count > LEDGER_COUNT_MAX) count = LEDGER_COUNT_MAX;
-        uint32_t limit = count > b->beats ? count - b->beats : 1;
+        const uint32_t limit = window_limit(b, &b->windows[i]);
         if (l->count < limit) continue;
         /* The send that must have left the window before one more fits. */
         uint64_t at = entry_at(l, l->count - limit) + b->windows[i].ms + 1;
@@ -45,13 +44,20 @@ void send_ledger_view(const struct send_ledger *l, const struct budget_plan *b, 
         uint32_t used = 0;
         const uint64_t ms = b->windows[i].ms;
         while (used < l->count && entry_at(l, l->count - used - 1) + ms >= now) used++;
-        uint32_t limit = b->windows[i].count > b->beats ? b->windows[i].count - b->beats : 1;
+        const uint32_t limit = window_limit(b, &b->windows[i]);
         uint32_t left = used < limit ? limit - used : 0;
         if (left < out->left) out->left = left;
         if (b->windows[i].ms < longest) continue;
         longest = b->windows[i].ms;
         out->used = used;
     }
+}
+
+/* What others than beats may use of it: one at least. */
+static uint32_t window_limit(const struct budget_plan *b, const struct window *w)
+{
+    const uint32_t count = w->count < LEDGER_COUNT_MAX ? w->count : LEDGER_COUNT_MAX;
+    return count > b->beats ? count - b->beats : 1;
 }
 
 static uint64_t entry_at(const struct send_ledger *l, uint32_t i)

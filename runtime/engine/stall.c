@@ -70,7 +70,6 @@ void stall_tick(struct step *s, struct link *l)
 
 void stall_drained(struct step *s, struct link *l)
 {
-    if (!l->stall.draining) return;
     judge(s, l);
 }
 
@@ -89,13 +88,14 @@ void stall_probe(struct step *s, struct link *l)
 uint64_t stall_deadline(const struct conn *c, const struct link *l, const char **next)
 {
     uint64_t at = ENGINE_NEVER;
-    if (l->stall.draining) {
-        at = earlier(at, l->stall.drain_since_ms + DRAIN_LIMIT_MS, next, "drain limit");
-    } else if (l->state == LINK_READY) {
+    /* Nothing else happens until then, see stall_tick(): what falls due meanwhile would only be a waking. */
+    if (l->stall.draining)
+        return earlier(at, l->stall.drain_since_ms + DRAIN_LIMIT_MS, next, "drain limit");
+    if (l->state == LINK_READY) {
         at = earlier(at, ping_due(c->plan, l), next, "ping");
         at = earlier(at, silence_due(c->plan, l), next, "silence");
     }
-    if (l->beat.on && !(l->stall.draining & DRAIN_FOR_BEAT)) {
+    if (l->beat.on) {
         at = earlier(at, beat_due(c->plan, l), next, "beat");
         at = earlier(at, answer_due(c->plan, l), next, "beat answer");
     }

@@ -783,6 +783,7 @@ static int l_view(lua_State *L)
     set_bool(L, "fatal", v.stop_is_fatal);
     set_number(L, "beats_sent", (double)v.beats_sent);
     set_number(L, "beats_answered", (double)v.beats_answered);
+    set_number(L, "beat_answered", (double)v.beat_answered_ms);
     set_number(L, "beat_interval", (double)v.beat_interval_ms);
     set_number(L, "round_trip", (double)v.last_round_trip_ms);
     set_number(L, "stale", (double)v.stale_events);

@@ -247,19 +247,57 @@ describe("a send budget", function ()
     host:run(4000)
     send(host, bot, 2)
     assert.same({ 0, 2, from + 10001 }, { view().left, view().used, view().next })
-    host:run(6001)
+    host:run(6000)
+    assert.same({ 0, 2, from + 10001 }, { view().left, view().used, view().next })
+    host:run(1)
     assert.same({ 1, 2, host.now }, { view().left, view().used, view().next })
-    host:run(55000)
+    host:run(from + 60000 - host.now)
+    assert.equal(2, view().used) -- the first is just as old as the longest window
+    host:run(1)
+    assert.equal(1, view().used)
+    host:run(4000)
     assert.same({ 2, 0 }, { view().left, view().used })
   end)
 
-  it("of one place keeps none for beats, and lets one send go at a time", function ()
-    local host = Host.new { plan = { budgets = { send = { windows = { { 2, 10000 } }, beats = 5 } } } }
+  it("shows what the longest of its windows holds, whichever is named first", function ()
+    for _, windows in ipairs { { { 3, 10000 }, { 10, 60000 } }, { { 10, 60000 }, { 3, 10000 } } } do
+      local host = Host.new { plan = { budgets = { send = { windows = windows } } } }
+      local bot = host:up()
+      send(host, bot, 1)
+      host:run(20000)
+      send(host, bot, 2)
+      local view = host.e:budget(bot, "send", host:clock())
+      assert.same({ 2, 2 }, { view.left, view.used })
+    end
+  end)
+
+  it("of fewer places than beats want, or just as many, keeps none for beats, and lets one send go at a time", function ()
+    for _, count in ipairs { 2, 5 } do
+      local host = Host.new { plan = { budgets = { send = { windows = { { count, 10000 } }, beats = 5 } } } }
+      local bot = host:up()
+      assert.equal(1, host.e:budget(bot, "send", host:clock()).left)
+      for id = 1, 3 do send(host, bot, id) end
+      assert.same({ 1, 0 }, { #host:effects "send", host.e:budget(bot, "send", host:clock()).left })
+      host:run(10002)
+      assert.equal(2, #host:effects "send")
+    end
+  end)
+
+  it("of more places than can be remembered has those that can", function ()
+    local host = Host.new { plan = { budgets = { send = { windows = { { 9000, 60000 } } } } } }
     local bot = host:up()
-    for id = 1, 3 do send(host, bot, id) end
-    assert.equal(1, #host:effects "send")
-    host:run(10002)
-    assert.equal(2, #host:effects "send")
+    assert.equal(4096, host.e:budget(bot, "send", host:clock()).left)
+    for id = 1, 4097 do send(host, bot, id) end
+    assert.same({ 4096, 0 }, { #host:effects "send", host.e:budget(bot, "send", host:clock()).left })
+    host:run(60001)
+    assert.equal(4097, #host:effects "send")
+  end)
+
+  it("without a window holds nothing", function ()
+    local host = Host.new { plan = { budgets = { send = {} } } }
+    local bot = host:up()
+    for id = 1, 50 do send(host, bot, id) end
+    assert.equal(50, #host:effects "send")
   end)
 
   it("starts empty with each link", function ()
@@ -296,6 +334,16 @@ describe("a send budget", function ()
     assert.equal(0, #host:effects "send")
     host:run(2000)
     assert.equal(1, #host:effects "send")
+  end)
+
+  it("forgets what the platform said of one link with that link", function ()
+    local host = Host.new { plan = plan }
+    local bot = host:up()
+    host:event("budget told", bot, 0, { budget = "send", left = 0, reset = 3600000 })
+    host:event("peer closed", bot, 1, { cause = { kind = "eof" } })
+    host:run(5000)
+    send(host, bot, 1)
+    assert.same({ 1, 2 }, { #host:effects "send", host:last("send").generation })
   end)
 end)
 

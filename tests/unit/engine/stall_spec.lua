@@ -127,6 +127,7 @@ describe("beats", function ()
     local beat, close = host:effects("beat")[1], host:last "close"
     assert.equal(1, #host:effects "beat")
     assert.is_true(close.at - beat.at >= 30000 and close.at - beat.at <= 30010, "after " .. close.at - beat.at)
+    assert.equal(30000, host:last("drain").at - beat.at)
     assert.equal("beat", host:view(bot).cause.kind)
     assert.equal("a beat was not answered in time", host:view(bot).cause.reason)
     assert.equal(1, #host:effects "drain")
@@ -156,8 +157,8 @@ describe("beats", function ()
   end)
 
   it("of many links go out in the same instants: early by a small part of their interval, never late", function ()
-    for _, every in ipairs { 600, 10000, 20000, 41250, 120000 } do
-      local host = Host.new { plan = with(beats, { beat = { every = every, least = 500, most = 120000 } }) }
+    for _, every in ipairs { 255, 256, 512, 600, 10000, 20000, 32768, 41250, 65536, 66000, 120000 } do
+      local host = Host.new { plan = with(beats, { beat = { every = every, least = 200, most = 120000 } }) }
       local grid = 1
       while grid * 256 <= every and grid < 256 do grid = grid * 2 end
       for i = 1, 4 do host:up { name = "bot" .. i, identity = 100 + i } end
@@ -170,6 +171,35 @@ describe("beats", function ()
         last[f.conn] = f.at
       end
     end
+  end)
+
+  it("that were not sent yet follow a new interval from now on, and the same one again changes nothing", function ()
+    local host = Host.new { plan = with(beats, { beat = { every = 60000, first = "after" } }) }
+    local bot = host:up()
+    host:run(5000)
+    local due = host:view(bot).deadline
+    host:event("beat set", bot, 1, { interval = 60000 })
+    assert.same({ due, "beat" }, { host:view(bot).deadline, host:view(bot).next })
+    host:event("beat set", bot, 1, { interval = 10000 })
+    local wait = host:view(bot).deadline - host.now
+    assert.is_true(wait <= 10000 and wait > 10000 - 128, wait)
+  end)
+
+  it("that were not sent yet go out with the next word about them where a new policy wants the first at once", function ()
+    local host = Host.new { plan = with(beats, { beat = { every = 60000, first = "after" } }) }
+    local bot = host:up()
+    host:event("policy swapped", bot, 0, { plan = engine.plan(with(beats, { beat = { every = 60000, first = "at_once" } })) })
+    assert.equal(0, #host:effects "beat")
+    host:event("beat set", bot, 1, { interval = 30000 })
+    assert.equal(1, #host:effects "beat")
+  end)
+
+  it("without any interval are a second apart", function ()
+    local host = Host.new { plan = with(beats, { beat = { every = 0, least = 0, first = "after" } }) }
+    local bot = host:up()
+    assert.equal(1000, host:view(bot).beat_interval)
+    host:run(10000)
+    assert.equal(10, #host:effects "beat")
   end)
 
   it("that are owed an answer are given the whole interval", function ()
@@ -202,6 +232,37 @@ describe("beats", function ()
     host:event("beat answered", bot, 1)
     assert.equal(1, host:view(bot).beats_answered)
     assert.equal("up", host:view(bot).state)
+  end)
+
+  it("use up what the link may send, our own and those that the platform asks for", function ()
+    local host = Host.new { plan = with(beats, { beat = { every = 60000, first = "at_once" }, budgets = { send = { windows = { { 5, 60000 } } } } }) }
+    local bot = host:up()
+    assert.same({ 1, 4 }, { #host:effects "beat", host.e:budget(bot, "send", host:clock()).left })
+    for _ = 1, 3 do host:event("beat asked", bot, 1) end
+    assert.equal(1, host.e:budget(bot, "send", host:clock()).left)
+  end)
+
+  it("that fall due while input is drained go out together with the judgement", function ()
+    local together = {}
+    local host = Host.new { plan = with(beats, { beat = { every = 10000 } }), on = { beat = deaf, drain = function (h, f)
+      h:later(1, function ()
+        h:event("beat answered", f.conn, f.generation)
+        for _, e in ipairs(h:event("drained", f.conn, f.generation)) do together[#together + 1] = e.kind end
+      end)
+      return true
+    end } }
+    host:up()
+    host:run(25000)
+    assert.equal("beat", together[1])
+  end)
+
+  it("are told with the moment of their last answer", function ()
+    local host = Host.new { plan = beats }
+    local bot = host:up()
+    assert.equal(0, host:view(bot).beat_answered)
+    host:run(50000, function () return #host:effects "beat" == 1 end)
+    host:run(5000)
+    assert.equal(host:last("beat").at + 10, host:view(bot).beat_answered)
   end)
 
   it("belong to their link: a new one starts clean", function ()
@@ -277,6 +338,63 @@ describe("silence", function ()
     assert.equal("up", host:view(bot).state)
     host:run(10)
     assert.equal("silence", host:view(bot).cause.kind)
+  end)
+
+  it("is not judged before the drain is over or out of time, whatever else wakes the engine", function ()
+    local host = Host.new { plan = { ping = 20000, silence = 45000, beat = { every = 45500, first = "after", answered = false } },
+      on = { ping = deaf, drain = deaf } }
+    local bot = host:up()
+    host:run(60000, function () return #host:effects "drain" == 1 end)
+    local from = host.now
+    assert.same({ from + 1000, "drain limit" }, { host:view(bot).deadline, host:view(bot).next })
+    for _ = 1, 3 do host:deadline(bot) end
+    host.now = from + 999
+    host:deadline(bot)
+    assert.equal("up", host:view(bot).state)
+    host.now = from + 1000
+    host:deadline(bot)
+    assert.equal("closing", host:view(bot).state)
+    -- A beat was due as well: not on a link that has ended.
+    assert.same({ 0, 1 }, { #host:effects "beat", #host:effects "close" })
+  end)
+
+  it("is judged also where the drain took no time at all, and so is a beat's", function ()
+    for _, more in ipairs { {}, { ping = 0, silence = 0, beat = { every = 60000, within = 10000 } } } do
+      local host = Host.new { plan = with(plan, more), on = { ping = deaf, beat = deaf, drain = function (h, f)
+        h:later(0, function () h:event("drained", f.conn, f.generation) end)
+        return true
+      end } }
+      local bot = host:up()
+      host:run(120000, function () return #host:effects "drain" == 1 end)
+      local from = host.now
+      host:run(1)
+      assert.same({ "closing", from }, { host:view(bot).state, host:last("close").at })
+    end
+  end)
+
+  it("is measured from now, at the latest, whatever moment a byte is told of", function ()
+    local host = Host.new { plan = plan, on = { ping = deaf } }
+    local bot = host:up()
+    local from = host.now
+    host:event("deadline passed", bot, 0, { pulses = { [1] = { last_byte = host.now + 1e7 } } })
+    host:run(100000, function () return host:view(bot).state ~= "up" end)
+    assert.is_true(host.now - from >= 44900 and host.now - from <= 45010, host.now - from)
+  end)
+
+  it("is met with pings that go out on the instants of many", function ()
+    local host = Host.new { plan = { ping = 30000, silence = 300000 }, on = { ping = deaf } }
+    host:up()
+    host:run(200000)
+    assert.is_true(#host:effects "ping" >= 6)
+    for _, f in ipairs(host:effects "ping") do assert.equal(0, f.at % 128) end
+  end)
+
+  it("just as long as the interval of pings leaves the first ping as long again", function ()
+    local host = Host.new { plan = { ping = 20000, silence = 20000 }, on = { ping = deaf } }
+    local bot = host:up()
+    local from = host.now
+    host:run(100000, function () return host:view(bot).state ~= "up" end)
+    assert.is_true(host.now - from > 39800 and host.now - from <= 40010, host.now - from)
   end)
 
   it("is not blamed on the peer when our own loop was late", function ()
