@@ -160,7 +160,6 @@ void judge_more(struct step *s, const struct cause *cause, uint32_t generation)
     if (j->generation != generation || !c->wanted) return;
     struct cause judged = *cause;
     struct verdict more = verdict_classify(c->plan, &judged);
-    struct verdict climb_before = j->climb;
     climbs_note(s, j, &judged);
     if (j->pending) {
         if (verdict_raise(&j->base, &more)) c->cause = j->cause = stored_copy(&judged);
@@ -169,8 +168,7 @@ void judge_more(struct step *s, const struct cause *cause, uint32_t generation)
     struct verdict v = j->base;
     const enum drop drop_before = v.drop;
     bool raised = verdict_raise(&v, &more);
-    if (j->climb.drop > climb_before.drop || j->climb.pace > climb_before.pace)
-        raised |= verdict_raise(&v, &j->climb);
+    raised |= verdict_raise(&v, &j->climb); /* what it held before is in `v` already */
     if (more.drop_fetch[0] && strcmp(more.drop_fetch, v.drop_fetch) != 0) {
         struct effect *f = fx(s, FX_DROP_FETCHED, 0);
         memcpy(f->drop_fetched.name, more.drop_fetch, sizeof f->drop_fetched.name);

@@ -100,4 +100,10 @@ return {
     after = "for (; t->places[at]; at = (at - 1) & (t->capacity - 1)) {", reason = "which way the next free place is looked for" },
   { file = "runtime/engine/link.c", before = "if (!(spread > 0.1)) spread = 0.1;",
     after = "if (!(spread >= 0.1)) spread = 0.1;", reason = "equal is set to itself" },
+  { file = "runtime/engine/verdict.c", before = "st->next = (st->next + 1) % CLIMB_TIMES_MAX;",
+    after = "st->next = (st->next - 1) % CLIMB_TIMES_MAX;", reason = "which way round the ring is filled" },
+  { file = "runtime/engine/verdict.c", before = "v.delay = (struct span_ms){ 0, SUSPEND_DELAY_MS_MAX };",
+    after = "v.delay = (struct span_ms){ 1, SUSPEND_DELAY_MS_MAX };", reason = "a millisecond of a draw, far below the floor" },
+  { file = "runtime/engine/verdict.c", before = "c->attempt_at_ms = ENGINE_NEVER;", after = ";",
+    reason = "in carry_out_stop(): who is fatal or doomed never dials, whatever moment is noted; in judge_begin() the specs of hooks find it" },
 }

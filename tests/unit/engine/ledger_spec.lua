@@ -26,6 +26,23 @@ describe("an account that nobody has", function ()
     assert.equal(2, left(host, bot))
   end)
 
+  it("keeps it to the last millisecond, also where only a gap between two uses is asked for, or the longest window is not the last", function ()
+    for _, budget in ipairs { { gap = HOUR }, { windows = { { 5, 1000 } }, gap = HOUR }, { windows = { { 1, HOUR }, { 1, 1000 } } },
+                              { windows = { { 1, 1000 }, { 1, HOUR } } } } do
+      local free_after = budget.gap or HOUR + 1
+      for _, early in ipairs { 1, 0 } do
+        local host = Host.new { plan = plan { call = budget }, now = 1e7 }
+        local bot = host:add { account = 7, name = "a", identity = 1 }
+        assert.is_true((host.e:call(bot, host:clock())))
+        host:event("remove requested", bot)
+        host.now = host.now + free_after - early
+        many(host, 1000, 1200) -- the table of them grows, and who can be forgotten is
+        bot = host:add { account = 7, name = "b", identity = 2 }
+        assert.same({ early == 0, early }, { host.e:call(bot, host:clock()) })
+      end
+    end
+  end)
+
   it("keeps the platform's figures until their reset", function ()
     local host = Host.new { plan = plan { start = { windows = { { 3, HOUR } } } }, now = 1e7 }
     host.e:restore_told { account = 7, budget = "start", left = 1, same_boot = true, until_boot = host.now + HOUR, at = host:clock() }
