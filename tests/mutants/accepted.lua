@@ -106,4 +106,13 @@ return {
     after = "v.delay = (struct span_ms){ 1, SUSPEND_DELAY_MS_MAX };", reason = "a millisecond of a draw, far below the floor" },
   { file = "runtime/engine/verdict.c", before = "c->attempt_at_ms = ENGINE_NEVER;", after = ";",
     reason = "in carry_out_stop(): who is fatal or doomed never dials, whatever moment is noted; in judge_begin() the specs of hooks find it" },
+  { file = "runtime/engine/ledger.c", before = "return (x->lane > y->lane) - (x->lane < y->lane);",
+    after = "return (x->lane > y->lane) - (x->lane >= y->lane);", reason = "nothing is decided by the order of entries of one instant: it is there so that a stored state repeats" },
+  { file = "runtime/engine/ledger.c", before = "l->told_left = -1;", after = ";", reason = "without a reset to come no figure counts" },
+  { file = "runtime/engine/ledger.c", before = "uint32_t middle = low + (high - low) / 2;",
+    after = "uint32_t middle = low + (high - low) / 4;", reason = "where a search begins" },
+  { file = "runtime/engine/ledger.c", before = "uint32_t middle = low + (high - low) / 2;",
+    after = "uint32_t middle = low + (high - low) / 3;", reason = "where a search begins" },
+  { file = "policies/wukongim.lua", before = '{ stage = "greeting", cause = { "eof", "reset", "closed" }, under = "3s", verdict = "resume" },',
+    after = '{ cause = { "eof", "reset", "closed" }, under = "3s", verdict = "resume" },', reason = "elsewhere the last row resumes the same all the same" },
 }

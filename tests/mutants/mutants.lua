@@ -33,7 +33,8 @@ local ENGINE = {
   { "tests/sim/loop_and_clocks_spec.lua", 20, "sim" }, { "tests/sim/fetch_renewal_spec.lua", 20, "sim" },
   { "tests/sim/operators_in_every_state_spec.lua", 20, "sim" }, { "tests/sim/planned_handover_spec.lua", 20, "sim" },
   { "tests/policy/mattermost_spec.lua", 10, "sim" }, { "tests/policy/wukongim_link_spec.lua", 10, "sim" }, { PROVE, 120, "sim" },
-  { "tests/policy/slack_spec.lua", 20, "sim" }, { "tests/policy/qqbot_spec.lua", 20, "sim" }, { "tests/policy/discord_spec.lua", 60, "sim" },
+  { "tests/policy/slack_spec.lua", 20, "sim" }, { "tests/policy/qqbot_spec.lua", 20, "sim" }, { "tests/sim/replay_spec.lua", 40, "sim" },
+  { "tests/policy/discord_spec.lua", 60, "sim" },
 }
 -- First, where they concern one source. What only judges what it is told (life, weather) is in no simulated run but its own.
 local ENGINE_MORE = {

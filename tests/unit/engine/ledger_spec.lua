@@ -36,6 +36,7 @@ describe("an account that nobody has", function ()
         assert.is_true((host.e:call(bot, host:clock())))
         host:event("remove requested", bot)
         host.now = host.now + free_after - early
+        host:event("start requested", host:add { account = 5, name = "c", identity = 3 })
         many(host, 1000, 1200) -- the table of them grows, and who can be forgotten is
         bot = host:add { account = 7, name = "b", identity = 2 }
         assert.same({ early == 0, early }, { host.e:call(bot, host:clock()) })
