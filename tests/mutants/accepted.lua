@@ -115,4 +115,6 @@ return {
     after = "uint32_t middle = low + (high - low) / 3;", reason = "where a search begins" },
   { file = "policies/wukongim.lua", before = '{ stage = "greeting", cause = { "eof", "reset", "closed" }, under = "3s", verdict = "resume" },',
     after = '{ cause = { "eof", "reset", "closed" }, under = "3s", verdict = "resume" },', reason = "elsewhere the last row resumes the same all the same" },
+  { file = "runtime/engine/link.c", before = "if (l->state == LINK_CONNECTING && to > LINK_SECURING) step_to = LINK_UPGRADING;",
+    after = "if (l->state == LINK_CONNECTING && to > LINK_SECURING) ;", reason = "one more stage that is passed in the same instant, and told to nobody" },
 }
