@@ -76,11 +76,14 @@ bool buffer_printf(struct buffer *b, const char *format, ...)
 
 bool buffer_append_decimal(struct buffer *b, int64_t number)
 {
+    static const char pairs[] = "00010203040506070809101112131415161718192021222324252627282930313233343536373839"
+                                "40414243444546474849505152535455565758596061626364656667686970717273747576777879"
+                                "8081828384858687888990919293949596979899";
     char digits[20];
     size_t n = sizeof digits;
     uint64_t rest = number < 0 ? 0 - (uint64_t)number : (uint64_t)number;
-    do digits[--n] = (char)('0' + rest % 10);
-    while (rest /= 10);
+    for (; rest >= 10; rest /= 100) memcpy(digits + (n -= 2), pairs + rest % 100 * 2, 2);
+    if (rest || n == sizeof digits) digits[--n] = (char)('0' + rest);
     if (number < 0) digits[--n] = '-';
     return buffer_append(b, digits + n, sizeof digits - n);
 }

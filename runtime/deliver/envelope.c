@@ -14,7 +14,6 @@ static bool append_text(struct buffer *out, const char *key, const char *text);
 static bool append_time(struct buffer *out, uint64_t wall_ms);
 static bool append_clock(struct buffer *out, struct envelope_clock *clock, uint64_t wall_ms);
 static bool append_take(struct buffer *out, const struct deliver_frame *frame);
-static bool append_name(struct buffer *out, const char *name);
 static bool append_field(struct buffer *out, const struct field_value *v, bool is_json);
 static bool field_is_shown(const struct field_value *v, bool is_json);
 static bool string_body_is_json(const uint8_t *text, size_t len);
@@ -173,30 +172,14 @@ static bool append_take(struct buffer *out, const struct deliver_frame *frame)
         const struct field_value *v = &frame->fields[i];
         if (!field_is_shown(v, is_json)) continue;
         const char *name = frame->rules->fields[i].name;
-        ok = (first || LITERAL(out, ",")) && append_name(out, name) && append_field(out, v, is_json);
+        const size_t plain_len = frame->rules->fields[i].plain_len;
+        ok = (first || LITERAL(out, ",")) &&
+             (plain_len ? LITERAL(out, "\"") && put(out, name, plain_len) && LITERAL(out, "\":")
+                        : text_json_string(out, name, strlen(name)) && LITERAL(out, ":")) &&
+             append_field(out, v, is_json);
         first = false;
     }
     return ok && LITERAL(out, "}");
-}
-
-/* A field's name, with quotes and colon. */
-static bool append_name(struct buffer *out, const char *name)
-{
-    char text[RULE_NAME_MAX + 3] = { '"' };
-    size_t n = 1;
-    for (; *name && n <= RULE_NAME_MAX; n++) {
-        uint8_t c = (uint8_t)*name;
-        /* What a policy's author writes; anything else takes the long way. */
-        if (c < ' ' || c > '~' || c == '"' || c == '\\') break;
-        text[n] = *name++;
-    }
-    if (*name) {
-        name -= n - 1;
-        return text_json_string(out, name, strlen(name)) && LITERAL(out, ":");
-    }
-    text[n++] = '"';
-    text[n++] = ':';
-    return put(out, text, n);
 }
 
 /* Objects and lists stand in the frame itself: here they would double every line of a policy that takes

@@ -7,12 +7,16 @@
 #include "frame/json.h"
 
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include "base/assert.h"
 #include "frame/json_internal.h"
 
 /* A shorter text is read before it is indexed. */
 #define QUICK_BYTES_MIN 512u
+#define WHOLE_DIGITS_MAX 18 /* they fit */
 
 struct scanner {
     const uint8_t *at, *end;
@@ -112,6 +116,33 @@ HOT void space_skip(struct scanner *s)
     }
 }
 
+/* Takes `c`, and nothing but it: neither has blanks around it in what machines write. */
+HOT bool is_between(struct scanner *s, uint8_t c)
+{
+    if (s->end - s->at < 2 || s->at[0] != c || s->at[1] <= ' ') return false;
+    s->at++;
+    return true;
+}
+
+/* As json__string_end(). Keys and identifiers end within the first bytes. */
+HOT struct json_string string_end(const uint8_t *p, const uint8_t *end)
+{
+#ifdef __SSE2__
+    const __m128i quote = _mm_set1_epi8('"'), backslash = _mm_set1_epi8('\\'), blank = _mm_set1_epi8(' ');
+    for (unsigned i = 0; i < 2 && end - p >= 16; i++, p += 16) {
+        __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)p);
+        __m128i stop = _mm_or_si128(_mm_cmpeq_epi8(bytes, quote), _mm_cmpeq_epi8(bytes, backslash));
+        /* Signed: what is not ASCII is below a blank too. */
+        int mask = _mm_movemask_epi8(_mm_or_si128(stop, _mm_cmplt_epi8(bytes, blank)));
+        if (!mask) continue;
+        p += __builtin_ctz((unsigned)mask);
+        if (*p == '"') return (struct json_string){ p, false };
+        break;
+    }
+#endif
+    return json__string_end(p, end);
+}
+
 /* False at a fault, which is then at s->at; so in all that return bool below. */
 HOT bool scan_text(struct scanner *s)
 {
@@ -133,7 +164,7 @@ HOT bool scan_value(struct scanner *s, bool *opened)
     if (p == end) return false;
     switch (*p) {
     case '"': {
-        struct json_string string = json__string_end(p + 1, end);
+        struct json_string string = string_end(p + 1, end);
         s->at = string.at;
         if (string.at == end || *string.at != '"') return false;
         s->at++;
@@ -164,6 +195,15 @@ HOT bool scan_value(struct scanner *s, bool *opened)
         return true;
     }
     default: {
+        /* Not 0, no sign, no point: most numbers, and one pass is enough. */
+        const uint8_t *digit = p, *most = end - p > WHOLE_DIGITS_MAX ? p + WHOLE_DIGITS_MAX : end;
+        int64_t whole = 0;
+        for (; digit < most && (uint8_t)(*digit - '0') <= 9; digit++) whole = whole * 10 + (*digit - '0');
+        if (digit < most && *p != '0' && digit > p && (*digit == ',' || *digit == '}' || *digit == ']')) {
+            s->at = digit;
+            if (s->watch.hit) json__lift_integer(&s->watch, p, (size_t)(digit - p), whole);
+            return true;
+        }
         const uint8_t *stop = json__number_end(p, end);
         if (!stop) return false;
         s->at = stop;
@@ -178,13 +218,14 @@ HOT bool scan_key(struct scanner *s)
 {
     const uint8_t *key = s->at + 1;
     if (s->at == s->end || *s->at != '"') return false;
-    struct json_string string = json__string_end(key, s->end);
+    struct json_string string = string_end(key, s->end);
     s->at = string.at;
     if (string.at == s->end || *string.at != '"') return false;
     s->at++;
     if (s->watch.depth == s->watch.watched) {
         json__watch_found(&s->watch, key, (size_t)(string.at - key), string.escaped);
     }
+    if (is_between(s, ':')) return true;
     space_skip(s);
     if (s->at == s->end || *s->at != ':') return false;
     s->at++;
@@ -197,10 +238,11 @@ HOT bool scan_closing(struct scanner *s, bool *more)
 {
     s->watch.hit = 0;
     while (s->watch.depth) {
-        space_skip(s);
-        if (s->at == s->end) return false;
         uint32_t top = s->watch.depth - 1;
         bool object = s->objects[top / 64] >> (top % 64) & 1;
+        if (is_between(s, ',')) return object ? scan_key(s) : true;
+        space_skip(s);
+        if (s->at == s->end) return false;
         if (*s->at == ',') {
             s->at++;
             space_skip(s);

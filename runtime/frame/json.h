@@ -25,6 +25,7 @@ struct json_paths {
         uint8_t key_len;
         uint8_t child;   /* first child, 0: none (node 0 is the root) */
         uint8_t next;    /* next sibling, 0: none */
+        uint8_t first;   /* byte of the key */
         uint16_t fields; /* a bit per field whose path ends here */
         uint16_t below;  /* bits of all fields here and further down */
     } nodes[JSON_NODES_MAX];

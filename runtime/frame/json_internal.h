@@ -51,6 +51,7 @@ void json__watch_found(struct json_watch *w, const uint8_t *key, size_t len, boo
 void json__lift_string(struct json_watch *w, const uint8_t *text, size_t len, bool escaped);
 void json__lift_word(struct json_watch *w, const uint8_t *text, size_t len);
 void json__lift_number(struct json_watch *w, const uint8_t *text, size_t len);
+void json__lift_integer(struct json_watch *w, const uint8_t *text, size_t len, int64_t integer);
 void json__lift_container(struct json_watch *w, const uint8_t *after);
 
 /* `p`: the opening bracket. */

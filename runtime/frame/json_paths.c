@@ -57,15 +57,18 @@ bool json_paths_init(struct json_paths *p, const struct frame_rules *rules)
 uint32_t json__child(const struct json_paths *p, uint32_t node, const uint8_t *key, size_t len,
                      bool escaped)
 {
-    struct field_value decoded = { .text = key, .len = len, .escaped = true };
-    for (uint32_t c = p->nodes[node].child; c; c = p->nodes[c].next) {
-        const struct json_node *n = &p->nodes[c];
-        const char *want = p->keys + n->key_at;
-        if (escaped) {
-            if (json_string_equal(&decoded, want, n->key_len)) return c;
-        } else if (n->key_len == len && *key == (uint8_t)*want && memcmp(want, key, len) == 0) {
-            return c;
+    uint32_t c = p->nodes[node].child;
+    if (escaped) {
+        struct field_value decoded = { .text = key, .len = len, .escaped = true };
+        for (; c; c = p->nodes[c].next) {
+            if (json_string_equal(&decoded, p->keys + p->nodes[c].key_at, p->nodes[c].key_len)) return c;
         }
+        return 0;
+    }
+    for (; c; c = p->nodes[c].next) {
+        const struct json_node *n = &p->nodes[c];
+        if (n->key_len != len || n->first != *key) continue;
+        if (len == 1 || memcmp(p->keys + n->key_at, key, len) == 0) return c;
     }
     return 0;
 }
@@ -79,6 +82,7 @@ static uint32_t node_add(struct json_paths *p, uint32_t parent, const char *key,
     uint32_t added = p->node_count++;
     p->nodes[added].key_at = (uint16_t)(key - p->keys);
     p->nodes[added].key_len = (uint8_t)len;
+    p->nodes[added].first = (uint8_t)*key;
     p->nodes[added].next = p->nodes[parent].child;
     p->nodes[parent].child = (uint8_t)added;
     return added;

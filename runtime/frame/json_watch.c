@@ -42,6 +42,11 @@ void json__lift_number(struct json_watch *w, const uint8_t *text, size_t len)
     lift(w, v);
 }
 
+void json__lift_integer(struct json_watch *w, const uint8_t *text, size_t len, int64_t integer)
+{
+    lift(w, (struct field_value){ .kind = FIELD_INTEGER, .text = text, .len = len, .integer = integer });
+}
+
 void json__lift_container(struct json_watch *w, const uint8_t *after)
 {
     const uint8_t *start = w->capture[w->depth].start;

@@ -12,6 +12,15 @@ static bool wanted(const struct field_want *w, const struct field_value *v);
 static bool field_fits(const struct field_match *f, const struct field_value *v);
 static void matchers_deinit(struct frame_matchers *list);
 
+static uint8_t plain_len(const char *name)
+{
+    uint8_t len = 0;
+    for (; name[len]; len++) {
+        if (name[len] < ' ' || name[len] > '~' || name[len] == '"' || name[len] == '\\') return 0;
+    }
+    return len;
+}
+
 bool frame_rules_prepare(struct frame_rules *r)
 {
     ASSERT(r->paths == NULL);
@@ -22,6 +31,7 @@ bool frame_rules_prepare(struct frame_rules *r)
         return false;
     }
     r->paths = paths;
+    for (uint32_t i = 0; i < r->field_count; i++) r->fields[i].plain_len = plain_len(r->fields[i].name);
     return true;
 }
 

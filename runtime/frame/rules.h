@@ -109,6 +109,7 @@ struct frame_rules {
     enum codec_kind codec;
     struct {
         char name[RULE_NAME_MAX];
+        uint8_t plain_len;         /* of a name that JSON takes as it is, by frame_rules_prepare(); 0: another */
         char path[FIELD_PATH_MAX]; /* "d.id" */
     } fields[FIELDS_MAX];
     uint32_t field_count;

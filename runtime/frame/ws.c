@@ -19,6 +19,8 @@
 /* A longer payload is reserved as it arrives: the length is only the peer's word. */
 #define CARRY_TRUSTED_BYTES ((size_t)16 * 1024)
 
+static bool take_whole_text(struct ws_decoder *d, uint8_t *bytes, size_t len, size_t *consumed,
+                            struct ws_item *item);
 static enum ws_error read_header(struct ws_decoder *d, const uint8_t *bytes, size_t len,
                                  size_t *at);
 static enum ws_error check_first_byte(struct ws_decoder *d);
@@ -50,6 +52,7 @@ enum ws_item_kind ws_decode(struct ws_decoder *d, uint8_t *bytes, size_t len, si
                             struct ws_item *item)
 {
     ASSERT(bytes || len == 0);
+    if (take_whole_text(d, bytes, len, consumed, item)) return item->kind;
     size_t at = 0;
     memset(item, 0, sizeof *item);
     item->kind = WS_ITEM_MORE;
@@ -85,6 +88,30 @@ enum ws_item_kind ws_decode(struct ws_decoder *d, uint8_t *bytes, size_t len, si
     }
     *consumed = at;
     return item->kind;
+}
+
+/* Nearly all that comes to a client: a text of one frame that is at hand. False: nothing happened, and what is
+ * wrong with it, if anything is, is found below. */
+static bool take_whole_text(struct ws_decoder *d, uint8_t *bytes, size_t len, size_t *consumed,
+                            struct ws_item *item)
+{
+    if (len < 4 || bytes[0] != (0x80 | WS_TEXT) || d->role != WS_CLIENT) return false;
+    if (d->header_len || d->message_opcode || d->release || d->over) return false;
+    size_t head = 2, payload_len = bytes[1];
+    if (payload_len == 126) {
+        head = 4;
+        payload_len = (size_t)bytes[2] << 8 | bytes[3];
+        if (payload_len < 126) return false;
+    } else if (payload_len > 126) {
+        return false;
+    }
+    if (payload_len > len - head || payload_len > d->message_bytes_max) return false;
+    struct utf8_state utf8;
+    utf8_start(&utf8);
+    if (!utf8_feed(&utf8, bytes + head, payload_len) || !utf8_end(&utf8)) return false;
+    *item = (struct ws_item){ .kind = WS_ITEM_MESSAGE, .data = bytes + head, .len = payload_len, .text = true };
+    *consumed = head + payload_len;
+    return true;
 }
 
 const char *ws_error_text(enum ws_error error)

@@ -191,6 +191,8 @@ SSL_CTX *tls__context(X509_STORE *store); /* moved; options, modes and callbacks
 /* The bytes of link->fd for OpenSSL, NULL when memory is out. Keeps errno, EOF and the peer's first
  * bytes in the link: OpenSSL's own BIO loses them, and raises SIGPIPE. */
 BIO *bio__create(struct net_link *link);
+/* OpenSSL was given whole records alone. */
+bool bio__between_records(const struct net_link *link);
 /* An SSL on link->fd, ready for the handshake. False when memory is out. */
 bool tls__start(struct net_link *link, const struct trust *trust);
 void tls__errors_clear(void); /* before a call whose error will be asked for */
@@ -275,6 +277,8 @@ struct net_link {
     bool sys_eof;
     uint8_t first[24];    /* first bytes of the peer during the handshake */
     uint8_t first_len;
+    uint8_t record_head[5], record_head_len; /* of the TLS record that OpenSSL is given: as much as it has */
+    uint16_t record_left;                    /* bytes of its body that OpenSSL has not */
 
     bool reading;
     bool dry;             /* the socket was emptied by this turn's reads */

@@ -162,7 +162,12 @@ static enum filled fill_tls(struct net_link *link, size_t *len_out)
     ASSERT(r->of == NULL);
     r->of = link;
     r->at = r->len = 0;
+    /* Else OpenSSL's buffer would go and come with each record. */
+    SSL_clear_mode(link->ssl, SSL_MODE_RELEASE_BUFFERS);
     enum filled filled = decrypt(link, len_out);
+    SSL_set_mode(link->ssl, SSL_MODE_RELEASE_BUFFERS);
+    /* Not with something in them: some OpenSSLs would let go of that as well. */
+    if (filled == FILLED_DRY && bio__between_records(link)) SSL_free_buffers(link->ssl);
     r->of = NULL;
     if (r->at == r->len || filled == FILLED_END) return filled;
     if (buffer_append(&link->sealed, r->bytes + r->at, r->len - r->at)) return filled;
@@ -192,7 +197,6 @@ static enum filled decrypt(struct net_link *link, size_t *len_out)
         if (error == SSL_ERROR_WANT_READ && link->got_session) {
             link->got_session = false;
             tls__settle(link);
-            SSL_free_buffers(link->ssl); /* 16 KB; refuses where something is in them */
         }
         if (error == SSL_ERROR_WANT_READ) return FILLED_DRY;
         if (error == SSL_ERROR_WANT_WRITE) {

@@ -29,7 +29,7 @@ SSL_CTX *tls__context(X509_STORE *store)
     SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
                                   SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER, on_verify);
-    SSL_CTX_set_read_ahead(context, 1); /* one recv for a record's head and body; until the link is open: bio.c */
+    SSL_CTX_set_read_ahead(context, 1); /* one read for a record's head and body: bio.c */
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
     SSL_CTX_sess_set_new_cb(context, on_session);
     SSL_CTX_set_info_callback(context, on_info);
@@ -98,7 +98,6 @@ void tls__handshake(struct net_link *link)
         link->want_read_to_write = false;
         link->first_len = sizeof link->first; /* enough of them */
         tls__settle(link);
-        SSL_set_read_ahead(link->ssl, 0);
         link__opened(link);
         return;
     }

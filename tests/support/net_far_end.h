@@ -254,6 +254,31 @@ static bool far_end_upgrade(struct far_end_link *l)
     return far_end_write(l, text, (size_t)len);
 }
 
+/* A pattern of `number` bytes in records of 1 to 300, which go out in pieces of 1 to 40 bytes. */
+static bool far_end_records(struct far_end_link *l, size_t number)
+{
+    int on = 1;
+    char bytes[300], piece[40];
+    BIO *records = BIO_new(BIO_s_mem());
+    SSL *ssl = l->ssl;
+    setsockopt(l->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    SSL_set0_wbio(ssl, records); /* moved */
+    bool ok = true;
+    for (size_t at = 0, n; at < number && ok; at += n) {
+        n = at % 300 + 1 < number - at ? at % 300 + 1 : number - at;
+        for (size_t i = 0; i < n; i++) bytes[i] = (char)far_end_pattern(at + i);
+        ok = SSL_write(ssl, bytes, (int)n) == (int)n;
+        int got;
+        l->ssl = NULL; /* as they are */
+        while (ok && (got = BIO_read(records, piece, (int)(BIO_pending(records) % 40 + 1))) > 0) {
+            ok = far_end_write(l, piece, (size_t)got);
+        }
+        l->ssl = ssl;
+    }
+    SSL_set0_wbio(ssl, BIO_new_socket(l->fd, BIO_NOCLOSE));
+    return ok;
+}
+
 static bool far_end_step(struct far_end_link *l, const struct far_end_step *s)
 {
     char bytes[16384];
@@ -294,6 +319,7 @@ static bool far_end_step(struct far_end_link *l, const struct far_end_step *s)
         }
         return true;
     }
+    if (strcmp(s->verb, "records") == 0) return far_end_records(l, number);
     if (strcmp(s->verb, "end") == 0) { /* read to the end of the stream */
         for (;;) {
             ssize_t got = far_end_read(l, bytes, sizeof bytes);

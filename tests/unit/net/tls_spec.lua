@@ -48,6 +48,25 @@ describe("link with TLS", function ()
     assert.not_matches("without", cause.reason)
   end)
 
+  for _, version in ipairs { "1.2", "1.3" } do
+    it("takes records of any size, however the socket cuts them, with pauses, with TLS " .. version, function ()
+      local s = world.server { authority = ca, tls_most = version == "1.2" and TLS_1_2 or 0, { "tls" }, { "records", "60000" },
+                               { "end" } }
+      local w = world.open()
+      w:set { quiet_bytes = true }
+      assert(w:link(1, { host = "localhost", port = s:port(), tls = true, ca_file = ca_file }))
+      world.await_what(w, "opened")
+      local turns = 0
+      world.eventually(w, function ()
+        turns = turns + 1
+        if turns % 16 == 0 then w:read(1, false) elseif turns % 16 == 1 then w:read(1, true) end
+        return w:counts().counted == 60000
+      end)
+      assert.equal(0, w:counts().pattern_errors)
+      w:abort(1)
+    end)
+  end
+
   it("tells an end without close_notify from one with it", function ()
     local cause = ending(dial { authority = ca, { "tls" }, { "write", "x" } })
     assert.equal("eof", cause.kind)
