@@ -117,7 +117,7 @@ describe("a close code that is stronger than its announcement", function ()
     assert.same({ 1, 0 }, { #host:effects "drop session", #host:effects "drop fetched" })
     host = told({ cause = "bye", drop_fetch = "token" }, { close = 4001, drop_fetch = "token" })
     assert.equal(1, #host:effects "drop fetched")
-    for _, names in ipairs { { "token", "url" }, { "url", "token" } } do
+    for _, names in ipairs { { "token", "url" }, { "url", "token" }, { "a", "b" } } do
       host = told({ cause = "bye", drop_fetch = names[1] }, { close = 4001, drop_fetch = names[2] })
       assert.same({ 2, names[2] }, { #host:effects "drop fetched", host:last("drop fetched").name })
     end
