@@ -184,6 +184,16 @@ describe("an access token", function ()
     s:close()
   end)
 
+  it("is fetched again after two hours, however long it is said to live", function ()
+    s, p = world.new { peer = { token_life = 100000 } }
+    s:up("a", "5s")
+    s:advance "7100s"
+    assert.equal(1, #world.instants(p, "token"))
+    s:advance "100s"
+    assert.equal(2, #world.instants(p, "token"))
+    s:close()
+  end)
+
   it("is shared by the shards of one bot, and renewed once for all", function ()
     s, p = world.new { no_connection = true, peer = { max_concurrency = 4 } }
     for shard = 0, 3 do world.connect(s, p, "shard-" .. shard, { shard_id = shard, shard_count = 4 }) end

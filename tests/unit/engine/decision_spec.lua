@@ -43,6 +43,13 @@ describe("a decision tells", function ()
     d = decided(row)
     assert.same({ 5000, 6000, false }, { d.wish_low, d.wish_high, d.clamped })
     assert.same({ 0, 0, 1000, 1000, false }, numbers(decided({ any = true, retry_after = true })))
+    for _, case in ipairs { { 500 }, { nil, { 500, 500 } } } do
+      local heeds = { any = true, retry_after = true, otherwise = case[2] }
+      d = decided(heeds, { kind = "eof", retry_after = case[1] }, { settled = true })
+      assert.is_true(d.delay >= 500 and d.delay <= 525 and not d.clamped, d.delay)
+      d = decided(heeds, { kind = "eof", retry_after = case[1] }, { failed = 2 })
+      assert.same({ 4000, true }, { d.delay, d.clamped })
+    end
     -- A row that heeds none hears none.
     assert.same({ 0, 0, 1000, 1000, false }, numbers(decided({ any = true }, { kind = "eof", retry_after = 20000 })))
   end)
@@ -66,12 +73,45 @@ describe("a decision tells", function ()
     assert.same({ 100, 100, 0, 100, false }, numbers(decided({ any = true, planned = true, delay = { 100, 100 } }, nil, { settled = true })))
   end)
 
+  it("nothing of the ending before it", function ()
+    local host = Host.new { plan = { session = {}, backoff = { jitter = "none", settle = 10 },
+      classify = { { close = 4001, drop = "fresh", delay = { 10, 10 }, line = 7, note = "x" }, { close = 4002, planned = true } } } }
+    local bot = host:up()
+    host:run(50)
+    host:event("peer closed", bot, 1, closed(4001))
+    assert.same({ 10, 10, 1000, 250, true }, numbers(host:last("journal").decision))
+    host:run(1000)
+    host:event("peer closed", bot, 2, closed(4002))
+    local d = host:last("journal").decision
+    assert.same({ { 0, 0, 0, 0, false }, "resume", 0, "" }, { numbers(d), d.drop, d.line, d.note })
+  end)
+
   it("of an operator's stop nothing of the verdict before it", function ()
     local _, host, bot = decided({ any = true, drop = "fresh", delay = { 9000, 9000 }, line = 7, note = "x" }, nil, { failed = 1 })
     host:event("stop requested", bot)
     local d = host:last("journal").decision
     assert.same({ 0, 0, 0, false }, { d.wish_low, d.wish_high, d.backoff, d.clamped })
     assert.same({ "operator", "stop", "resume", 0, false, 2 }, { d.by, d.pace, d.drop, d.line, d.planned, d.attempt })
+  end)
+end)
+
+describe("a planned ending that is free", function ()
+  it("frees the next attempt from the floor, and none that an operator asks for after a stop", function ()
+    for _, stopped in ipairs { true, false } do
+      local host = Host.new { plan = { backoff = { settle = 10 }, classify = { { close = 1012, planned = true, delay = { 0, 0 } } } } }
+      local bot = host:up()
+      host:run(20)
+      host:event("peer closed", bot, 1, closed(1012))
+      if stopped then
+        host:event("stop requested", bot)
+        host:run(20)
+        host:start(bot)
+      end
+      host:run(1000)
+      local apart = host.conns[bot].prepares[2] - host.conns[bot].prepares[1]
+      assert.equal(stopped, apart >= 250, apart)
+      assert.equal("up", host:view(bot).state)
+    end
   end)
 end)
 
@@ -191,6 +231,25 @@ describe("a climb and its row", function ()
       host:run(70000) -- settled, each time
     end
     assert.same({ 0, 0, 2, 2 }, lines)
+  end)
+end)
+
+describe("what a climb counts", function ()
+  it("has its room again when the link settled: troubles that come and go forever are counted each time", function ()
+    local host = Host.new { connections = 2, plan = { session = {}, backoff = { settle = 1000 }, climb = { { on = { close = 1012 }, times = 2, to = "fresh" } } } }
+    local bots = { host:up { name = "a", identity = 1 }, host:up { name = "b", identity = 2 } }
+    local generation = 1
+    for _ = 1, 12 do
+      for _, drop in ipairs { "resume", "fresh" } do
+        for _, bot in ipairs(bots) do
+          host:event("peer closed", bot, generation, closed(1012))
+          assert.equal(drop, host:last("journal").decision.drop)
+        end
+        generation = generation + 1
+        host:run(5000, function () return host:view(bots[1]).state == "up" and host:view(bots[2]).state == "up" end)
+      end
+      host:run(2000)
+    end
   end)
 end)
 
