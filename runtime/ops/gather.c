@@ -9,7 +9,7 @@
 #include "base/text.h"
 
 /* Of one turn: time and connections; and so many between two looks at the clock. */
-#define TURN_NS 2000000u
+#define TURN_NS 1000000u
 #define TURN_MAX 1000u
 #define AT_ONCE 4u
 

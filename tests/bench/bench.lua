@@ -224,8 +224,24 @@ local function late(far)
   return ("%.1f / %.1f / %.1f"):format(a.p50 / 1000, a.p99 / 1000, a.max / 1000), a
 end
 
+-- What the raw client takes for the same beats and their answers, or nil when it is not built.
+local function raw_beats(far)
+  local raw
+  for _, rival in ipairs(world.rivals()) do raw = rival.name == "raw epoll" and not rival.why and rival or raw end
+  if not raw then return nil end
+  local s = world.start(far, raw, LINKS, { beat_ms = 20000 })
+  far:ask(30, "idle 22000")
+  far:ask(10, "manners 20000")
+  local idle = far:ask(90, "idle %d", 42000)
+  local _, a = late(far)
+  s:stop()
+  return idle, a
+end
+
 -- holdfast alone: many quiet links with a greeting and beats.
 local function scale(far)
+  far:ask(10, "manners 20000")
+  local raw_idle, raw = raw_beats(far)
   far:ask(10, "manners 20000")
   local s = world.start(far, world.rivals()[1], LINKS, { store = true, policy = "mannered" })
   far:ask(30, "idle 22000")
@@ -251,11 +267,14 @@ local function scale(far)
   local memory_kb = far:ask(10, "memory").pss
   s:stop()
   far:ask(10, "manners 0")
-  put(report.table(("%d links that beat every 20 s"):format(LINKS), { "", "" }, {
+  local function of_raw(format, ...) return raw and format:format(...) or "-" end
+  put(report.table(("%d links that beat every 20 s"):format(LINKS), { "", "holdfast", "raw epoll" }, {
     { "all up after, s", ("%.1f"):format(s.opened.ms / 1000) },
     { "CPU of that, s", ("%.1f"):format(s.opened.cpu / 1e9) },
-    { "CPU while idle, % of a core", ("%.2f"):format(100 * idle.cpu / idle.ns) },
-    { "beats", tostring(a.beats) },
+    { "CPU while idle, % of a core", ("%.2f"):format(100 * idle.cpu / idle.ns),
+      raw and of_raw("%.2f: holdfast takes %.2f times as much", 100 * raw_idle.cpu / raw_idle.ns, idle.cpu / idle.ns / (raw_idle.cpu / raw_idle.ns)) },
+    { "beats", tostring(a.beats), raw and tostring(raw.beats) },
+    { "CPU of a beat and its answer, us", ("%.0f"):format(idle.cpu / a.beats / 1000), raw and of_raw("%.0f", raw_idle.cpu / raw.beats / 1000) },
     { "late, p50 / p99 / most, ms", beats },
     { "memory, MiB", ("%.0f"):format(memory_kb / 1024) },
     { "loop's worst delay, ms", delay },

@@ -95,7 +95,8 @@ end
     return worst, busy
   end
 
-  loop_worst(s)
+  local _, start_busy = loop_worst(s)
+  say("%-16s of CPU time at most %.1f ms in one turn; by part, ms: %s", "start", start_busy, parts_worst(s))
   far:ask(70, "idle 61000") -- the start is out of the last minute's figure
   far:ask(10, "probed")
   local began = process.now_ms()

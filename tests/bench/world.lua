@@ -173,6 +173,7 @@ function M.start(far, rival, links, options)
     for _, a in ipairs(rival.args) do args[#args + 1] = a end
     args[#args + 1], args[#args + 2] = far.port, far.ca
     args[#args + 1], args[#args + 2] = far.socket, tostring(links)
+    args[#args + 1] = options.beat_ms and tostring(options.beat_ms)
     s.process = process.spawn { args = args, env = env }
     far:ask(10, "watch %d", s.process:pid())
   end
@@ -205,10 +206,12 @@ function M.get(subject, path)
   return body, tonumber(seconds) * 1000
 end
 
--- The loop's worst delay in ms, from the daemon's own metrics.
+-- The loop's worst delay in ms and the most CPU time of its own in one turn, from the daemon's own metrics.
 function M.metrics(subject)
-  local seconds = tonumber(M.get(subject, "/metrics"):match "\nholdfast_loop_delay_worst_seconds%S* (%S+)" or "")
-  return seconds and ("%.0f"):format(seconds * 1000) or "?"
+  local text = M.get(subject, "/metrics")
+  local delay = tonumber(text:match "\nholdfast_loop_delay_worst_seconds%S* (%S+)")
+  local busy = tonumber(text:match "\nholdfast_loop_busy_worst_seconds%S* (%S+)")
+  return delay and ("%.0f (%s of own work)"):format(delay * 1000, busy and ("%.1f"):format(busy * 1000) or "?") or "?"
 end
 
 -- The same of `holdfast status`, the process included.

@@ -1,6 +1,8 @@
 /* The limit: epoll, OpenSSL and nothing else. Connects, takes op, s and t of each frame, counts, forwards.
  * Checks nothing, keeps nothing, recovers only by dialling again at once.
- * Usage: raw PORT CA_PATH SOCKET_PATH COUNT */
+ * With BEAT_MS each link says a beat so often, those of one instant of 128 ms together, as holdfast does: the physical
+ * part of an idle daemon.
+ * Usage: raw PORT CA_PATH SOCKET_PATH COUNT [BEAT_MS] */
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -16,10 +18,12 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #define READ_BYTES ((size_t)64 << 10)
 #define OUT_BYTES ((size_t)256 << 10)
+#define INSTANT_MS 128u
 
 struct conn {
     int fd;
@@ -199,9 +203,31 @@ static bool ready(struct conn *c)
     return !over;
 }
 
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* Of all links, those whose share of the interval is this instant; -1, or how long until the next one. */
+static int beats(struct conn *conns, unsigned count, unsigned beat_ms)
+{
+    static const uint8_t beat[] = "\x81\x8f\0\0\0\0{\"op\":1,\"d\":42}"; /* masked by zeros */
+    static uint64_t last;
+    if (!beat_ms) return -1;
+    const uint64_t now = now_ms(), instant = now / INSTANT_MS, instants = beat_ms / INSTANT_MS;
+    for (unsigned i = (unsigned)(instant % instants); instant != last && i < count; i += (unsigned)instants) {
+        if (conns[i].up) SSL_write(conns[i].ssl, beat, sizeof beat - 1);
+    }
+    last = instant;
+    return (int)((instant + 1) * INSTANT_MS - now);
+}
+
 int main(int argc, char **argv)
 {
-    if (argc != 5) return 64;
+    if (argc != 5 && argc != 6) return 64;
+    const unsigned beat_ms = argc == 6 ? (unsigned)atoi(argv[5]) : 0;
     signal(SIGPIPE, SIG_IGN);
     struct rlimit files;
     getrlimit(RLIMIT_NOFILE, &files);
@@ -228,7 +254,7 @@ int main(int argc, char **argv)
         struct epoll_event events[256];
         /* So many at once that the peer's queue has room. */
         for (; dialled < count && pending < 64; pending++) dial(&conns[dialled++]);
-        int n = epoll_wait(epoll_fd, events, 256, -1);
+        int n = epoll_wait(epoll_fd, events, 256, beats(conns, count, beat_ms));
         for (int i = 0; i < n; i++) {
             struct conn *c = events[i].data.ptr;
             bool was_up = c->up;
