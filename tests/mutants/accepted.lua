@@ -143,4 +143,6 @@ return {
     after = "return capacity < l->capacity || grow(l, capacity);", reason = "moves to a room of the same size" },
   { file = "runtime/engine/ledger.c", before = "if (l->count <= LEDGER_COUNT_MAX) return;",
     after = "if (l->count < LEDGER_COUNT_MAX) return;", reason = "drops none of just as many as may be" },
+  { file = "policies/slack.lua", before = "if lives and lives > 180 then conn:set { retire = (lives - 60 - 30 * holdfast.random()) * 1000 } end -- before Slack's own recycling",
+    after = "if lives and lives > 180 then conn:set { retire = (lives - 60 - 31 * holdfast.random()) * 1000 } end -- before Slack's own recycling", reason = "a second of a spread of thirty" },
 }

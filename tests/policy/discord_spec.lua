@@ -205,6 +205,8 @@ describe("an ending that the server announces", function ()
     s, p = world.settled()
     local from = s:now()
     p:control "op7"
+    s:run_until(function () return s:state "a" ~= "up" end, "1s")
+    assert.same({ "reconnect", 0 }, { s:view("a").cause.name, s:view("a").failed }) -- planned: nobody's failure
     s:run_until(function () return world.counts(p, from).resume == 1 end, "4s")
     s:up("a", "4s")
     assert.equal(4000, world.last(s:closes "a").code)
