@@ -145,4 +145,6 @@ return {
     after = "if (l->count < LEDGER_COUNT_MAX) return;", reason = "drops none of just as many as may be" },
   { file = "policies/slack.lua", before = "if lives and lives > 180 then conn:set { retire = (lives - 60 - 30 * holdfast.random()) * 1000 } end -- before Slack's own recycling",
     after = "if lives and lives > 180 then conn:set { retire = (lives - 60 - 31 * holdfast.random()) * 1000 } end -- before Slack's own recycling", reason = "a second of a spread of thirty" },
+  { file = "runtime/engine/ledger.c", before = "if (!b->on) return true;", after = ";", reason = "room for a budget that is off" },
+  { file = "runtime/engine/ledger.c", before = "memset(l, 0, sizeof *l);", after = ";", reason = "its account was made of zeroes" },
 }

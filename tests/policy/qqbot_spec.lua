@@ -259,6 +259,16 @@ describe("the gateway's address", function ()
     s:close()
   end)
 
+  it("is asked of the next host where one fails, and not where one says why it refuses", function ()
+    for status, calls in pairs { [401] = 1, [404] = 2, [500] = 2 } do
+      s, p = world.new { settings = { api = { "https://qq.test", "https://qq.test" } },
+        peer = { faults = { gateway_code = { status = status, code = 11265 } } } }
+      s:advance "1s"
+      assert.equal(calls, #world.instants(p, "gateway"), status)
+      s:abandon()
+    end
+  end)
+
   it("at a wrong path is asked for slowly, and the note names the options", function ()
     s, p = world.new { settings = { api = "https://qq.test/v9" } }
     s:advance "1h"
