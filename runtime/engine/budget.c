@@ -26,7 +26,7 @@ struct account *account_create(uint64_t id)
     if (!a) return NULL;
     a->id = id;
     a->now = INT64_MIN;
-    for (int i = 0; i < ACCOUNT_BUDGETS; i++) ledger_init(&a->ledgers[i]);
+    for (int i = 0; i < ACCOUNT_BUDGETS; i++) ledger_init(account_ledger(a, i));
     return a;
 }
 
@@ -41,7 +41,7 @@ bool account_forgotten(const struct account *a, uint64_t boot_ms)
 {
     if (a->refs || a->claims.count || a->waiting.count) return false;
     for (int i = 0; i < ACCOUNT_BUDGETS; i++) {
-        if (!ledger_forgotten(&a->ledgers[i], (int64_t)boot_ms)) return false;
+        if (!ledger_forgotten(account_ledger(a, i), (int64_t)boot_ms)) return false;
     }
     return true;
 }
@@ -49,8 +49,8 @@ bool account_forgotten(const struct account *a, uint64_t boot_ms)
 bool account_reserve(struct account *a, const struct plan *p)
 {
     for (int i = 0; i < ACCOUNT_BUDGETS; i++) {
-        ledger_settle(&a->ledgers[i]);
-        if (!ledger_reserve(&a->ledgers[i], &p->budgets[i])) return false;
+        ledger_settle(account_ledger(a, i));
+        if (!ledger_reserve(account_ledger(a, i), &p->budgets[i])) return false;
     }
     return true;
 }
@@ -78,7 +78,7 @@ bool send_ledger_reserve(struct send_ledger *l, const struct budget_plan *b)
 void account_tick(struct account *a, struct clock at)
 {
     if ((int64_t)at.boot_ms > a->now) a->now = (int64_t)at.boot_ms;
-    for (int i = 0; i < ACCOUNT_BUDGETS; i++) ledger_settle(&a->ledgers[i]);
+    for (int i = 0; i < ACCOUNT_BUDGETS; i++) ledger_settle(account_ledger(a, i));
 }
 
 int64_t account_free_at(const struct account *a, const struct plan *p,

@@ -259,7 +259,7 @@ static void conn_on_policy_swapped(struct step *s)
         }
     }
     for (int i = 0; i < 2; i++) {
-        struct link *l = &c->links[i];
+        struct link *l = conn_link(c, i);
         if (l->state != LINK_GREETING && l->state != LINK_READY) continue;
         if (!p->beat.on) l->beat.on = l->beat.pending = false;
         else if (l->beat.on) beat_begin(s, l, 0);
@@ -303,7 +303,7 @@ static void conn_on_clock_jumped(struct step *s)
     const uint64_t slept_ms = s->ev->clock_jumped.suspended_ms;
     if (c->queued) c->queue_at_ms = s->now;
     for (int i = 0; i < 2; i++) {
-        struct link *l = &c->links[i];
+        struct link *l = conn_link(c, i);
         if (l->state == LINK_NONE) continue;
         uint64_t limit = SUSPEND_MS_DEFAULT;
         if (c->plan->silence_ms) limit = c->plan->silence_ms;
@@ -342,7 +342,7 @@ static void conn_on_deadline(struct step *s)
         struct cause cause = cause_make(STAGE_PREPARING, CAUSE_TIMEOUT, BY_US, "turn limit");
         conn_attempt_fails(s, &cause);
     }
-    for (int i = 0; i < 2; i++) link_tick(s, &c->links[i]);
+    for (int i = 0; i < 2; i++) link_tick(s, conn_link(c, i));
     if (c->queued ? s->now >= c->queue_at_ms : s->now >= c->attempt_at_ms) attempt_begin(s);
 }
 

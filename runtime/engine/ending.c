@@ -68,9 +68,14 @@ void conn_link_ends(struct step *s, struct link *l, const struct cause *cause, e
         c->fatal = true;
         return;
     }
-    if (l->retiring) {
+    if (l->retiring && c->judging.generation == l->generation) {
         judge_more(s, &whole, l->generation);
         return;
+    }
+    if (l->retiring) {
+        /* Its successor's failure was judged since then, and may wait in a queue already: that is over. */
+        MARK("a link died whose successor had failed");
+        attempt_unqueue(s);
     }
     judge_begin(s, &whole, l->generation, settled, successor);
 }
@@ -103,7 +108,7 @@ void conn_broken(struct step *s, const char *what)
     attempt_cancel(s);
     attempt_unqueue(s);
     for (int i = 0; i < 2; i++) {
-        struct link *l = &c->links[i];
+        struct link *l = conn_link(c, i);
         if (l->state == LINK_NONE) continue;
         fx(s, FX_CANCEL, l->generation);
         permit_give_back(s, l->generation);
@@ -129,7 +134,7 @@ void conn_end_all(struct step *s, const struct cause *cause, uint16_t close_code
     c->judging.pending = false;
     c->doomed = false;
     for (int i = 0; i < 2; i++) {
-        struct link *l = &c->links[i];
+        struct link *l = conn_link(c, i);
         if (l->state == LINK_NONE) continue;
         if (l->state == LINK_READY) note_heard(s, l);
         if (l->state != LINK_CLOSING) {
@@ -158,7 +163,7 @@ static void link_ends_again(struct step *s, struct link *l, const struct cause *
         whole.age_ms = c->judging.cause.age_ms;
         judge_more(s, &whole, l->generation);
     }
-    if (how == END_GONE) return;
+    ASSERT(how != END_GONE); /* said once, of a link that was not closing */
     if (how == END_ABORT) {
         if (l->closing != CLOSE_ABORTED) link_abort(s, l);
     } else if (cause->kind == CAUSE_CLOSED) {

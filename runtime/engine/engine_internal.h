@@ -127,6 +127,12 @@ struct budget_wait {
     uint32_t window_count;
 };
 
+static inline struct ledger *account_ledger(const struct account *a, int kind)
+{
+    ASSERT(kind >= 0 && kind < (int)ACCOUNT_BUDGETS);
+    return (struct ledger *)&a->ledgers[kind];
+}
+
 struct account *account_create(uint64_t id);
 void account_destroy(struct account *a);
 /* Nobody has it and nothing of it can count any more. */
@@ -336,6 +342,13 @@ struct conn {
     uint8_t heap;     /* enum heap_kind */
 };
 #define HEAP_NONE UINT32_MAX
+
+/* One of its two places for a link. */
+static inline struct link *conn_link(const struct conn *c, int place)
+{
+    ASSERT(place >= 0 && place < 2);
+    return (struct link *)&c->links[place];
+}
 
 /* Deadlines of links that serve come first, however many others are due: a herd that wants to dial must not make
  * beats late. */

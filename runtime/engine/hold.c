@@ -7,19 +7,15 @@
 /* A rule of the plan may wait for half an hour; nobody is held for so long because of others. */
 #define HOLD_MOST_MS 300000
 
-static bool may_move(const struct conn *c)
-{
-    if (!c->wanted || c->fatal || c->doomed || c->planned_next || c->queued) return false;
-    return c->attempt.phase == ATTEMPT_NONE && !c->judging.pending && c->attempt_at_ms != ENGINE_NEVER;
-}
-
 void hold_back(struct step *s)
 {
     struct conn *c = s->c;
     uint64_t wait_ms = plan_wait_most_ms(c->plan);
     if (wait_ms > HOLD_MOST_MS) wait_ms = HOLD_MOST_MS;
     const uint64_t most = c->decided_ms + wait_ms;
-    if (!may_move(c) || c->held || c->attempt_at_ms >= most || c->attempt_at_ms <= s->now) return;
+    if (c->held || c->planned_next || c->attempt.phase != ATTEMPT_NONE) return;
+    /* Nor who has none due, and so waits for ever: stopped, in a queue, being judged. */
+    if (c->attempt_at_ms >= most || c->attempt_at_ms <= s->now) return;
     /* The later half of what is left: spread, so that those who were held together do not return together. */
     const uint64_t from = c->attempt_at_ms + (most - c->attempt_at_ms) / 2;
     const uint64_t at = rng_range(conn_draw(s, c->generation, DRAW_HOLD, 0), from, most);
@@ -35,7 +31,7 @@ void hold_let_go(struct step *s)
     struct conn *c = s->c;
     if (!c->held) return;
     c->held = false;
-    if (!may_move(c)) return;
+    if (c->attempt_at_ms == ENGINE_NEVER) return; /* stopped, or in a queue since then */
     uint64_t at = s->now + rng_range(conn_draw(s, c->generation, DRAW_HOLD, 1), 0, s->ev->let_go.within_ms);
     if (at < c->unheld_at_ms) at = c->unheld_at_ms;
     if (at < c->attempt_at_ms) c->attempt_at_ms = at;

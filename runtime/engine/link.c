@@ -33,7 +33,7 @@ bool link_move_is_legal(enum link_state from, enum link_state to)
 struct link *link_find(struct conn *c, uint32_t generation)
 {
     for (int i = 0; i < 2; i++) {
-        struct link *l = &c->links[i];
+        struct link *l = conn_link(c, i);
         if (l->state != LINK_NONE && l->generation == generation) return l;
     }
     return NULL;
@@ -42,8 +42,8 @@ struct link *link_find(struct conn *c, uint32_t generation)
 struct link *link_of_role(const struct conn *c, enum link_role role)
 {
     for (int i = 0; i < 2; i++) {
-        const struct link *l = &c->links[i];
-        if (l->state != LINK_NONE && l->role == role) return (struct link *)l;
+        struct link *l = conn_link(c, i);
+        if (l->state != LINK_NONE && l->role == role) return l;
     }
     return NULL;
 }

@@ -35,7 +35,7 @@ void conn_update(struct step *s)
         c->attempt_at_ms = ENGINE_NEVER;
         c->spend_reserve = false;
         for (int i = 0; i < 2; i++) {
-            struct link *l = &c->links[i];
+            struct link *l = conn_link(c, i);
             if (!link_alive(l) && l->state != LINK_DRAINING) continue;
             fx(s, FX_CANCEL, l->generation);
             permit_give_back(s, l->generation);
@@ -83,7 +83,7 @@ uint64_t conn_deadline(const struct engine *e, const struct conn *c, uint64_t no
     }
     for (int i = 0; i < 2; i++) {
         const char *label = *next;
-        uint64_t link_at = link_deadline(c, &c->links[i], &label);
+        uint64_t link_at = link_deadline(c, conn_link(c, i), &label);
         at = earlier(at, link_at, next, label);
     }
     return earlier(at, sends_deadline(c, now), next, "sends");

@@ -2,6 +2,7 @@
 -- and the bugs that can be planted for tests are left alone, and so is which draw is taken, and what only gives memory back: that is the leak
 -- checker's, and what happens without memory. Where equal would be set to itself (`if (a > b) a = b;`, `a > b ? a : b`,
 -- `a > b ? a - b : 0`), `>` and `>=` are the same code; and what stands behind an impossible branch is never reached.
+-- How long the peer's close is waited for is part of an announced ending alone: with any other, nobody reads it.
 local tokens = require "tokens"
 
 local operators = {}
@@ -16,6 +17,8 @@ local NO_STATEMENT = { ["return"] = true, ["break"] = true, ["case"] = true, ["g
                        ["int"] = true, ["double"] = true, ["uint8_t"] = true, ["uint16_t"] = true, ["uint32_t"] = true, ["uint64_t"] = true,
                        ["int64_t"] = true, ["size_t"] = true, ["else"] = true, ["void"] = true, ["ENSURE_CONN"] = true, ["ASSERT"] = true, ["MARK"] = true,
                        ["fx_alarm"] = true, ["snprintf"] = true, ["free"] = true }
+-- An `enum end_how` behind which conn_link_ends() has no use for its last argument.
+local ENDS_AT_ONCE = { END_CLOSE = true, END_ABORT = true, END_GONE = true }
 local BOUNDARY = { ["<"] = true, ["<="] = true, [">"] = true, [">="] = true }
 
 -- The token that closes the bracket at `i`.
@@ -103,6 +106,8 @@ local function body(text, list, first, last, put)
         while list[skip].text ~= ";" do skip = skip + 1 end
       end
     elseif t.kind == "string" then
+      skip = i
+    elseif t.text == "0" and ENDS_AT_ONCE[list[i - 2].text] and before.text == "," and after.text == ")" then
       skip = i
     end
     if t.text == "ASSERT" and list[i + 2].text == "!" and list[i + 3].kind == "string" then

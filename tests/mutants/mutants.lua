@@ -36,8 +36,11 @@ local ENGINE = {
   { "tests/policy/slack_spec.lua", 20, "sim" }, { "tests/policy/qqbot_spec.lua", 20, "sim" }, { "tests/sim/replay_spec.lua", 40, "sim" },
   { "tests/policy/discord_spec.lua", 60, "sim" },
 }
--- First, where they concern one source. What only judges what it is told (life, weather) is in no simulated run but its own.
+-- First, where they concern one source. What only judges what it is told (blame, life, trial, weather) is in no simulated
+-- run but its own.
 local ENGINE_MORE = {
+  blame = { { "tests/unit/life", 10, "life" } },
+  trial = { { "tests/unit/trial", 10, "trial" }, { "tests/sim/trial_spec.lua", 40, "sim" } },
   life = { { "tests/unit/life", 10, "life" }, { "tests/sim/life_spec.lua", 40, "sim" } },
   weather = { { "tests/unit/weather", 10, "weather" }, { "tests/sim/weather_spec.lua", 40, "sim" } },
   plan = { { "tests/policy/defaults_spec.lua", 10, "policy_plan" } },
@@ -109,7 +112,7 @@ end
 it("finds at least 95 of 100 mutants", function ()
   local count, seed = tonumber(os.getenv "MUTANTS" or 150), tonumber(os.getenv "MUTANTS_SEED" or 1)
   os.execute(("rm -rf %s && mkdir -p %s %s/mutants"):format(FOLDER, FOLDER, BUILD))
-  for _, unit in ipairs { "engine", "engine_random", "sim", "life", "weather", "policy_plan" } do
+  for _, unit in ipairs { "engine", "engine_random", "sim", "life", "trial", "weather", "policy_plan" } do
     local ok = os.execute(("%s -w -g0 -c tests/support/unit_%s.c -o %s/mutants/%s.o"):format(os.getenv "MUTANTS_CC", unit, BUILD, unit))
     assert(ok == 0, "tests/support/unit_" .. unit .. ".c does not compile")
   end

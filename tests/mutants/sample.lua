@@ -8,9 +8,10 @@ local plan = require "policy_plan"
 local sample = {}
 
 sample.POLICIES = { "discord", "slack", "feishu", "qqbot", "wukongim" }
--- The rules of the engine. Left out: what only names, shows or prints.
-sample.ENGINE = { "attempt", "backoff", "budget", "cause", "conn", "ending", "engine", "hold", "ledger", "life", "link", "match", "plan",
-                  "send_ledger", "sends", "stall", "state", "verdict", "weather" }
+-- The rules of the engine. Left out: what only names (names), shows (view; shape, which is the explorer's), hands on (effects)
+-- or writes down and reads again what others decided (saved, saved_shared).
+sample.ENGINE = { "attempt", "backoff", "blame", "budget", "cause", "conn", "ending", "engine", "hold", "ledger", "life", "link", "match", "plan",
+                  "send_ledger", "sends", "stall", "state", "trial", "verdict", "weather" }
 local ENGINE_SHARE = 0.4
 
 local function read(path)

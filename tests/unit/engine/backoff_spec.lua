@@ -9,6 +9,14 @@ describe("backoff", function ()
     assert.equal(60000, (engine.backoff(plan, 4000000000)))
   end)
 
+  it("climbs sixty-three steps at most, however small they are", function ()
+    local plan = engine.plan { backoff = { factor = 1.01, first = 100000, most = 1e9 } }
+    local function rung(steps) return math.floor(100000 * 1.01 ^ steps) end
+    for n, steps in pairs { [1] = 0, [2] = 1, [63] = 62, [64] = 63, [65] = 63, [66] = 63, [1000] = 63 } do
+      assert.is_true(math.abs(engine.backoff(plan, n) - rung(steps)) <= 1, n)
+    end
+  end)
+
   it("draws full jitter from nothing to the bound, equal jitter from its half", function ()
     local full, equal = engine.plan {}, engine.plan { backoff = { jitter = "equal" } }
     local low, high = math.huge, 0

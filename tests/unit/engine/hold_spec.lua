@@ -77,6 +77,20 @@ describe("holding back", function ()
     assert.same({ "waiting", deadline, false }, { host:view(bot).state, host:view(bot).deadline, host:view(bot).held })
   end)
 
+  it("moves nobody whose successor is on its way, though the ending asked for a wait as well", function ()
+    local host = Host.new { plan = { overlap = 1, backoff = { settle = 1000 },
+      classify = { { cause = "reconnect", planned = true, delay = { 0, 0 } }, { close = 4002, pace = "slow" } } } }
+    local bot = host:up()
+    host:run(2000)
+    host.on.prepare = function () return true end
+    host:event("ending announced", bot, 1, { cause = { kind = "ended", name = "reconnect" } })
+    host:run(100)
+    host:event("peer closed", bot, 1, { cause = { kind = "closed", close = 4002 } })
+    assert.same({ "preparing", "slow" }, { host:view(bot).state, host:view(bot).decision.pace })
+    host:event("held back", bot)
+    assert.is_false(host:view(bot).held)
+  end)
+
   it("lasts until the attempt, and the next wait may be held anew", function ()
     local host, bot = waiting()
     host:event("held back", bot)
@@ -129,6 +143,22 @@ describe("letting go", function ()
     host:event("let go", bot, 0, { within = 10 })
     host:run(1000)
     assert.same({ "stopped", 1 }, { host:view(bot).state, #host:effects "dial" })
+  end)
+
+  it("does nothing for who went for a budget by an operator's start", function ()
+    local host = Host.new { plan = { backoff = { jitter = "none", first = 5000 }, budgets = { dial = { windows = { { 1, 600000 } } } } } }
+    local bot = host:up()
+    host:event("peer closed", bot, 1, { cause = { kind = "eof" } })
+    host:run(1000)
+    host:event("held back", bot)
+    assert.is_true(host:view(bot).held)
+    host:start(bot)
+    assert.equal("queued", host:view(bot).state)
+    local deadline = host:view(bot).deadline
+    host:event("let go", bot, 0, { within = 10 })
+    assert.same({ "queued", deadline, false }, { host:view(bot).state, host:view(bot).deadline, host:view(bot).held })
+    host:run(10000)
+    assert.equal("queued", host:view(bot).state)
   end)
 
   it("is over with an operator's restart of what came up in between", function ()
