@@ -144,7 +144,7 @@ function sample.draw(o)
   end
   local stem = nil
   for _, name in ipairs(sample.ENGINE) do
-    if o.only == name then stem = name end
+    if o.only == name and name ~= "engine" then stem = name end -- `engine` is all of them
   end
   if not o.only or o.only == "engine" or stem then take(all_of_engine(stem), o.only and o.count or engine, 99) end
   return chosen, counts
