@@ -24,6 +24,7 @@
 #define SUSPEND_MS_MIN 1000
 #define WALL_STEP_MS_MIN 2000
 #define DELIVER_EXPIRE_EVERY_MS 10000
+#define DELIVER_REST_EVERY_MS 1000
 /* Connections that are told of a jump of the clocks in one tick. */
 #define JUMP_SLICE 64
 /* Events that the queue keeps room for after a herd. */
@@ -371,6 +372,9 @@ void runtime_tick(struct runtime *rt)
             rt->deliver_expire_ms = now_ms + DELIVER_EXPIRE_EVERY_MS;
             deliver_expire(rt->options.deliver, rt_clock(rt).wall_ms);
         }
+        if (now_ms >= rt->deliver_rest_ms && deliver_wants_rest(rt->options.deliver)) {
+            rt->deliver_rest_ms = now_ms + (deliver_rest(rt->options.deliver) ? 1 : DELIVER_REST_EVERY_MS);
+        }
     }
 }
 
@@ -381,6 +385,8 @@ uint64_t runtime_deadline_ms(const struct runtime *rt)
     uint64_t deadline = engine_deadline_ms(rt->engine);
     uint64_t timer = timers_next_ms(&rt->timers), weather = rt_weather_due_ms(rt), trial = rt_trials_due_ms(rt);
     uint64_t turn = rt_turns_due_ms(rt);
+    if (rt->options.deliver && deliver_wants_rest(rt->options.deliver) && rt->deliver_rest_ms < deadline)
+        deadline = rt->deliver_rest_ms;
     if (turn < deadline) deadline = turn;
     if (weather < deadline) deadline = weather;
     if (trial < deadline) deadline = trial;

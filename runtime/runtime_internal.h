@@ -315,7 +315,7 @@ struct runtime {
         uint64_t suspended_ms;
         int64_t wall_step_ms;
     } jump;
-    uint64_t deliver_expire_ms;
+    uint64_t deliver_expire_ms, deliver_rest_ms;
     bool shutting_down, destroying;
     struct runtime_counts counts;
     struct {

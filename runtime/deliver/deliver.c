@@ -107,8 +107,17 @@ void deliver_expire(struct deliver *d, uint64_t wall_ms)
             consumer__destroy(d, c);
         }
     }
-    segment_pool__rest(&d->pool);
     keep__flush(d, true);
+}
+
+bool deliver_wants_rest(const struct deliver *d)
+{
+    return segment_pool__wants_rest(&d->pool);
+}
+
+bool deliver_rest(struct deliver *d)
+{
+    return segment_pool__rest(&d->pool);
 }
 
 /* What was removed goes with its last frame. What was restored may still be added: its positions

@@ -44,12 +44,15 @@ struct segment_pool {
     struct chunk *chunks[SEGMENT_CLASSES]; /* owned; those that have a free one */
     size_t bytes;                          /* free ones */
     size_t spare;                          /* the least of `bytes` since it last rested */
+    uint8_t rests_due;                     /* until all that was given back can be with the system */
 };
 /* At least `len` bytes, of `class` when that is enough. NULL: memory is out. */
 struct segment *segment__take(struct segment_pool *p, uint8_t class, size_t len);
 void segment__give(struct segment_pool *p, struct segment *s);
-/* Once in a while: what nobody needed since the last time goes back to the system. */
-void segment_pool__rest(struct segment_pool *p);
+/* Once in a while: what nobody needed since the last time goes back to the system. True: some of it, and the rest is
+ * for the next call, soon. */
+bool segment_pool__rest(struct segment_pool *p);
+bool segment_pool__wants_rest(const struct segment_pool *p);
 void segment_pool__deinit(struct segment_pool *p);
 
 /* --- streams: stream.c ------------------------------------------------------------------------ */

@@ -9,6 +9,7 @@
 #include "deliver/deliver_internal.h"
 
 #define CHUNK_BYTES ((size_t)256 << 10)
+#define REST_BYTES_MAX ((size_t)2 << 20) /* given back in one go: the kernel takes its time for each page */
 
 static const uint32_t class_bytes[SEGMENT_CLASSES] = { 1u << 10, 4u << 10, 16u << 10, 64u << 10 };
 
@@ -118,22 +119,35 @@ void segment__give(struct segment_pool *p, struct segment *s)
     c->free = s;
     c->used--;
     p->bytes += class_bytes[class];
+    p->rests_due = 2; /* the first says what nobody needed until the second */
     if (c->used == 0 && p->bytes > SEGMENTS_POOLED_BYTES_MAX) chunk_destroy(p, class, c);
 }
 
 /* A consumer that acknowledges in strides gives much back at once and takes it again soon: to map it anew each
  * time costs more than the frames. */
-void segment_pool__rest(struct segment_pool *p)
+bool segment_pool__rest(struct segment_pool *p)
 {
+    size_t freed = 0;
     size_t keep = p->bytes - (p->spare < p->bytes ? p->spare : p->bytes);
     if (keep < SEGMENTS_IDLE_BYTES_MAX) keep = SEGMENTS_IDLE_BYTES_MAX;
     for (uint8_t i = 0; i < SEGMENT_CLASSES; i++) {
         for (struct chunk *c = p->chunks[i], *next; c && p->bytes > keep; c = next) {
             next = c->next;
-            if (c->used == 0) chunk_destroy(p, i, c);
+            if (c->used) continue;
+            if (freed == REST_BYTES_MAX) return true;
+            chunk_destroy(p, i, c);
+            freed += CHUNK_BYTES;
+            p->spare -= p->spare < CHUNK_BYTES ? p->spare : CHUNK_BYTES;
         }
     }
     p->spare = p->bytes;
+    if (p->rests_due) p->rests_due--;
+    return false;
+}
+
+bool segment_pool__wants_rest(const struct segment_pool *p)
+{
+    return p->rests_due && p->bytes > SEGMENTS_IDLE_BYTES_MAX;
 }
 
 void segment_pool__deinit(struct segment_pool *p)

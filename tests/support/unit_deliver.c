@@ -488,6 +488,15 @@ static int l_expire(lua_State *L)
     return 0;
 }
 
+/* more, wanted = box:rest() */
+static int l_rest(lua_State *L)
+{
+    struct deliver *d = check_box(L)->d;
+    lua_pushboolean(L, deliver_rest(d));
+    lua_pushboolean(L, deliver_wants_rest(d));
+    return 2;
+}
+
 static int l_view(lua_State *L)
 {
     struct deliver_stream_view v;
@@ -667,6 +676,7 @@ static const luaL_Reg methods[] = { { "stream", l_stream },
                                     { "detach", l_detach },
                                     { "pump", l_pump },
                                     { "expire", l_expire },
+                                    { "rest", l_rest },
                                     { "view", l_view },
                                     { "consumers", l_consumers },
                                     { "positions", l_positions },

@@ -168,6 +168,31 @@ describe("a stream", function ()
     end
   end)
 
+  it("gives memory back that nobody needed for two looks, in pieces, and then asks for no more of them", function ()
+    local function resident()
+      return tonumber(io.open("/proc/self/statm"):read("*a"):match "^%d+ (%d+)") * 4096
+    end
+    local s = box:stream("a", { age = 1000, bytes = 64 * 1048576 })
+    box:detach(box:attach { consumer = "bot" })
+    local frame = '"' .. ("x"):rep(60000) .. '"'
+    for _ = 1, 400 do box:append(s, frame, { wall = 1795341600000 }) end
+    local full = resident()
+    assert.same({ false, false }, { box:rest() }) -- none is free
+    box:expire(1795341700000)
+    assert.equal(0, box:view(s).frames)
+    local pieces, seen = 0, {}
+    for look = 1, 40 do
+      local more, wanted = box:rest()
+      pieces = pieces + (more and 1 or 0)
+      seen[look] = wanted
+      if not wanted then break end
+    end
+    assert.is_true(seen[1], "a second look is wanted: what is free now may be taken again at once")
+    assert.is_true(pieces >= 10 and pieces <= 13, pieces .. " pieces of 2 MiB of 24")
+    assert.is_false(seen[#seen])
+    assert.is_true(full - resident() > 18 * 1048576, (full - resident()) .. " bytes went back")
+  end)
+
   it("does not let states of a flapping connection push out frames", function ()
     local s = box:stream("a", { bytes = 4000 })
     local holder = box:attach { consumer = "holder" }
