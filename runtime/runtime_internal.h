@@ -165,8 +165,7 @@ struct rt_conn {
     uint64_t host_scouted;           /* key of the host that it went on trying before it tried elsewhere; 0 */
     bool host_prepares;              /* that is no host: preparing fails */
     bool host_scout, host_held;      /* goes on trying; or waits for those who do */
-    uint32_t host_epoch;             /* of the host, that its failures are counted in, */
-    uint32_t host_failures;          /* and how many those are */
+    uint32_t host_epoch;             /* of the host, that its failure was counted in */
     uint64_t front_noted;            /* which front its journal told of last; 0: none */
     struct {
         struct rt_turn_list *in;     /* NULL: none */

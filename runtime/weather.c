@@ -1,7 +1,7 @@
 /* Weather: keeps each connection's point for engine/weather.h, has them judged at most once a second and only
  * when something changed, and tells people when a front begins and ends. Also holds back attempts against a host
- * that answers nobody: a few go on trying, in turns, the rest wait for them, and all return spread out. How long one
- * may be held back is the engine's (engine/hold.c). */
+ * that answers nobody: a few go on trying, the rest wait for them, and all return spread out. How long one may be
+ * held back is the engine's (engine/hold.c). */
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,10 +12,7 @@
 
 #define JUDGE_EVERY_MS 1000
 #define HOLD_FAILING_MIN 8  /* connections that failed at a host, and none that came up since: it answers nobody */
-#define HOLD_SCOUTS 3       /* of them go on trying, once each: then it is another one's turn */
-#define SCOUT_MS_MIN 1000   /* the next one tries within this, */
-#define SCOUT_MS_MAX 60000
-#define SCOUT_PART 8        /* or this part of what the outage has lasted */
+#define HOLD_SCOUTS 3       /* of them go on as they would */
 #define RETURN_EACH_MS 60   /* so much for each that is let go: 16 a second, which one address may ask of a platform */
 #define RETURN_MS_MAX 60000 /* thousands are no reason to be away for longer */
 #define RETURN_MS_MIN 1000
@@ -29,7 +26,6 @@ struct rt_host {
     uint32_t epoch;         /* counts successes */
     uint32_t failing;       /* connections that failed in this epoch */
     uint32_t scouts;
-    uint64_t failing_since_ms; /* monotonic */
     uint32_t held;
     bool releasing;
     uint32_t release_at;    /* index of the next connection to be told */
@@ -168,28 +164,21 @@ static void unhold(struct rt_conn *c)
     c->host_scout = c->host_held = false;
 }
 
-/* Somebody must go on trying, or those that wait would wait for nobody. Whoever was refused least: no identity is refused
- * again and again because of the others. False: nobody waits. */
-static bool scout_next(struct runtime *rt, struct rt_host *h)
+/* A scout tries elsewhere now (the general address after some failures), or not at all: somebody must go on trying
+ * here, or those that wait would wait for nobody. */
+static void scout_replace(struct runtime *rt, struct rt_host *h)
 {
     struct handle conn;
-    struct rt_conn *next = NULL;
-    uint64_t within_ms = (rt_clock(rt).mono_ms - h->failing_since_ms) / SCOUT_PART;
-    if (within_ms < SCOUT_MS_MIN) within_ms = SCOUT_MS_MIN;
-    if (within_ms > SCOUT_MS_MAX) within_ms = SCOUT_MS_MAX;
-    for (uint32_t i = 0; h->held && runtime_next(rt, &i, &conn) && !(next && next->host_failures == 1); i++) {
+    for (uint32_t i = 0; h->held && runtime_next(rt, &i, &conn); i++) {
         struct rt_conn *c = rt_conn_get(rt, conn);
-        if (!c || c->host != h || !c->host_held || c->host_epoch != h->epoch) continue;
-        if (!next || c->host_failures < next->host_failures) next = c;
+        if (!c || c->host != h || !c->host_held) continue;
+        c->host_held = false;
+        h->held--;
+        struct event ev = rt_event(EV_LET_GO, conn, 0);
+        ev.let_go.within_ms = RETURN_MS_MIN;
+        rt_post(rt, &ev);
+        return;
     }
-    if (!next) return false;
-    next->host_held = false;
-    next->host_scout = true;
-    h->held--;
-    struct event ev = rt_event(EV_LET_GO, next->self, 0);
-    ev.let_go.within_ms = within_ms;
-    rt_post(rt, &ev);
-    return true;
 }
 
 static void host_leave(struct runtime *rt, struct rt_conn *c)
@@ -198,9 +187,9 @@ static void host_leave(struct runtime *rt, struct rt_conn *c)
     if (!h) return;
     const bool scout = c->host_scout && c->host_epoch == h->epoch;
     unhold(c);
-    if (scout) { /* it tries elsewhere now (the general address after some failures), or not at all */
+    if (scout) {
         c->host_scouted = h->key;
-        h->scouts += scout_next(rt, h);
+        scout_replace(rt, h);
     }
     c->host = NULL;
     c->host_epoch = 0;
@@ -230,17 +219,12 @@ static void host_failed(struct runtime *rt, struct rt_conn *c)
     if (c->host_epoch != h->epoch) {
         unhold(c);
         c->host_epoch = h->epoch;
-        c->host_failures = 0;
-        if (!h->failing++) h->failing_since_ms = rt_clock(rt).mono_ms;
+        h->failing++;
     }
-    c->host_failures++;
     if (c->host_held && h->held) h->held--;
     c->host_held = false;
-    if (h->failing < HOLD_FAILING_MIN) return;
-    if (c->host_scout) {
-        if (!scout_next(rt, h)) return;
-        c->host_scout = false;
-    } else if (h->scouts < HOLD_SCOUTS) {
+    if (h->failing < HOLD_FAILING_MIN || c->host_scout) return;
+    if (h->scouts < HOLD_SCOUTS) {
         h->scouts++;
         c->host_scout = true;
         return;

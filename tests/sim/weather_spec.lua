@@ -127,31 +127,6 @@ describe("attempts that are held back", function ()
     return list
   end
 
-  it("let others try for them in turns: nobody is refused a third time while somebody was not refused twice", function ()
-    open(COUNT)
-    local before, refused = {}, {}
-    for i = 1, COUNT do before[i] = s:view("c" .. i).attempts end
-    outage "0s"
-    for _ = 1, 40 do
-      local twice, most = 0, 0
-      for i = 1, COUNT do
-        refused[i] = s:view("c" .. i).attempts - before[i]
-        twice = twice + (refused[i] >= 2 and 1 or 0)
-        most = math.max(most, refused[i])
-      end
-      assert.is_true(most <= 2 or twice == COUNT, most .. " attempts of one, and " .. twice .. " had two")
-      s:advance "250ms"
-    end
-    -- And somebody goes on trying, the more slowly the longer it lasts.
-    local tries = attempts()
-    s:advance "10s"
-    assert.is_true(attempts() - tries >= 3, attempts() - tries .. " attempts")
-    s:heal()
-    s:advance "2m"
-    assert.equal(COUNT, up())
-    s:close()
-  end)
-
   it("never wait longer than the longest wait of the policy, and are said to be held", function ()
     open(COUNT)
     outage "2m"

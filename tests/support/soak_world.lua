@@ -260,7 +260,7 @@ local function any_name(s) return CONNECTIONS[s:random(#CONNECTIONS)][1] end
 -- A connection comes and goes over the API. What it runs is proven before it is answered, which under a sanitizer
 -- takes as long as the gate has: everything else goes on meanwhile.
 local function extra_turn(s)
-  local x = s.extra
+  local x = s.put_extra
   if not s.daemon or x.request then return end
   x.words = x.there and "DELETE" or "PUT"
   x.life = s.lives
@@ -271,7 +271,7 @@ local function extra_turn(s)
 end
 
 local function extra_look(s)
-  local x = s.extra
+  local x = s.put_extra
   local r = x.request
   if not r or not asked(r, EXTRA_SECONDS_MAX) then return end
   x.request = nil
@@ -389,7 +389,7 @@ function M.run(options)
     -- Below a minute everything goes quicker and waits of many seconds are left out; below ten all is warming up.
     short = seconds < 60, warming = seconds < 600, sanitized = world.build:match "san$",
     peers = {}, consumers = {}, commands = {}, agenda = {}, samples = {}, findings = {}, finding_counts = {}, levels = {}, warnings = {},
-    gap_causes = {}, up = {}, extra = { there = false }, lives = 0, faults = 0, command_count = 0, reloads = 0, puts = 0,
+    gap_causes = {}, up = {}, put_extra = { there = false }, lives = 0, faults = 0, command_count = 0, reloads = 0, puts = 0,
     trace = assert(io.open(options.folder .. "/trace.log", "w")), log = assert(io.open(options.folder .. "/daemon.log", "w")),
     table = assert(io.open(options.folder .. "/samples.tsv", "w")),
   }, Soak)
@@ -418,7 +418,7 @@ function M.run(options)
     turns_until(s, seconds - s.long_life)
   end
   settle(s)
-  if s.extra.request then socket.shut(s.extra.request.fd) end
+  if s.put_extra.request then socket.shut(s.put_extra.request.fd) end
   judge.report(s, options.out)
   s.trace:close()
   s.log:close()
