@@ -140,7 +140,7 @@ void runtime_destroy(struct runtime *rt)
 
 /* --- events ---------------------------------------------------------------------------------------- */
 
-struct clock rt_clock(struct runtime *rt)
+struct clock rt_clock(const struct runtime *rt)
 {
     struct clock now;
     rt->options.host.ops->clock(rt->options.host.self, &now);
@@ -385,8 +385,10 @@ uint64_t runtime_deadline_ms(const struct runtime *rt)
     uint64_t deadline = engine_deadline_ms(rt->engine);
     uint64_t timer = timers_next_ms(&rt->timers), weather = rt_weather_due_ms(rt), trial = rt_trials_due_ms(rt);
     uint64_t turn = rt_turns_due_ms(rt);
-    if (rt->options.deliver && deliver_wants_rest(rt->options.deliver) && rt->deliver_rest_ms < deadline)
-        deadline = rt->deliver_rest_ms;
+    if (rt->options.deliver && deliver_wants_rest(rt->options.deliver) && rt->deliver_rest_ms < deadline) {
+        /* It may have been due before anybody wanted it: that is no instant that was missed. */
+        deadline = rt->deliver_rest_ms > rt_clock(rt).mono_ms ? rt->deliver_rest_ms : 0;
+    }
     if (turn < deadline) deadline = turn;
     if (weather < deadline) deadline = weather;
     if (trial < deadline) deadline = trial;

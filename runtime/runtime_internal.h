@@ -350,7 +350,7 @@ struct runtime {
 
 /* runtime.c */
 struct rt_conn *rt_conn_get(const struct runtime *rt, struct handle conn);
-struct clock rt_clock(struct runtime *rt);
+struct clock rt_clock(const struct runtime *rt);
 /* Queues an event; copies head and body of its cause. Processed by rt_pump(). */
 void rt_post(struct runtime *rt, const struct event *ev);
 struct event rt_event(enum event_kind kind, struct handle conn, uint32_t generation);
