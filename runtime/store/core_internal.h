@@ -121,6 +121,7 @@ struct store_core {
     int64_t run, boot;      /* numbers of this start and of this boot */
     uint64_t boot_ms_most;  /* the newest boot time heard of */
     int64_t tidied_stream;  /* where the next piece of streams begins */
+    uint32_t rounds_put_off; /* pieces since the last that looked at streams */
     bool tidy_more;
     int log_pages;          /* in the log and not in the file */
     int rows_left;          /* that this transaction may still delete: it stands before others */

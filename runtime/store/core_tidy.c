@@ -5,6 +5,8 @@
 
 #define ROWS_MAX    500 /* a piece, of all kinds */
 #define STREAMS_MAX 64
+#define TRIMMED_MAX 128 /* of a herd that got a frame each, thousands */
+#define ROUND_EVERY 16  /* pieces: while trims fill them, the round over all streams waits */
 #define PAGES_MAX   256
 #define PAGES_FREE_KEPT 256 /* room that the next batches would ask for again */
 #define COMING_BACK_MS (10ull * 60 * 1000) /* how long a start gives its connections to say something */
@@ -12,7 +14,7 @@
 static int tidy_rows(struct store_core *c, uint64_t wall_ms);
 static int tidy_old(struct store_core *c, enum core_statement which, uint64_t limit);
 static int tidy_permits(struct store_core *c, uint64_t wall_ms);
-static int tidy_trimmed(struct store_core *c);
+static int tidy_trimmed(struct store_core *c, bool *more_out);
 static int tidy_streams(struct store_core *c, uint64_t wall_ms);
 static int tidy_stream(struct store_core *c, int64_t stream, bool here, uint64_t wall_ms);
 static int delete_events(struct store_core *c, enum core_statement which, int64_t stream, int64_t a);
@@ -68,8 +70,12 @@ static int tidy_rows(struct store_core *c, uint64_t wall_ms)
     if (rc == SQLITE_OK) rc = tidy_old(c, CORE_MANY_JOURNAL, c->options.journal_entries);
     if (rc == SQLITE_OK) rc = tidy_permits(c, wall_ms);
     if (rc == SQLITE_OK) rc = tidy_old(c, CORE_OLD_SEEN, wall_ms);
-    if (rc == SQLITE_OK) rc = tidy_trimmed(c);
-    if (rc == SQLITE_OK) rc = tidy_streams(c, wall_ms);
+    bool trims = false;
+    /* First, because a long trim takes every row that is left. */
+    if (rc == SQLITE_OK && c->rounds_put_off == 0) rc = tidy_streams(c, wall_ms);
+    if (rc == SQLITE_OK) rc = tidy_trimmed(c, &trims);
+    c->tidy_more |= trims;
+    c->rounds_put_off = trims ? (c->rounds_put_off + 1) % ROUND_EVERY : 0;
     return rc;
 }
 
@@ -102,15 +108,16 @@ static int tidy_permits(struct store_core *c, uint64_t wall_ms)
 }
 
 /* What a trim left behind its mark. */
-static int tidy_trimmed(struct store_core *c)
+static int tidy_trimmed(struct store_core *c, bool *more_out)
 {
-    struct { int64_t id, epoch, offset, kind; } found[4];
+    struct { int64_t id, epoch, offset, kind; } found[TRIMMED_MAX];
     int count = 0, rc;
     bool full;
     sqlite3_stmt *s = core__statement(c, CORE_TRIMMED_STREAMS, &rc);
     if (!s) return rc;
-    sqlite3_bind_int64(s, 1, 4);
+    sqlite3_bind_int64(s, 1, TRIMMED_MAX);
     while ((rc = sqlite3_step(s)) == SQLITE_ROW) {
+        ASSERT(count < TRIMMED_MAX);
         found[count].id = sqlite3_column_int64(s, 0);
         found[count].epoch = sqlite3_column_int64(s, 1);
         found[count].offset = sqlite3_column_int64(s, 2);
@@ -118,7 +125,7 @@ static int tidy_trimmed(struct store_core *c)
     }
     sqlite3_reset(s);
     if (rc == SQLITE_DONE) rc = SQLITE_OK;
-    if (count == 4) c->tidy_more = true;
+    *more_out = count == TRIMMED_MAX;
     for (int i = 0; i < count && rc == SQLITE_OK; i++) {
         s = core__statement(c, CORE_TRIM, &rc);
         if (!s) return rc;
@@ -129,8 +136,8 @@ static int tidy_trimmed(struct store_core *c)
         rc = core__delete(c, CORE_TRIM, s, 5, ROWS_MAX, &full);
         if (rc != SQLITE_OK) return rc;
         if (full) {
-            c->tidy_more = true;
-            continue;
+            *more_out = true;
+            return rc;
         }
         s = core__statement(c, CORE_STREAM_TRIMMED, &rc);
         if (!s) return rc;

@@ -165,6 +165,31 @@ describe("tidying a store", function ()
     assert.same({}, s:streams())
   end)
 
+  -- One acknowledgement of a consumer may trim ten thousand streams by a frame each.
+  it("takes what trims of a thousand streams left in few pieces", function ()
+    local events, trims = {}, {}
+    for i = 1, 1000 do
+      events[2 * i - 1], events[2 * i] = event("s" .. i, 1, 1, START), event("s" .. i, 1, 2, START)
+      trims[i] = { "trim", connection = "s" .. i, epoch = 1, offset = 1 }
+    end
+    apply(unpack(events))
+    apply(unpack(trims))
+    local pieces = tidy(START)
+    assert.is_true(pieces <= 12, pieces .. " pieces")
+    assert.equal(1000, s:info().events)
+  end)
+
+  it("looks at the other streams too while a long trim fills its pieces", function ()
+    apply(event("gone", 1, 1, START))
+    s:fill({ "event", connection = "a", epoch = 1, offset = 1, wall = START + 20 * DAY, bytes = "x" }, 20000, 1000)
+    s:close(true)
+    s = open { wall = START + 20 * DAY }
+    apply({ "trim", connection = "a", epoch = 1, offset = 20000 })
+    for _ = 1, 20 do assert.same({ "applied", "" }, { s:tidy(START + 21 * DAY) }) end
+    assert.is_true(s:wants_tidy(), "the trim still fills them")
+    for _, stream in ipairs(s:streams()) do assert.is_not.equal("gone", stream.name) end
+  end)
+
   it("gives the room of a flood back to the disk, in pieces", function ()
     s:fill({ "event", connection = "a", epoch = 1, offset = 1, bytes = ("x"):rep(4000) }, 5000, 250)
     local flood = s:info()
