@@ -19,6 +19,7 @@
 
 static bool thread_submit(void *self, const struct store_request *request);
 static const char *thread_kind(void *self);
+static bool may_wait(enum store_op op);
 static bool reserve_answers(struct store_thread *t);
 static void shrink_handed(struct store_thread *t);
 static void refused(void *to, uint64_t ticket);
@@ -116,8 +117,10 @@ void store_thread_flush(struct store_thread *t)
         buffer_clear(&t->front);
     } /* else it waits for the next turn */
     size_t handed = t->handed.len;
+    t->hurries |= t->front_hurries;
+    t->front_hurries = false;
     bool over = handed > t->pending_bytes_max / 2 && handed + t->work_bytes > t->pending_bytes_max;
-    pthread_cond_signal(&t->work_there);
+    if (!t->gathers || t->hurries || handed >= THREAD_GATHER_BYTES) pthread_cond_signal(&t->work_there);
     pthread_mutex_unlock(&t->mutex);
     if (over) shrink_handed(t);
     else if (t->front.len == 0) buffer_trim(&t->front, THREAD_BUFFER_KEPT);
@@ -204,7 +207,16 @@ static bool thread_submit(void *self, const struct store_request *request)
     if (request->ticket && !reserve_answers(t)) return false;
     if (!store_batch_add(&t->front, request)) return false;
     if (request->ticket) t->tickets_out++;
+    t->front_hurries |= request->ticket || !may_wait(request->op);
     return true;
+}
+
+/* Of these there are thousands a second, and after a crash the platform or the other rows of the same write tell
+ * what was missed. */
+static bool may_wait(enum store_op op)
+{
+    return op == STORE_OP_EVENT || op == STORE_OP_TRIM || op == STORE_OP_CURSOR || op == STORE_OP_JOURNAL ||
+           op == STORE_OP_SESSION;
 }
 
 static const char *thread_kind(void *self)

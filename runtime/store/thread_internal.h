@@ -11,6 +11,8 @@
 #define THREAD_TICKETS_MAX     ((size_t)1 << 20)
 #define THREAD_ANSWERS_AT_ONCE 256
 #define THREAD_TIDY_BUSY_MS    5000
+#define THREAD_GATHER_MS       10 /* between two writes for which nobody waits: a sync costs more than its rows */
+#define THREAD_GATHER_BYTES    ((size_t)1 << 20)
 
 struct answer {
     uint64_t ticket;
@@ -32,6 +34,7 @@ struct store_thread {
     struct answer *told;      /* owned */
     size_t tickets_out, answers_max;
     bool polling;
+    bool front_hurries;       /* somebody waits for what is in `front` */
 
     pthread_mutex_t mutex;    /* of all below */
     pthread_cond_t work_there, finished_now;
@@ -39,6 +42,8 @@ struct store_thread {
     struct answer *answers;   /* owned; told and answers change places */
     size_t answer_count;
     size_t work_bytes;        /* in the thread's hands */
+    bool hurries;             /* somebody waits for what is in `handed` */
+    bool gathers;             /* the thread waits for more, whatever is handed over */
     bool woken, stop, abandoned, finished, clean;
     uint64_t stop_at_ms;
     uint64_t asked_ms;        /* the disk was asked then, and has not answered; 0: it has */
@@ -49,7 +54,7 @@ struct store_thread {
     struct answer batch[THREAD_ANSWERS_AT_ONCE];
     size_t batch_count;
     bool degraded;
-    uint64_t retry_at_ms, retry_pause_ms, tidy_at_ms;
+    uint64_t retry_at_ms, retry_pause_ms, tidy_at_ms, gather_until_ms;
 };
 
 /* Of pthread_create(); `self` is the store_thread. */

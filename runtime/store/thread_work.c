@@ -56,6 +56,13 @@ static bool thread_turn(struct store_thread *t)
         thread__wait(&t->work_there, &t->mutex, next_turn_ms(t));
         now = thread__now_ms();
     }
+    t->gathers = true;
+    while (t->handed.len && t->handed.len < THREAD_GATHER_BYTES && !t->hurries && !t->stop && !t->degraded &&
+           now < t->gather_until_ms) {
+        thread__wait(&t->work_there, &t->mutex, t->gather_until_ms);
+        now = thread__now_ms();
+    }
+    t->gathers = false;
     bool over = t->stop && (now >= t->stop_at_ms || (t->work.len == 0 && t->handed.len == 0));
     size_t from = over ? 0 : take_handed(t);
     pthread_mutex_unlock(&t->mutex);
@@ -66,6 +73,7 @@ static bool thread_turn(struct store_thread *t)
     }
     asks(t, true);
     if (t->work.len) write_work(t);
+    t->gather_until_ms = now + THREAD_GATHER_MS;
     if (now >= t->tidy_at_ms || (t->degraded && t->work.len == 0 && now >= t->retry_at_ms)) tidy(t);
     asks(t, false);
     return true;
@@ -88,6 +96,7 @@ static void asks(struct store_thread *t, bool asks)
 static size_t take_handed(struct store_thread *t)
 {
     size_t from = t->work.len;
+    t->hurries = false;
     if (t->work.len == 0) {
         struct buffer empty = t->work;
         t->work = t->handed;

@@ -79,6 +79,27 @@ describe("the store's thread", function ()
     assert.equal(200, #rows "permits")
   end)
 
+  it("gathers what nobody waits for, and writes it at once when somebody does", function ()
+    local t = open()
+    for i = 1, 2000 do
+      t:submit { "event", connection = "a", epoch = 1, offset = i, bytes = "one" }
+      t:flush()
+    end
+    eventually(t, "all on disk without being asked", function () return t:is_idle() end)
+    local h = t:health()
+    assert.equal(2000, h.requests)
+    assert.is_true(h.commits <= 200, h.commits .. " writes of 2000 flushes")
+    for i = 1, 50 do
+      t:submit { "event", connection = "a", epoch = 1, offset = 2000 + i, bytes = "one" }
+      t:flush()
+      t:submit { "frames", connection = "a", ticket = i }
+      t:flush()
+      assert.same({ i }, answers(t, 1))
+    end
+    assert.is_true((t:close()))
+    assert.equal(2050, #rows "events")
+  end)
+
   it("answers nothing before it is flushed, and nothing while a sync is stuck", function ()
     local t = open()
     shim.set { sync_ms = -1 }
