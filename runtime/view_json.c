@@ -43,20 +43,21 @@ static void put_text(struct writer *w, const char *key, const char *text)
 static void put_count(struct writer *w, const char *key, uint64_t n)
 {
     put_key(w, key);
-    w->ok = w->ok && buffer_printf(w->out, "%" PRIu64, n);
+    w->ok = w->ok && (n <= INT64_MAX ? buffer_append_decimal(w->out, (int64_t)n) : buffer_printf(w->out, "%" PRIu64, n));
 }
 
 static void put_signed(struct writer *w, const char *key, int64_t n)
 {
     put_key(w, key);
-    w->ok = w->ok && buffer_printf(w->out, "%" PRId64, n);
+    w->ok = w->ok && buffer_append_decimal(w->out, n);
 }
 
 /* Microseconds as milliseconds. */
 static void put_ms(struct writer *w, const char *key, uint64_t us)
 {
     put_key(w, key);
-    w->ok = w->ok && buffer_printf(w->out, "%" PRIu64 ".%03u", us / 1000, (unsigned)(us % 1000));
+    const char rest[] = { '.', (char)('0' + us / 100 % 10), (char)('0' + us / 10 % 10), (char)('0' + us % 10) };
+    w->ok = w->ok && buffer_append_decimal(w->out, (int64_t)(us / 1000)) && buffer_append(w->out, rest, sizeof rest);
 }
 
 static void put_flag(struct writer *w, const char *key, bool on)
