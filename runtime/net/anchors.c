@@ -4,13 +4,19 @@
  * been there. Made in the pool, asked on the loop. */
 #include <openssl/asn1.h>
 #include <openssl/err.h>
+#include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 #include <openssl/x509_vfy.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "net/net_internal.h"
+
+#define BUNDLE_BYTES_MAX (8 << 20) /* what is longer is read by OpenSSL alone */
+#define LINE_CHARS 64
+#define DER_BYTES_MAX (16 << 10) /* of what is read here */
 
 struct anchor {
     X509_NAME *subject;  /* owned */
@@ -24,6 +30,7 @@ struct anchors {
     struct anchor *items; /* owned */
 };
 
+static long add_plain(struct anchors *a, FILE *file);
 static int by_subject(X509_LOOKUP *lookup, X509_LOOKUP_TYPE type, const X509_NAME *name, X509_OBJECT *out);
 static void lookup_free(X509_LOOKUP *lookup);
 
@@ -98,7 +105,9 @@ uint32_t anchors__add(X509_STORE *store, X509_LOOKUP_METHOD *method, FILE *file)
     char *kind, *head;
     unsigned char *bytes;
     long len;
-    while (PEM_read(file, &kind, &head, &bytes, &len)) {
+    long from = add_plain(a, file);
+    bool more = from < 0 || fseek(file, from, SEEK_SET) == 0;
+    while (more && PEM_read(file, &kind, &head, &bytes, &len)) {
         if (!add(a, kind, bytes, len)) OPENSSL_free(bytes);
         OPENSSL_free(kind);
         OPENSSL_free(head);
@@ -111,6 +120,84 @@ uint32_t anchors__add(X509_STORE *store, X509_LOOKUP_METHOD *method, FILE *file)
     }
     return a->count;
 }
+
+/* --- plain blocks ----------------------------------------------------------------------------------------- */
+
+/* The next line; false: there is none that ends. */
+static bool line_get(const char **at, const char *end, const char **line, size_t *len)
+{
+    const char *stop = *at < end ? memchr(*at, '\n', (size_t)(end - *at)) : NULL;
+    if (!stop) return false;
+    *line = *at;
+    *len = (size_t)(stop - *at);
+    *at = stop + 1;
+    return true;
+}
+
+static bool line_is(const char *line, size_t len, const char *text)
+{
+    return len == strlen(text) && memcmp(line, text, len) == 0;
+}
+
+/* The body of a block, up to and with its last line: lines of 64 characters but the last, nothing else. Owned by
+ * who called; NULL: it is not like that. */
+static unsigned char *body_get(const char **at, const char *end, long *bytes)
+{
+    char text[DER_BYTES_MAX / 3 * 4];
+    const char *line = NULL;
+    size_t len, count = 0, last = LINE_CHARS;
+    while (line_get(at, end, &line, &len) && !line_is(line, len, "-----END CERTIFICATE-----")) {
+        if (last != LINE_CHARS || len == 0 || len > LINE_CHARS || count + len > sizeof text) return NULL;
+        memcpy(text + count, line, len);
+        count += last = len;
+        line = NULL;
+    }
+    if (!line || count == 0 || count % 4 != 0) return NULL;
+    const char *pad = memchr(text, '=', count);
+    size_t padding = pad ? (size_t)(text + count - pad) : 0;
+    if (padding > 2 || (padding == 2 && pad[1] != '=')) return NULL;
+    unsigned char *out = OPENSSL_malloc(count / 4 * 3);
+    if (out && EVP_DecodeBlock(out, (const unsigned char *)text, (int)count) == (int)(count / 4 * 3)) {
+        *bytes = (long)(count / 4 * 3 - padding);
+        return out;
+    }
+    OPENSSL_free(out);
+    return NULL;
+}
+
+static long add_text(struct anchors *a, const char *text, const char *end)
+{
+    const char *at = text, *from = text, *line;
+    unsigned char *bytes;
+    size_t len;
+    long count;
+    while (line_get(&at, end, &line, &len)) {
+        if (len > 0 && line[0] == '-') {
+            bytes = line_is(line, len, "-----BEGIN CERTIFICATE-----") ? body_get(&at, end, &count) : NULL;
+            if (!bytes) break;
+            if (!add(a, PEM_STRING_X509, bytes, count)) OPENSSL_free(bytes);
+        }
+        from = at;
+    }
+    return from - text;
+}
+
+/* A bundle is plain blocks and lines between them: read whole, they take a fifth of what PEM_read() takes for
+ * them. Where it must go on, from the first thing that is not so plain: what that means is OpenSSL's to say. Below
+ * 0: nothing was read. */
+static long add_plain(struct anchors *a, FILE *file)
+{
+    struct stat st;
+    if (fstat(fileno(file), &st) != 0 || st.st_size <= 0 || st.st_size > BUNDLE_BYTES_MAX) return -1;
+    char *text = malloc((size_t)st.st_size);
+    size_t len = text ? fread(text, 1, (size_t)st.st_size, file) : 0;
+    const char *nul = len ? memchr(text, 0, len) : NULL; /* a line that has one is not plain */
+    long from = add_text(a, text, nul ? nul : text + len);
+    free(text);
+    return from;
+}
+
+/* --- what a chain asks for ------------------------------------------------------------------------------------ */
 
 /* All of that name go into the store at once: OpenSSL looks there for the others itself. */
 static int by_subject(X509_LOOKUP *lookup, X509_LOOKUP_TYPE type, const X509_NAME *name, X509_OBJECT *out)

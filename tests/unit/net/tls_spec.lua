@@ -162,6 +162,37 @@ describe("link with TLS", function ()
     assert.matches("no certificate in the CA file", none.reason)
   end)
 
+  it("reads a bundle however its blocks are written, and no further than a broken one", function ()
+    local file = assert(io.open(ca_file))
+    local pem = file:read "*a"
+    file:close()
+    local body = pem:match "^%-+BEGIN CERTIFICATE%-+\n(.-)%-+END CERTIFICATE%-+\n$"
+    local function block(text) return "-----BEGIN CERTIFICATE-----\n" .. text .. "-----END CERTIFICATE-----\n" end
+    assert.equal(pem, block(body))
+    local other = block("MAMCAQE=\n") -- no certificate
+    local long = body:gsub("\n", ""):gsub(("."):rep(76), "%0\n") .. "\n"
+    local bundles = {
+      { pem, true }, { "# Someone's\n=======\n" .. pem .. "\n", true }, { pem:gsub("\n", "\r\n"), true },
+      { pem:sub(1, -2), true }, { other .. pem, true }, { other .. "--\n" .. pem, true }, { block(long), true },
+      { ("x"):rep(1000) .. "\n" .. pem, true }, { block "A-B=\n" .. pem, false }, { block "====\n" .. pem, false },
+      { block "AAA\n" .. pem, false }, { block "" .. pem, false },
+      { "-----BEGIN CERTIFICATE-----\n" .. body, false }, { "-----BEGIN CERTIFICATE-----", false },
+      { pem:gsub("END CERT", "END CRET"), false }, { body, false }, { "\0\n" .. pem, false },
+    }
+    for i, bundle in ipairs(bundles) do
+      local name = os.tmpname()
+      file = assert(io.open(name, "w"))
+      file:write((bundle[1]))
+      file:close()
+      local s = world.server { authority = ca, { "tls" }, { "write", "x" }, { "end" } }
+      local w = world.open { system_ca_file = name }
+      assert(w:link(1, { host = "localhost", port = s:port(), tls = true }))
+      local ended = world.await_what(w, bundle[2] and "opened" or "ended", 1)
+      os.remove(name)
+      assert.is_truthy(ended, i)
+    end
+  end)
+
   it("uses a changed CA file from soon on, and the old one until then", function ()
     local s = world.server { authority = ca, { "tls" }, { "write", "x" }, { "end" } }
     local other_file = os.tmpname()
