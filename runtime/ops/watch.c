@@ -378,13 +378,16 @@ static void sweep_slice(struct watch *w)
         struct seen now = *s;
         look(&now, &view);
         if (same(&now, s)) continue;
-        *s = now;
+        const size_t whole = pulse.len;
         if (!buffer_append(&pulse, view.name, strlen(view.name) + 1) ||
             !buffer_printf(&pulse, "{\"life\":\"%s\",\"in\":%" PRIu64 ",\"out\":%" PRIu64 ",\"delivered\":%" PRIu64 ",\"backlog\":%" PRIu64,
-                           life_name(view.life.verdict), now.in, now.out, now.delivered, now.backlog))
-            break;
-        if (view.round_trip_known) buffer_printf(&pulse, ",\"round_trip_ms\":%" PRIu64, now.round_trip_ms);
-        if (!buffer_append(&pulse, "}", 2)) break;
+                           life_name(view.life.verdict), now.in, now.out, now.delivered, now.backlog) ||
+            (view.round_trip_known && !buffer_printf(&pulse, ",\"round_trip_ms\":%" PRIu64, now.round_trip_ms)) ||
+            !buffer_append(&pulse, "}", 2)) {
+            pulse.len = whole; /* no memory: a later sweep tells it; to stop here would tell the rest as gone */
+            continue;
+        }
+        *s = now;
         pieces++;
     }
     const bool end = n < SLICE;
