@@ -722,6 +722,16 @@ describe("two budgets of one account", function ()
       host.e:budget(other, "dial", host:clock()).left })
   end)
 
+  it("count as used what is claimed and not yet spent", function ()
+    local host = Host.new { plan = start_plan { { 10, 3600000 } }, on = { prepare = function () return true end } }
+    local bots = { host:add { name = "a", identity = 2 }, host:add { name = "b", identity = 3 }, host:add { name = "c", identity = 4 } }
+    for n, bot in ipairs(bots) do
+      host:start(bot)
+      local view = host.e:budget(bot, "start", host:clock())
+      assert.same({ n, 10 - n }, { view.used, view.left })
+    end
+  end)
+
   it("may have four windows each, and all of them hold", function ()
     local host = Host.new { plan = plan { budgets = { dial = { windows = { { 2, 1000 }, { 3, 10000 }, { 4, 100000 }, { 5, 1000000 } } },
       send = { windows = { { 2, 1000 }, { 3, 10000 }, { 4, 100000 }, { 5, 1000000 } } } } } }

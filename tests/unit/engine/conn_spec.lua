@@ -381,6 +381,32 @@ describe("a new policy", function ()
     assert.same({ 2, 0, "up" }, { #host:effects "beat", host:view(bot).beat_interval, host:view(bot).state })
   end)
 
+  it("stops the beats of a link that is about to take over as well, while it greets", function ()
+    local beats = { ping = 0, silence = 0, overlap = 1, beat = { every = 5000, first = "after" }, limits = { greeting = 60000 },
+      classify = { { cause = "reconnect", planned = true, delay = { 0, 0 } } } }
+    local quiet = { ping = 0, silence = 0, overlap = 1, limits = beats.limits, classify = beats.classify }
+    for _, case in ipairs { { beats, 2 }, { quiet, 0 } } do
+      local host = Host.new { plan = beats }
+      local bot = host:up()
+      host.conns[bot].handover = true
+      host.on.greet = function () return true end -- the next one greets for a while
+      host:event("ending announced", bot, 1, { cause = { kind = "ended", name = "reconnect" }, wait = 50000 })
+      host:run(1000, function () return #host:effects "greet" == 2 end)
+      local found = {}
+      for _, l in ipairs(host:view(bot).links) do found[l.generation] = l.state end
+      assert.same({ "ready", "greeting" }, found)
+      host:event("beat set", bot, 2, { interval = 5000 })
+      local function sent()
+        local n = 0
+        for _, f in ipairs(host:effects "beat") do if f.generation == 2 then n = n + 1 end end
+        return n
+      end
+      host:event("policy swapped", bot, 0, { plan = engine.plan(case[1]) })
+      host:run(12000)
+      assert.equal(case[2], sent())
+    end
+  end)
+
   it("with a wider budget lets go who waited for it", function ()
     local function plan(count) return { backoff = { jitter = "none" }, budgets = { dial = { windows = { { count, 3600000 } } } } } end
     local host = Host.new { plan = plan(1) }
