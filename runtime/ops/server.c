@@ -1,6 +1,7 @@
 /* Server: creation and end of the local API, its clients, its one timer. Owns libwebsockets'
  * context. Deadlines of clients are judged here on our own clock: a timer of
  * libwebsockets that is set from outside its callbacks may never fire. */
+#include <dlfcn.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -27,6 +28,7 @@ static struct ops *emits_to;
 static bool tokens_copy(struct ops *ops, const struct ops_options *options, char *why,
                         size_t why_bytes);
 static bool lws_start(struct ops *ops, char *why, size_t why_bytes);
+static void plugin_keep(void);
 static void on_emit(int level, const char *line);
 static void on_prepare(uv_prepare_t *handle);
 static void on_tick(uv_timer_t *handle);
@@ -265,9 +267,17 @@ static bool lws_start(struct ops *ops, char *why, size_t why_bytes)
                                  "(libwebsockets-evlib-uv) installed?");
         return false;
     }
+    plugin_keep();
     ops->vhost = lws_create_vhost(ops->lws, &info);
     if (!ops->vhost) snprintf(why, why_bytes, "libwebsockets makes no virtual host");
     return ops->vhost != NULL;
+}
+
+/* The end of a context unloads the plugin, and the loop may still owe calls to it: handles that it closed last. */
+static void plugin_keep(void)
+{
+    void *plugin = dlopen("libwebsockets-evlib_uv.so", RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
+    if (plugin) dlclose(plugin); /* it stays, without our reference */
 }
 
 static void on_emit(int level, const char *line)
