@@ -347,13 +347,15 @@ static int l_tick(lua_State *L)
     return 0;
 }
 
+/* -> ms until it, and how many ms ago it was: the loop takes that for its own delay, but for 0, which is "at once" */
 static int l_deadline(lua_State *L)
 {
     struct box *b = box_of(L);
-    uint64_t at = runtime_deadline_ms(b->rt);
+    uint64_t at = runtime_deadline_ms(b->rt), now = b->now.mono_ms;
     if (at == ENGINE_NEVER) return 0;
-    lua_pushnumber(L, at > b->now.mono_ms ? (double)(at - b->now.mono_ms) : 0);
-    return 1;
+    lua_pushnumber(L, at > now ? (double)(at - now) : 0);
+    lua_pushnumber(L, at && at < now ? (double)(now - at) : 0);
+    return 2;
 }
 
 static int l_log(lua_State *L)

@@ -288,3 +288,24 @@ describe("an acknowledgement whose link is gone", function ()
     assert.same({}, world.sent(w, 2), "nor later: the platform sends the frame again")
   end)
 end)
+
+describe("what a burst took", function ()
+  -- What a burst took is given back at an instant that may have passed before there was a burst.
+  it("is given back, and an instant for that which passed before the burst is none that the loop missed", function ()
+    local w = up()
+    local function burst(first)
+      for i = first, first + 2999 do w:bytes(1, world.text(('{"id":%d,"pad":"%s"}'):format(i, ("x"):rep(1000)))) end
+      w:told()
+      ack(w, first + 2999)
+      local ahead, missed = w:deadline()
+      assert.same({ 0, 0 }, { ahead, missed })
+      for _ = 1, 50 do w:tick(100) end
+      ahead, missed = w:deadline()
+      assert.is_true(ahead > 0, "it was given back")
+      assert.equal(0, missed)
+    end
+    burst(1)
+    w:tick(40000)
+    burst(3001)
+  end)
+end)
