@@ -8,6 +8,7 @@
 
 #include "base/assert.h"
 #include "base/text.h"
+#include "ops/lws_plugin.h"
 #include "ops/peer_port_internal.h"
 
 #define CONNS_MAX 65536
@@ -64,6 +65,7 @@ struct peer_server *peer_server_create(uv_loop_t *loop, const struct peer_port_o
         snprintf(why, why_bytes, "libwebsockets has no libuv support: install libwebsockets-evlib-uv");
         goto fail_server;
     }
+    lws_plugin_keep();
     memset(&info, 0, sizeof info);
     info.port = options->port;
     info.iface = "127.0.0.1";

@@ -1,7 +1,6 @@
 /* Server: creation and end of the local API, its clients, its one timer. Owns libwebsockets'
  * context. Deadlines of clients are judged here on our own clock: a timer of
  * libwebsockets that is set from outside its callbacks may never fire. */
-#include <dlfcn.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,6 +11,7 @@
 
 #include "base/text.h"
 #include "ops/gather.h"
+#include "ops/lws_plugin.h"
 #include "ops/ops_internal.h"
 
 #define CLIENTS_DEFAULT 1024u
@@ -28,7 +28,6 @@ static struct ops *emits_to;
 static bool tokens_copy(struct ops *ops, const struct ops_options *options, char *why,
                         size_t why_bytes);
 static bool lws_start(struct ops *ops, char *why, size_t why_bytes);
-static void plugin_keep(void);
 static void on_emit(int level, const char *line);
 static void on_prepare(uv_prepare_t *handle);
 static void on_tick(uv_timer_t *handle);
@@ -267,17 +266,10 @@ static bool lws_start(struct ops *ops, char *why, size_t why_bytes)
                                  "(libwebsockets-evlib-uv) installed?");
         return false;
     }
-    plugin_keep();
+    lws_plugin_keep();
     ops->vhost = lws_create_vhost(ops->lws, &info);
     if (!ops->vhost) snprintf(why, why_bytes, "libwebsockets makes no virtual host");
     return ops->vhost != NULL;
-}
-
-/* The end of a context unloads the plugin, and the loop may still owe calls to it: handles that it closed last. */
-static void plugin_keep(void)
-{
-    void *plugin = dlopen("libwebsockets-evlib_uv.so", RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
-    if (plugin) dlclose(plugin); /* it stays, without our reference */
 }
 
 static void on_emit(int level, const char *line)

@@ -168,3 +168,38 @@ describe("an upgrade with a busy consumer", function ()
     has(stats(peer), '"resumed":2')
   end)
 end)
+
+-- It went with the context of libwebsockets, while the loop still owed it calls: a crash where the machine was slow.
+describe("what binds libwebsockets to the loop", function ()
+  local w
+  before_each(function () w = world.new() end)
+  after_each(function () w:close() end)
+
+  local function loaded(name) return { LD_DEBUG = "files", LD_DEBUG_OUTPUT = name } end
+
+  -- What the dynamic linker wrote of one run that has ended.
+  local function stays(name)
+    local files = io.popen(("cat '%s'/%s.* 2>/dev/null"):format(w.folder, name))
+    local said = files:read "*a"
+    files:close()
+    if said == "" then return pending "this dynamic linker tells nothing" end
+    if not said:find("evlib_uv", 1, true) then return pending "libwebsockets has libuv built in" end
+    assert.is_nil(said:match "[^\n]*evlib_uv[^\n]*destroying link map[^\n]*")
+  end
+
+  it("stays until the daemon's process ends", function ()
+    w:write("holdfast.lua", 'listen { unix = "h.sock" }\n')
+    local daemon = w:daemon { env = loaded "ld" }
+    daemon:kill(signals.term)
+    assert.equal(0, daemon:wait(), daemon.err)
+    stays "ld"
+  end)
+
+  it("stays until the peer's process ends", function ()
+    local run = w:start({ "peer", "discord", "--port", "0", "--ca-out", "ca.pem" }, { env = loaded "ld" })
+    run:says "listening on"
+    run:kill(signals.term)
+    run:wait()
+    stays "ld"
+  end)
+end)
