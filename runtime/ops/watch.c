@@ -1,6 +1,7 @@
 /* Watch: GET /v1/watch, everything that changes as server-sent events, for a page or a tool that shows thousands
  * of connections live. Owns one bounded ring of recent events that all watchers read at their own pace; whoever
- * falls out of it is ended, and comes back with a snapshot. Costs nothing while nobody watches.
+ * falls out of it is ended, and comes back with a snapshot. Costs nothing while nobody watches. What is found by
+ * looking at all connections, once a second, is in watch_sweep.c.
  *
  *   id: EPOCH-N            of each event but the snapshot's; EPOCH differs from process to process
  *   event: snapshot        {"connections":[...],"more":BOOL}: all of them, as GET /v1/connections has them, in
@@ -25,58 +26,17 @@
 #include "base/duration.h"
 #include "base/text.h"
 #include "ops/journal.h"
-#include "ops/ops_internal.h"
+#include "ops/watch_internal.h"
 
 #define RING_BYTES_MAX ((size_t)8 << 20)
-#define RING_KEPT_MS 30000u    /* after the last watcher left: a page that reloads goes on */
 #define FILL_BYTES ((size_t)48 << 10)
 #define SNAPSHOT_PIECE 64u
-#define SLICE 96u              /* connections looked at in one go: a millisecond or two */
 #define STATES_IN_ONE_GO 64u
-#define SWEEP_MS 1000u
 #define STATES_AT_ONCE 200u    /* a second; the rest with the sweep */
 #define JOURNAL_AT_ONCE 500u
 #define SILENT_MS 15000u
 #define STUCK_MS 30000u
 #define PATTERNS_MAX 8u
-
-/* One event: pieces, each of one connection or of none. A piece is its name, NUL, its JSON, NUL. */
-struct event_kept {
-    uint64_t id;
-    const char *kind; /* static */
-    bool joined;      /* pulse: pieces become members of one object */
-    uint32_t pieces;
-    size_t len;
-    char bytes[];
-};
-
-struct seen {
-    struct handle conn;
-    char name[64];
-    uint32_t round; /* of the sweep that saw it last */
-    bool changed;   /* its state, and nobody was told */
-    uint8_t life;
-    uint64_t in, out, delivered, backlog, round_trip_ms;
-};
-
-struct watch {
-    struct ops *ops;
-    uv_timer_t sweep, soon;
-    uint32_t watchers;
-    uint64_t idle_since_ms; /* of the loop's clock; 0: somebody watches */
-    uint64_t epoch;
-    struct event_kept *ring[WATCH_EVENTS_MAX]; /* owned */
-    uint64_t first_id, end_id;
-    size_t ring_bytes;
-    struct seen *seen;      /* owned; by index */
-    uint32_t seen_count;
-    uint32_t at, round;     /* of the sweep */
-    bool priming;           /* the first sweep: who is there already is no news, and snapshots wait for its end */
-    struct tally tally;     /* of the sweep so far */
-    bool states_due;        /* some changed in this turn */
-    uint64_t second, states_told, journal_told, journal_missed;
-    struct buffer scratch, summary_told;
-};
 
 struct watcher {
     uint64_t next_id;
@@ -88,12 +48,7 @@ struct watcher {
 };
 
 static struct watch *watch_get(struct ops *ops);
-static void on_sweep(uv_timer_t *handle);
 static void on_soon(uv_timer_t *handle);
-static void wake(struct watch *w);
-static void push(struct watch *w, const char *kind, bool joined, uint32_t pieces);
-static void ring_drop(struct watch *w);
-static bool told_state(struct watch *w, struct handle conn);
 static bool snapshot_piece(struct client *c);
 static bool event_write(struct client *c, const struct event_kept *e);
 static bool wants(const struct watcher *x, const char *name);
@@ -134,7 +89,7 @@ int watch__get(struct client *c, const char *name)
     }
     w->watchers++;
     w->idle_since_ms = 0;
-    if (!uv_is_active((uv_handle_t *)&w->sweep)) uv_timer_start(&w->sweep, on_sweep, 0, 0);
+    if (!uv_is_active((uv_handle_t *)&w->sweep)) uv_timer_start(&w->sweep, watch__on_sweep, 0, 0);
     return http__stream(c, "text/event-stream");
 }
 
@@ -214,7 +169,7 @@ void ops_journaled(struct ops *ops, struct handle conn, const char *name, const 
         bool ok = buffer_append(&w->scratch, name, strlen(name) + 1) && buffer_append_text(&w->scratch, "{\"connection\":") &&
                   text_json_string(&w->scratch, name, strlen(name)) && buffer_append_text(&w->scratch, ",\"entry\":") &&
                   journal__entry_json(&w->scratch, entry) && buffer_append(&w->scratch, "}", 2);
-        if (ok) push(w, "journal", false, 1);
+        if (ok) watch__push(w, "journal", false, 1);
     }
     if (entry->kind != JOURNAL_STATE || w->states_told >= STATES_AT_ONCE) return;
     /* Not now: this comes from inside a step, and the connection is not what it will be in a moment. */
@@ -222,7 +177,7 @@ void ops_journaled(struct ops *ops, struct handle conn, const char *name, const 
     uv_timer_start(&w->soon, on_soon, 0, 0);
 }
 
-static bool told_state(struct watch *w, struct handle conn)
+bool watch__told_state(struct watch *w, struct handle conn)
 {
     struct connection_view view;
     buffer_clear(&w->scratch);
@@ -231,13 +186,13 @@ static bool told_state(struct watch *w, struct handle conn)
     if (!buffer_append(&w->scratch, view.name, strlen(view.name) + 1) ||
         !runtime_view_json(&view, &w->scratch) || !buffer_append_char(&w->scratch, 0))
         return false;
-    push(w, "state", false, 1);
+    watch__push(w, "state", false, 1);
     return true;
 }
 
 /* --- the ring ------------------------------------------------------------------------------------------------ */
 
-static void ring_drop(struct watch *w)
+void watch__ring_drop(struct watch *w)
 {
     struct event_kept *e = w->ring[w->first_id++ % WATCH_EVENTS_MAX];
     w->ring_bytes -= sizeof *e + e->len;
@@ -245,7 +200,7 @@ static void ring_drop(struct watch *w)
 }
 
 /* What scratch holds becomes an event. */
-static void push(struct watch *w, const char *kind, bool joined, uint32_t pieces)
+void watch__push(struct watch *w, const char *kind, bool joined, uint32_t pieces)
 {
     struct event_kept *e = malloc(sizeof *e + w->scratch.len);
     if (!e) return; /* the next sweep tells what matters of it */
@@ -253,7 +208,7 @@ static void push(struct watch *w, const char *kind, bool joined, uint32_t pieces
     memcpy(e->bytes, w->scratch.data, w->scratch.len);
     const uint32_t most = w->ops->options.watch_events_max;
     while (w->end_id - w->first_id >= most || (w->first_id < w->end_id && w->ring_bytes + e->len > RING_BYTES_MAX))
-        ring_drop(w);
+        watch__ring_drop(w);
     w->ring[w->end_id++ % WATCH_EVENTS_MAX] = e;
     w->ring_bytes += sizeof *e + e->len;
     if (!uv_is_active((uv_handle_t *)&w->soon)) uv_timer_start(&w->soon, on_soon, 0, 0);
@@ -309,150 +264,6 @@ static bool snapshot_piece(struct client *c)
     return ok && buffer_printf(&c->out, "],\"more\":%s}\n\n", x->snapshot ? "true" : "false");
 }
 
-/* --- the sweep ----------------------------------------------------------------------------------------------- */
-
-static bool seen_grow(struct watch *w, uint32_t index)
-{
-    if (index < w->seen_count) return true;
-    uint32_t count = w->seen_count ? w->seen_count * 2 : 64;
-    while (count <= index) count *= 2;
-    struct seen *more = realloc(w->seen, count * sizeof *more);
-    if (!more) return false;
-    memset(more + w->seen_count, 0, (count - w->seen_count) * sizeof *more);
-    w->seen = more;
-    w->seen_count = count;
-    return true;
-}
-
-static void look(struct seen *s, const struct connection_view *v)
-{
-    s->life = (uint8_t)v->life.verdict;
-    s->in = v->total.frames_in;
-    s->out = v->total.frames_out;
-    s->delivered = v->frames_delivered;
-    s->backlog = v->backlog.frames;
-    s->round_trip_ms = v->round_trip_ms;
-}
-
-static bool same(const struct seen *a, const struct seen *b)
-{
-    return a->life == b->life && a->in == b->in && a->out == b->out && a->delivered == b->delivered &&
-           a->backlog == b->backlog && a->round_trip_ms == b->round_trip_ms;
-}
-
-static void meet(struct seen *s, struct handle h, const struct connection_view *v)
-{
-    *s = (struct seen){ .conn = h };
-    memcpy(s->name, v->name, sizeof s->name);
-    look(s, v);
-}
-
-static void told_gone(struct watch *w, const struct seen *s)
-{
-    buffer_clear(&w->scratch);
-    if (buffer_append(&w->scratch, s->name, strlen(s->name) + 1) && buffer_append_text(&w->scratch, "{\"connection\":") &&
-        text_json_string(&w->scratch, s->name, strlen(s->name)) && buffer_append(&w->scratch, "}", 2))
-        push(w, "gone", false, 1);
-}
-
-/* A slice: whose numbers changed goes into one pulse. What is gone is found by its place being empty. */
-static void sweep_slice(struct watch *w)
-{
-    struct connection_view view;
-    struct handle h;
-    uint32_t pieces = 0, n = 0, before = w->at;
-    struct buffer pulse;
-    buffer_init(&pulse, 0);
-    for (; n < SLICE && runtime_next(w->ops->rt, &w->at, &h); w->at++, n++) {
-        if (!runtime_view(w->ops->rt, h, &view) || !seen_grow(w, h.index)) continue;
-        struct seen *s = &w->seen[h.index];
-        summary__count(&w->tally, &view);
-        if (!handle_equal(s->conn, h)) {
-            if (!handle_is_none(s->conn)) told_gone(w, s);
-            meet(s, h, &view);
-            s->changed = !w->priming;
-        }
-        s->round = w->round;
-        if (w->priming) continue;
-        if (s->changed) told_state(w, h);
-        struct seen now = *s;
-        look(&now, &view);
-        if (same(&now, s)) continue;
-        const size_t whole = pulse.len;
-        if (!buffer_append(&pulse, view.name, strlen(view.name) + 1) ||
-            !buffer_printf(&pulse, "{\"life\":\"%s\",\"in\":%" PRIu64 ",\"out\":%" PRIu64 ",\"delivered\":%" PRIu64 ",\"backlog\":%" PRIu64,
-                           life_name(view.life.verdict), now.in, now.out, now.delivered, now.backlog) ||
-            (view.round_trip_known && !buffer_printf(&pulse, ",\"round_trip_ms\":%" PRIu64, now.round_trip_ms)) ||
-            !buffer_append(&pulse, "}", 2)) {
-            pulse.len = whole; /* no memory: a later sweep tells it; to stop here would tell the rest as gone */
-            continue;
-        }
-        *s = now;
-        pieces++;
-    }
-    const bool end = n < SLICE;
-    for (uint32_t i = before; i < w->seen_count && (end || i < w->at); i++) {
-        struct seen *s = &w->seen[i];
-        if (handle_is_none(s->conn) || s->round == w->round) continue;
-        told_gone(w, s);
-        *s = (struct seen){ 0 };
-    }
-    if (pieces) {
-        struct buffer swap = w->scratch;
-        w->scratch = pulse;
-        push(w, "pulse", true, pieces);
-        pulse = w->scratch;
-        w->scratch = swap;
-    }
-    buffer_deinit(&pulse);
-    if (!end) return;
-    w->at = 0;
-    w->round++;
-}
-
-static void sweep_ends(struct watch *w)
-{
-    buffer_clear(&w->scratch);
-    const bool counted = buffer_append_char(&w->scratch, 0) && summary__json(w->ops, &w->tally, &w->scratch);
-    w->tally = (struct tally){ 0 };
-    if (!counted || !buffer_append_char(&w->scratch, 0)) return;
-    if (w->scratch.len != w->summary_told.len || memcmp(w->scratch.data, w->summary_told.data, w->scratch.len) != 0) {
-        buffer_clear(&w->summary_told);
-        if (buffer_append(&w->summary_told, w->scratch.data, w->scratch.len)) push(w, "summary", false, 1);
-    }
-    if (!w->journal_missed) return;
-    buffer_clear(&w->scratch);
-    if (!buffer_append_char(&w->scratch, 0) || !buffer_printf(&w->scratch, "{\"journal\":%" PRIu64 "}", w->journal_missed) ||
-        !buffer_append_char(&w->scratch, 0))
-        return;
-    w->journal_missed = 0;
-    push(w, "missed", false, 1);
-}
-
-static void on_sweep(uv_timer_t *handle)
-{
-    struct watch *w = handle->data;
-    if (!w->watchers && uv_now(w->ops->loop) - w->idle_since_ms >= RING_KEPT_MS) {
-        while (w->first_id < w->end_id) ring_drop(w);
-        free(w->seen);
-        w->seen = NULL;
-        w->seen_count = w->at = 0;
-        w->idle_since_ms = 0;
-        w->priming = false;
-        w->epoch++; /* who comes back later has missed something */
-        return;
-    }
-    sweep_slice(w);
-    const bool primed = w->priming && w->at == 0;
-    if (primed) {
-        w->priming = false;
-        wake(w);
-    }
-    if (w->at == 0) sweep_ends(w);
-    const uint32_t slices = runtime_count(w->ops->rt) / SLICE + 1;
-    uv_timer_start(&w->sweep, on_sweep, w->priming ? 0 : SWEEP_MS / slices, 0);
-}
-
 /* States that changed in this turn, then all who wait for events. */
 static void on_soon(uv_timer_t *handle)
 {
@@ -462,15 +273,15 @@ static void on_soon(uv_timer_t *handle)
         if (!w->seen[i].changed || handle_is_none(w->seen[i].conn)) continue;
         w->states_told++;
         told++;
-        told_state(w, w->seen[i].conn);
+        watch__told_state(w, w->seen[i].conn);
     }
     w->states_due = told == STATES_IN_ONE_GO && i < w->seen_count && w->states_told < STATES_AT_ONCE;
     uv_timer_stop(&w->soon);
-    wake(w);
+    watch__wake(w);
     if (w->states_due) uv_timer_start(&w->soon, on_soon, 1, 0);
 }
 
-static void wake(struct watch *w)
+void watch__wake(struct watch *w)
 {
     for (struct client *c = w->ops->clients; c; c = c->next)
         if (c->kind == CLIENT_WATCH && c->wsi && !c->closing) lws_callback_on_writable(c->wsi);
@@ -516,7 +327,7 @@ void watch__free(struct ops *ops)
 {
     struct watch *w = ops->watch;
     if (!w) return;
-    while (w->first_id < w->end_id) ring_drop(w);
+    while (w->first_id < w->end_id) watch__ring_drop(w);
     free(w->seen);
     buffer_deinit(&w->scratch);
     buffer_deinit(&w->summary_told);
