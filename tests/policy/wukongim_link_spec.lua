@@ -188,6 +188,9 @@ describe("messages", function ()
       p:control("message", { count = 3, channel = "g_1", channel_type = 2 })
       s:advance "1s"
       assert.same({ 1, 2, 3 }, world.numbers(c))
+      local last = c:events()[#c:events()]
+      assert.same({ "recv", "g_1", 2, last.frame.from_uid }, { last.take.packet, last.take.channel, last.take.channel_type, last.take.from })
+      assert.is_string(last.take.from)
       assert.equal(3, stat "acks")
       assert.equal(0, stat "faults")
       -- We ask for 5, whatever the server could do.
