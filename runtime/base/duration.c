@@ -107,27 +107,41 @@ const char *duration_format(uint64_t ms, char out[DURATION_TEXT_MAX])
     return out;
 }
 
-const char *duration_span(uint64_t ms, char out[DURATION_TEXT_MAX])
-{
-    unsigned long long s = ms / 1000, m = s / 60, h = m / 60, d = h / 24;
-    if (ms < 10000) {
-        snprintf(out, DURATION_TEXT_MAX, "%.1fs", (double)ms / 1000);
-    } else if (m == 0) {
-        snprintf(out, DURATION_TEXT_MAX, "%llus", s);
-    } else if (h == 0) {
-        snprintf(out, DURATION_TEXT_MAX, "%llum %llus", m, s % 60);
-    } else if (d == 0) {
-        snprintf(out, DURATION_TEXT_MAX, "%lluh %llum", h, m % 60);
-    } else {
-        snprintf(out, DURATION_TEXT_MAX, "%llud %lluh", d, h % 24);
-    }
-    return out;
-}
-
 static char *digits(char *at, uint32_t number, unsigned count)
 {
     for (unsigned i = count; i-- > 0; number /= 10) at[i] = (char)('0' + number % 10);
     return at + count;
+}
+
+/* "12m": thousands of connections are told of in one answer, and printf() would be most of its time. */
+static char *amount(char *at, uint64_t number, char unit)
+{
+    char reversed[20];
+    unsigned count = 0;
+    do reversed[count++] = (char)('0' + number % 10);
+    while (number /= 10);
+    while (count) *at++ = reversed[--count];
+    *at++ = unit;
+    *at = 0;
+    return at;
+}
+
+const char *duration_span(uint64_t ms, char out[DURATION_TEXT_MAX])
+{
+    const uint64_t s = ms / 1000, m = s / 60, h = m / 60, d = h / 24;
+    if (ms < 10000) {
+        const uint64_t tenths = (ms + 50) / 100;
+        amount(amount(out, tenths / 10, '.'), tenths % 10, 's');
+    } else if (m == 0) {
+        amount(out, s, 's');
+    } else {
+        char *at = d ? amount(out, d, 'd') : h ? amount(out, h, 'h') : amount(out, m, 'm');
+        *at++ = ' ';
+        if (d) amount(at, h % 24, 'h');
+        else if (h) amount(at, m % 60, 'm');
+        else amount(at, s % 60, 's');
+    }
+    return out;
 }
 
 /* Each line of a log, a journal and a stream has one: the C library's way takes ten times as long. */

@@ -15,9 +15,9 @@
 
 struct secret {
     uint32_t references;
-    char *name;  /* owned */
-    char *bytes; /* owned, wiped */
+    uint32_t name_at; /* in bytes[] */
     size_t len;
+    char bytes[];     /* wiped; after their NUL the name */
 };
 
 static bool json_write(const struct value *v, struct buffer *out, int indent);
@@ -30,13 +30,15 @@ static void *must(void *memory)
 
 struct secret *secret_create(const char *name, const void *bytes, size_t len)
 {
-    struct secret *s = must(calloc(1, sizeof *s));
+    const size_t name_bytes = strlen(name) + 1;
+    ASSERT(len < UINT32_MAX);
+    struct secret *s = must(malloc(sizeof *s + len + 1 + name_bytes));
     s->references = 1;
-    s->name = must(strdup(name));
-    s->bytes = must(malloc(len + 1));
+    s->len = len;
+    s->name_at = (uint32_t)len + 1;
     if (len) memcpy(s->bytes, bytes, len);
     s->bytes[len] = 0;
-    s->len = len;
+    memcpy(s->bytes + s->name_at, name, name_bytes);
     return s;
 }
 
@@ -53,14 +55,12 @@ void secret_unref(struct secret *s)
     ASSERT(s->references > 0);
     if (--s->references) return;
     explicit_bzero(s->bytes, s->len);
-    free(s->bytes);
-    free(s->name);
     free(s);
 }
 
 const char *secret_name(const struct secret *s)
 {
-    return s->name;
+    return s->bytes + s->name_at;
 }
 
 const char *secret_bytes(const struct secret *s, size_t *len_out)
@@ -144,8 +144,65 @@ struct value value_copy(const struct value *v)
     return out;
 }
 
+/* --- packed ------------------------------------------------------------------------------------------------- */
+
+/* Of one value: tables and pairs, each aligned, and the bytes of texts. */
+static void pack_measure(const struct value *v, size_t *fixed, size_t *texts)
+{
+    if (v->kind == VALUE_STRING) *texts += v->string.len + 1;
+    if (v->kind != VALUE_TABLE) return;
+    *fixed += sizeof *v->table + v->table->count * sizeof *v->table->pairs;
+    for (uint32_t i = 0; i < v->table->count; i++) {
+        pack_measure(&v->table->pairs[i].key, fixed, texts);
+        pack_measure(&v->table->pairs[i].value, fixed, texts);
+    }
+}
+
+static struct value pack_into(const struct value *v, char **fixed, char **texts)
+{
+    struct value out = *v;
+    if (v->kind == VALUE_SECRET) secret_ref(v->secret);
+    if (v->kind == VALUE_STRING) {
+        out.string.bytes = memcpy(*texts, v->string.bytes, v->string.len + 1);
+        *texts += v->string.len + 1;
+    }
+    if (v->kind != VALUE_TABLE) return out;
+    const uint32_t count = v->table->count;
+    struct value_table *t = out.table = (struct value_table *)*fixed;
+    *fixed += sizeof *t;
+    *t = (struct value_table){ .pairs = (struct value_pair *)*fixed, .count = count, .capacity = VALUE_PACKED };
+    *fixed += count * sizeof *t->pairs;
+    for (uint32_t i = 0; i < count; i++) {
+        t->pairs[i].key = pack_into(&v->table->pairs[i].key, fixed, texts);
+        t->pairs[i].value = pack_into(&v->table->pairs[i].value, fixed, texts);
+    }
+    return out;
+}
+
+struct value value_pack(const struct value *v)
+{
+    size_t fixed = 0, texts = 0;
+    if (v->kind != VALUE_TABLE) return value_copy(v);
+    pack_measure(v, &fixed, &texts);
+    char *block = must(malloc(fixed + texts)), *texts_at = block + fixed;
+    return pack_into(v, &block, &texts_at);
+}
+
+static void packed_drop(const struct value *v)
+{
+    if (v->kind == VALUE_SECRET) secret_unref(v->secret);
+    if (v->kind != VALUE_TABLE) return;
+    for (uint32_t i = 0; i < v->table->count; i++) packed_drop(&v->table->pairs[i].value);
+}
+
 void value_clear(struct value *v)
 {
+    if (v->kind == VALUE_TABLE && v->table->capacity == VALUE_PACKED) {
+        packed_drop(v);
+        free(v->table); /* the block begins with the root */
+        *v = value_nil();
+        return;
+    }
     if (v->kind == VALUE_STRING) free(v->string.bytes);
     if (v->kind == VALUE_SECRET) secret_unref(v->secret);
     if (v->kind == VALUE_TABLE) {
@@ -240,6 +297,7 @@ uint32_t value_length(const struct value *table)
 
 static void pair_add(struct value_table *t, struct value key, struct value v)
 {
+    ASSERT(t->capacity != VALUE_PACKED);
     if (t->count == t->capacity) {
         t->capacity = t->capacity ? t->capacity * 2 : 4;
         t->pairs = must(realloc(t->pairs, t->capacity * sizeof *t->pairs));
@@ -250,6 +308,7 @@ static void pair_add(struct value_table *t, struct value key, struct value v)
 void value_set(struct value *table, const char *key, struct value v)
 {
     ASSERT(table->kind == VALUE_TABLE);
+    ASSERT(table->table->capacity != VALUE_PACKED);
     struct value_table *t = table->table;
     struct value_pair *p = pair_by_name(t, key);
     if (p) {
@@ -364,7 +423,7 @@ static bool json_write(const struct value *v, struct buffer *out, int indent)
     case VALUE_STRING:
         return text_json_string(out, v->string.bytes, v->string.len);
     case VALUE_SECRET:
-        return buffer_printf(out, "\"<secret %s>\"", v->secret->name);
+        return buffer_printf(out, "\"<secret %s>\"", secret_name(v->secret));
     case VALUE_TABLE:
         return table_write(v, out, indent);
     case VALUE_FUNCTION:

@@ -56,8 +56,9 @@ struct value_pair {
 struct value_table {
     struct value_pair *pairs; /* owned, in order of insertion */
     uint32_t count;
-    uint32_t capacity;
+    uint32_t capacity; /* VALUE_PACKED: it stands in the block of value_pack() */
 };
+#define VALUE_PACKED UINT32_MAX
 
 struct value value_nil(void);
 struct value value_bool(bool b);
@@ -68,6 +69,9 @@ struct value value_secret(struct secret *s); /* takes its own reference */
 struct value value_table(void);
 /* Deep copy; secrets are shared by reference. */
 struct value value_copy(const struct value *v);
+/* A deep copy in one block of memory, for what is kept by the thousand: free() of many small blocks leaves a list that the
+ * next malloc() sorts, for milliseconds. Not to be changed; value_clear() frees the whole, and never a part of it. */
+struct value value_pack(const struct value *v);
 /* Frees what v owns and makes it nil. */
 void value_clear(struct value *v);
 bool value_equal(const struct value *a, const struct value *b);

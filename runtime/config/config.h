@@ -34,16 +34,17 @@ struct config_listen {
 
 struct config_connection {
     char name[CONFIG_NAME_MAX];
-    char *policy;          /* owned: name of the policy */
-    struct value settings; /* owned: for policy_build_create; `tune`, `plain`, `backlog` included */
-    char *file;            /* owned: where it was written; "" over the API */
+    char *texts;           /* owned, one block: all texts below */
+    const char *policy;    /* name of the policy */
+    struct value settings; /* owned, packed: for policy_build_create; `tune`, `plain`, `backlog` included */
+    const char *file;      /* where it was written; "" over the API */
     uint32_t line;
     int trial;                   /* new policy versions: 1 among the first to try them, -1 never, 0 as it comes */
     bool plain;                  /* plain http and ws beyond this machine */
     char owner[CONFIG_NAME_MAX]; /* consumer whose acknowledgements count for `through`; "" none */
-    char *ca_file;               /* owned; NULL: the system's */
-    char *proxy;                 /* owned: "http://host:port"; NULL: the environment's; "": none */
-    char *proxy_authorization;   /* owned, wiped at the end: "Basic ..."; NULL: none; secret */
+    const char *ca_file;         /* NULL: the system's */
+    const char *proxy;           /* "http://host:port"; NULL: the environment's; "": none */
+    const char *proxy_authorization; /* "Basic ..."; NULL: none; secret */
 };
 
 #define CONFIG_PROVE_MS 10000u /* unless `policies { prove = ... }` says otherwise */

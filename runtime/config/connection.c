@@ -12,8 +12,14 @@
 #include "config/config_internal.h"
 
 static bool boolean_read(const struct config_place *p, const struct value *table, const char *key);
-static void proxy_read(const struct config_place *p, const struct value *table,
-                       struct config_connection *out);
+/* As they are read, each a block of its own: owned. */
+struct texts {
+    char *policy, *ca_file, *proxy, *proxy_authorization;
+};
+
+static void proxy_read(const struct config_place *p, const struct value *table, struct texts *out);
+static void texts_pack(const struct texts *t, const char *file, struct config_connection *out);
+static void texts_free(struct texts *t);
 
 bool config_connection_read(const char *name, const struct value *table, const char *file,
                             const char *folder, struct config_connection *out,
@@ -24,7 +30,8 @@ bool config_connection_read(const char *name, const struct value *table, const c
     char key[96];
     snprintf(key, sizeof key, "connection %.*s", CONFIG_NAME_MAX, name);
     struct config_place p = { problems, file, folder, key };
-    *out = (struct config_connection){ .file = config__copy(file), .line = table->line };
+    *out = (struct config_connection){ .line = table->line };
+    struct texts texts = { 0 };
     out->settings = value_nil();
     text_copy(out->name, sizeof out->name, name, strlen(name));
     if (!config_name_is_valid(name)) {
@@ -44,7 +51,7 @@ bool config_connection_read(const char *name, const struct value *table, const c
         config__error(&p, policy, "policy", "expected the name of a policy, got %s",
                       config__kind(policy));
     } else {
-        out->policy = config__copy(value_text(policy));
+        texts.policy = config__copy(value_text(policy));
     }
     if (owner && (!value_text(owner) || !config_name_is_valid(value_text(owner)))) {
         config__error(&p, owner, "owner", "expected the name of a consumer, got %s",
@@ -54,26 +61,57 @@ bool config_connection_read(const char *name, const struct value *table, const c
     }
     if (value_get(table, "trial")) out->trial = boolean_read(&p, table, "trial") ? 1 : -1;
     out->plain = boolean_read(&p, table, "plain");
-    out->ca_file = config__path(&p, table, "ca_file");
-    proxy_read(&p, table, out);
-    out->settings = value_copy(table);
+    texts.ca_file = config__path(&p, table, "ca_file");
+    proxy_read(&p, table, &texts);
+    struct value settings = value_copy(table);
     for (size_t i = 0; i < sizeof not_options / sizeof not_options[0]; i++) {
-        value_set(&out->settings, not_options[i], value_nil());
+        value_set(&settings, not_options[i], value_nil());
     }
+    out->settings = value_pack(&settings);
+    value_clear(&settings);
+    texts_pack(&texts, file, out);
 done:
+    texts_free(&texts);
     if (problems->errors == errors_before) return true;
     config_connection_deinit(out);
     return false;
 }
 
+/* Few blocks for each of thousands: they are freed while others wait. */
+static void texts_pack(const struct texts *t, const char *file, struct config_connection *out)
+{
+    const char *const from[] = { t->policy, file, t->ca_file, t->proxy, t->proxy_authorization };
+    const char **const to[] = { &out->policy, &out->file, &out->ca_file, &out->proxy, &out->proxy_authorization };
+    size_t bytes = 0;
+    for (size_t i = 0; i < sizeof from / sizeof from[0]; i++) bytes += from[i] ? strlen(from[i]) + 1 : 0;
+    char *at = out->texts = malloc(bytes);
+    ASSERT(at != NULL);
+    for (size_t i = 0; i < sizeof from / sizeof from[0]; i++) {
+        if (!from[i]) continue;
+        *to[i] = strcpy(at, from[i]);
+        at += strlen(at) + 1;
+    }
+}
+
+static void wipe(char *text)
+{
+    if (text) explicit_bzero(text, strlen(text));
+    free(text);
+}
+
+static void texts_free(struct texts *t)
+{
+    free(t->policy);
+    free(t->ca_file);
+    free(t->proxy);
+    wipe(t->proxy_authorization);
+}
+
 void config_connection_deinit(struct config_connection *c)
 {
-    free(c->policy);
-    free(c->file);
-    free(c->ca_file);
-    free(c->proxy);
-    if (c->proxy_authorization) explicit_bzero(c->proxy_authorization, strlen(c->proxy_authorization));
-    free(c->proxy_authorization);
+    /* The only one that is secret stands last. */
+    if (c->proxy_authorization) explicit_bzero((char *)c->proxy_authorization, strlen(c->proxy_authorization));
+    free(c->texts);
     value_clear(&c->settings);
     *c = (struct config_connection){ 0 };
 }
@@ -94,7 +132,7 @@ static bool boolean_read(const struct config_place *p, const struct value *table
 }
 
 static void proxy_url_read(const struct config_place *p, const struct value *v, const char *key,
-                           struct config_connection *out)
+                           struct texts *out)
 {
     struct url u;
     const char *why = "must be a text such as \"http://host:port\"";
@@ -113,8 +151,7 @@ static void proxy_url_read(const struct config_place *p, const struct value *v, 
 }
 
 /* proxy = { url =, user =, password = }: a password in a configuration is a secret. */
-static void proxy_table_read(const struct config_place *p, const struct value *table,
-                             struct config_connection *out)
+static void proxy_table_read(const struct config_place *p, const struct value *table, struct texts *out)
 {
     static const char *const names[] = { "url", "user", "password" };
     const struct value *url = value_get(table, "url"), *user = value_get(table, "user");
@@ -148,8 +185,7 @@ static void proxy_table_read(const struct config_place *p, const struct value *t
     if (!out->proxy_authorization) config__error(p, table, "proxy", "%s", why);
 }
 
-static void proxy_read(const struct config_place *p, const struct value *table,
-                       struct config_connection *out)
+static void proxy_read(const struct config_place *p, const struct value *table, struct texts *out)
 {
     const struct value *v = value_get(table, "proxy");
     if (!v) return;

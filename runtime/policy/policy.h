@@ -133,7 +133,7 @@ struct policy_build {
     uint32_t fetch_count;
     struct value options;           /* checked, defaults filled in; secrets as secrets */
     char *settings;                 /* owned: what it was built of, as JSON; secrets concealed */
-    char **hosts;                   /* owned patterns: policy's and those of url options */
+    char **hosts;                   /* owned, one block: patterns, the policy's and those of url options */
     uint32_t host_count;
     uint64_t identity, account;     /* fingerprints of (platform, public parts or secret prints) */
     uint64_t session_of;            /* fingerprint of session.of's values: a stored session of another is invalid */

@@ -75,7 +75,6 @@ void schema_build_deinit(struct policy_build *b)
 {
     shape__unref(b->shape);
     value_clear(&b->options);
-    for (uint32_t i = 0; i < b->host_count; i++) free(b->hosts[i]);
     free(b->hosts);
     *b = (struct policy_build){ .version = b->version };
 }

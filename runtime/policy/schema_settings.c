@@ -1,5 +1,6 @@
 /* Settings: what a connection set, checked against the policy's options, with defaults filled in,
  * hosts collected, and the fingerprints that tell identities apart. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/assert.h"
@@ -9,6 +10,7 @@
 #include "policy/schema_internal.h"
 
 static void hosts_of(struct schema *s, const struct value *row, const struct value *v);
+static void hosts_pack(struct policy_build *b);
 static uint64_t fingerprint(struct schema *s, const struct value *names);
 
 static void settings_unknown(struct schema *s, const struct value *options)
@@ -91,8 +93,30 @@ void schema__settle_options(struct schema *s)
     const char *lane = value_text(&s->shape->lane);
     b->lane = lane ? (int64_t)value_get_number(&b->options, lane, 0) : 0;
 done:
+    hosts_pack(b);
+    struct value loose = b->options;
+    b->options = value_pack(&loose);
+    value_clear(&loose);
     s->in_settings = false;
     s->line = line;
+}
+
+/* Pointers and texts in one block: there are thousands of builds, and their memory is freed while others wait. */
+static void hosts_pack(struct policy_build *b)
+{
+    size_t bytes = b->host_count * sizeof *b->hosts;
+    for (uint32_t i = 0; i < b->host_count; i++) bytes += strlen(b->hosts[i]) + 1;
+    if (!b->host_count) return;
+    char **packed = malloc(bytes);
+    ASSERT(packed != NULL);
+    char *text = (char *)(packed + b->host_count);
+    for (uint32_t i = 0; i < b->host_count; i++) {
+        packed[i] = strcpy(text, b->hosts[i]);
+        text += strlen(text) + 1;
+        free(b->hosts[i]);
+    }
+    free(b->hosts);
+    b->hosts = packed;
 }
 
 static uint64_t value_print(const struct value *row, const struct value *v)

@@ -290,6 +290,33 @@ static int l_value_equal(lua_State *L)
     return 1;
 }
 
+/* What it becomes when it is packed, the original gone; as JSON. */
+static int l_value_packed(lua_State *L)
+{
+    struct value v = value_of(L, 1), packed = value_pack(&v), again = value_pack(&packed), loose = value_copy(&packed);
+    struct buffer out;
+    buffer_init(&out, 0);
+    bool ok = value_equal(&v, &packed) && value_equal(&packed, &v);
+    value_clear(&v);
+    ok = ok && value_equal(&packed, &again) && value_equal(&again, &loose);
+    value_clear(&again);
+    if (loose.kind == VALUE_TABLE) value_set(&loose, "more", value_bool(true)); /* a copy is like any other */
+    value_clear(&loose);
+    ok = ok && value_to_json(&packed, &out);
+    value_clear(&packed);
+    if (ok) lua_pushlstring(L, (char *)out.data, out.len);
+    if (!ok) lua_pushnil(L);
+    buffer_deinit(&out);
+    return 1;
+}
+
+static int l_duration_span(lua_State *L)
+{
+    char text[DURATION_TEXT_MAX];
+    lua_pushstring(L, duration_span(lua_isnil(L, 1) ? UINT64_MAX : (uint64_t)luaL_checknumber(L, 1), text));
+    return 1;
+}
+
 static int l_value_set(lua_State *L)
 {
     struct value v = value_of(L, 1);
@@ -322,7 +349,8 @@ static const luaL_Reg functions[] = {
     { "draw", l_draw },               { "slots", l_slots },
     { "buffer", l_buffer },           { "value_json", l_value_json },
     { "value_equal", l_value_equal }, { "value_set", l_value_set },
-    { "same_fingerprint", l_fingerprint }, { NULL, NULL },
+    { "same_fingerprint", l_fingerprint }, { "value_packed", l_value_packed },
+    { "duration_span", l_duration_span }, { NULL, NULL },
 };
 
 static void class_make(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction gc)

@@ -109,6 +109,13 @@ describe("a value", function ()
     assert.equal([[{"plain":1,"token":"<secret token>"}]], text)
   end)
 
+  it("is the same in one block, and what was in it outlives the original", function ()
+    local deep = { a = { 1, { "x", ("y"):rep(1000) }, {} }, ["secret:token"] = "MARKED-SECRET", nul = "a\0b", yes = true, n = -3 }
+    assert.equal(base.value_json(deep), base.value_packed(deep))
+    assert.equal([["x"]], base.value_packed "x")
+    assert.equal("{}", base.value_packed {})
+  end)
+
   it("compares by content, whatever the order of insertion", function ()
     assert.is_true(base.value_equal({ a = 1, b = { 1, 2 } }, { b = { 1, 2 }, a = 1 }))
     assert.is_false(base.value_equal({ a = 1 }, { a = "1" }))

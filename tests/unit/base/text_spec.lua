@@ -1,5 +1,14 @@
 local base = require "unit.base"
 
+describe("spans", function ()
+  it("are short, in the two largest units", function ()
+    local shown = { [0] = "0.0s", [49] = "0.0s", [50] = "0.1s", [1234] = "1.2s", [9999] = "10.0s", [10000] = "10s", [59999] = "59s", [60000] = "1m 0s",
+                    [3599999] = "59m 59s", [3600000] = "1h 0m", [86399999] = "23h 59m", [86400000] = "1d 0h", [1e12] = "11574d 1h" }
+    for ms, text in pairs(shown) do assert.equal(text, base.duration_span(ms)) end
+    assert.equal("213503982334d 14h", base.duration_span(nil))
+  end)
+end)
+
 describe("durations", function ()
   it("take every unit, decimals and a blank before the unit", function ()
     local table_of = { ["250ms"] = 250, ["45s"] = 45000, ["1.5m"] = 90000, ["6h"] = 21600000, ["2d"] = 172800000,
