@@ -65,7 +65,6 @@ HOT uint64_t tokens_of(struct json_bits *x, const struct block *b, uint64_t quot
     x->string = (uint64_t)((int64_t)string >> 63);
     x->bad |= b->control & string;
     x->controls |= b->space & b->control & ~string;
-    x->wide |= b->wide;
     uint64_t bare = ~(b->op | b->space | quote);
     uint64_t starts = bare & ~(bare << 1 | x->bare);
     x->bare = bare >> 63;
@@ -74,8 +73,17 @@ HOT uint64_t tokens_of(struct json_bits *x, const struct block *b, uint64_t quot
     return op | (starts & ~string) | (quote & ~string & ~(op >> 1));
 }
 
+/* Few texts are wide all through: only from the first such block to the last must they be looked at again. */
+HOT void wide_note(struct json_bits *x, const struct block *b, uint32_t at)
+{
+    if (!b->wide) return;
+    if (!x->wide_end) x->wide_at = at;
+    x->wide_end = at + BLOCK;
+}
+
 HOT uint64_t quotes_of(struct json_bits *x, const struct block *b, uint32_t at)
 {
+    wide_note(x, b, at);
     uint64_t escaped = escaped_of(b->backslash, &x->escaped);
     if (escaped && !escapes_are_good(x, at, escaped)) x->bad = 1;
     return b->quote & ~escaped;

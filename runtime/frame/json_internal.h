@@ -102,8 +102,9 @@ struct json_bits {
     uint32_t len;
     /* Is the first byte escaped, in a string (all bits), within a number or a word? */
     uint64_t escaped, string, bare;
-    /* Not 0: a string holds what it must not (bytes of UTF-8 apart); white space other than blanks; not ASCII. */
-    uint64_t bad, controls, wide;
+    /* Not 0: a string holds what it must not (bytes of UTF-8 apart); white space other than blanks. */
+    uint64_t bad, controls;
+    uint32_t wide_at, wide_end; /* all that is not ASCII lies in between, whole blocks; wide_end 0: nothing is */
 };
 
 struct json_index {

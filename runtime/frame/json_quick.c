@@ -11,7 +11,7 @@
 struct walk_state {
     struct json_index x;
     struct json_watch watch;
-    uint64_t objects[JSON_DEPTH_MAX / 64]; /* a bit per open container: object, not array */
+    bool objects[JSON_DEPTH_MAX]; /* of each open container: object, not array */
 };
 
 #define HOT static inline __attribute__((always_inline))
@@ -133,8 +133,7 @@ static bool walk(struct walk_state *s)
 open:
     if (w->depth == JSON_DEPTH_MAX) return false;
     object = *p == '{';
-    uint64_t bit = (uint64_t)1 << (w->depth % 64), *word = &s->objects[w->depth / 64];
-    *word = object ? *word | bit : *word & ~bit;
+    s->objects[w->depth] = object;
     json__watch_open(w, p, object);
     watched = w->depth == w->watched;
     AHEAD();
@@ -202,7 +201,7 @@ after_member:
 close:
     json__watch_close(w, p + 1);
     if (w->depth == 0) return IS_OVER();
-    object = s->objects[(w->depth - 1) / 64] >> ((w->depth - 1) % 64) & 1;
+    object = s->objects[w->depth - 1];
     watched = w->depth == w->watched;
     AHEAD();
     p = TOKEN();
@@ -219,10 +218,11 @@ bool json__quick(enum json_way way, const uint8_t *data, size_t len, bool utf8, 
     json__watch_start(&s.watch, paths, values);
     /* Fields may have been lifted of a string with a bad byte: nobody sees them then. */
     if (!walk(&s) || s.x.bits.bad || s.x.bits.string) return false;
-    if (s.x.bits.wide && !utf8) {
+    const uint32_t from = s.x.bits.wide_at, to = s.x.bits.wide_end < len ? s.x.bits.wide_end : (uint32_t)len;
+    if (from < to && !utf8) {
         struct utf8_state state;
         utf8_start(&state);
-        if (!utf8_feed(&state, data, len) || !utf8_end(&state)) return false;
+        if (!utf8_feed(&state, data + from, to - from) || !utf8_end(&state)) return false;
     }
     *controls_out = s.x.bits.controls != 0;
     return true;

@@ -66,6 +66,17 @@ describe("the ways through a JSON text", function ()
     for _ = 1, 12000 do frame.scan(rules, mutated(value_of(0))) end
   end)
 
+  it("agree on UTF-8, whole and cut, wherever it lies in a block of 64 bytes", function ()
+    for before = 0, 130 do
+      for after = 0, 130, 13 do
+        local function text(bytes) return '["' .. ("x"):rep(before) .. bytes .. ("y"):rep(after) .. bytes .. '"]' end
+        assert.equal("ok", frame.scan(rules, text "é"))
+        assert.equal("ok", frame.scan(rules, text "😀"))
+        for _, bytes in ipairs { "\195", "\240\159\152", "\169", "\237\160\128" } do assert.not_equal("ok", frame.scan(rules, text(bytes))) end
+      end
+    end
+  end)
+
   it("agree wherever a text begins and ends in a block of 64 bytes", function ()
     local texts = { '{"op":1,"s":2,"t":"A\\"B","d":{"id":"7","a":{"b":[1,"x"]}}}', '["a","b" ,"c":1]', '["\\u00e9\\\\","é"]', '[1,22,"3"]x',
                     '{"a""b":1}', '["a"{}]', '{"a"}', '[1"a"]', '["a"1]', '{"op" :1 , "op":"x" }', '"\\', '["x\1"]', '{:1}', '{"a":1,}', '[,"a"]', '"a"[1]', '"a"{}', '""[]', '["" ,""]', '"a",', '"a":1',
