@@ -369,8 +369,8 @@ void runtime_tick(struct runtime *rt)
         rt_pump(rt);
         uint64_t now_ms = rt_clock(rt).mono_ms;
         if (now_ms >= rt->deliver_expire_ms) {
-            rt->deliver_expire_ms = now_ms + DELIVER_EXPIRE_EVERY_MS;
-            deliver_expire(rt->options.deliver, rt_clock(rt).wall_ms);
+            rt->deliver_expires = deliver_expire(rt->options.deliver, rt_clock(rt).wall_ms);
+            rt->deliver_expire_ms = now_ms + (rt->deliver_expires ? 1 : DELIVER_EXPIRE_EVERY_MS);
         }
         if (now_ms >= rt->deliver_rest_ms && deliver_wants_rest(rt->options.deliver)) {
             rt->deliver_rest_ms = now_ms + (deliver_rest(rt->options.deliver) ? 1 : DELIVER_REST_EVERY_MS);
@@ -389,6 +389,7 @@ uint64_t runtime_deadline_ms(const struct runtime *rt)
         /* It may have been due before anybody wanted it: that is no instant that was missed. */
         deadline = rt->deliver_rest_ms > rt_clock(rt).mono_ms ? rt->deliver_rest_ms : 0;
     }
+    if (rt->deliver_expires && rt->deliver_expire_ms < deadline) deadline = rt->deliver_expire_ms;
     if (turn < deadline) deadline = turn;
     if (weather < deadline) deadline = weather;
     if (trial < deadline) deadline = trial;

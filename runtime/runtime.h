@@ -168,6 +168,8 @@ struct connection_view {
     char warning[PLAN_NOTE_MAX];  /* newest conn:warn or alarm, "" */
 };
 bool runtime_view(const struct runtime *rt, struct handle conn, struct connection_view *out);
+/* The same without the sentences that are made for readers: life.evidence, weather and trial are empty. */
+bool runtime_view_facts(const struct runtime *rt, struct handle conn, struct connection_view *out);
 /* What several connections have in common that fail, as of at most a second ago; the most failing first. */
 uint32_t runtime_weather(const struct runtime *rt, struct weather_front out[WEATHER_FRONTS_MAX]);
 bool runtime_weather_json(const struct runtime *rt, struct buffer *out); /* an array */

@@ -315,6 +315,7 @@ struct runtime {
         int64_t wall_step_ms;
     } jump;
     uint64_t deliver_expire_ms, deliver_rest_ms;
+    bool deliver_expires; /* a round of it is not over */
     bool shutting_down, destroying;
     struct runtime_counts counts;
     struct {

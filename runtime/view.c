@@ -22,7 +22,7 @@ static void round_trip_look(const struct rt_link *l, struct connection_view *out
     out->round_trip_ms = out->round_trip_of_ping ? l->ping_round_trip_ms : e->last_round_trip_ms;
 }
 
-static void life_look(const struct runtime *rt, const struct rt_conn *c, struct connection_view *out)
+static void life_look(const struct runtime *rt, const struct rt_conn *c, bool words, struct connection_view *out)
 {
     const struct host_ops *host = rt->options.host.ops;
     void *self = rt->options.host.self;
@@ -40,12 +40,16 @@ static void life_look(const struct runtime *rt, const struct rt_conn *c, struct 
         round_trip_look(l, out);
         out->kernel_known = host->link_info && host->link_info(self, rt_link_id(l), &out->kernel);
     }
-    if (!facts.up) {
+    if (!facts.up && words) {
         const uint64_t ms = out->now.mono_ms > e->since_mono_ms ? out->now.mono_ms - e->since_mono_ms : 0;
         snprintf(down, sizeof down, "%s for %s%s", conn_state_name(e->state), duration_span(ms, span),
                  e->wanted ? "" : ", as an operator wanted");
         facts.down = down;
         life_judge(&facts, &out->life);
+        return;
+    }
+    if (!facts.up) {
+        out->life.verdict = life_verdict(&facts);
         return;
     }
     facts.ready_ms = e->ready_ms;
@@ -67,7 +71,8 @@ static void life_look(const struct runtime *rt, const struct rt_conn *c, struct 
     facts.kernel = out->kernel_known;
     facts.kernel_repeats = out->kernel.repeats;
     facts.kernel_unacked = out->kernel.unacked;
-    life_judge(&facts, &out->life);
+    if (words) life_judge(&facts, &out->life);
+    else out->life.verdict = life_verdict(&facts);
 }
 
 /* What fails alike for many tells more than one of them can. */
@@ -94,7 +99,7 @@ static void start_is_due(struct connection_view *out)
     out->engine.deadline_ms = out->now.mono_ms + ENGINE_TURN_MS;
 }
 
-bool runtime_view(const struct runtime *rt, struct handle conn, struct connection_view *out)
+static bool view(const struct runtime *rt, struct handle conn, bool words, struct connection_view *out)
 {
     const struct rt_conn *c = rt_conn_get(rt, conn);
     memset(out, 0, sizeof *out);
@@ -118,13 +123,13 @@ bool runtime_view(const struct runtime *rt, struct handle conn, struct connectio
         out->total.frames_out += l->pulse.frames_out;
     }
     const struct weather_front *front = rt_weather_front(rt, c);
-    if (front) weather_text(front, out->weather);
+    if (front && words) weather_text(front, out->weather);
     out->whose = whose(&out->engine, front);
     out->turn_ahead = rt_turn_ahead(rt, c);
-    rt_trial_text(rt, c, out->trial, sizeof out->trial);
+    if (words) rt_trial_text(rt, c, out->trial, sizeof out->trial);
     if (c->missed_ms && c->missed_ms < out->now.mono_ms) out->down_for_ms = out->now.mono_ms - c->missed_ms;
     out->last_event_ms = c->last_event_ms;
-    life_look(rt, c, out);
+    life_look(rt, c, words, out);
     out->frames_delivered = c->frames_delivered;
     out->frames_malformed = c->frames_malformed;
     out->frames_duplicate = c->frames_duplicate;
@@ -134,6 +139,16 @@ bool runtime_view(const struct runtime *rt, struct handle conn, struct connectio
     if (rt->options.deliver) deliver_stream_get(rt->options.deliver, c->stream, &out->backlog);
     copy_text(out->warning, sizeof out->warning, c->warning);
     return true;
+}
+
+bool runtime_view(const struct runtime *rt, struct handle conn, struct connection_view *out)
+{
+    return view(rt, conn, true, out);
+}
+
+bool runtime_view_facts(const struct runtime *rt, struct handle conn, struct connection_view *out)
+{
+    return view(rt, conn, false, out);
 }
 
 bool runtime_history(const struct runtime *rt, struct handle conn, const struct history_mark **marks, uint32_t *count)

@@ -17,6 +17,9 @@
 
 /* Time for a connection to be added after a start, before its backlog is taken for left behind. */
 #define LEFT_BEHIND_MS 60000u
+/* Of one piece of deliver_expire(): less than a millisecond's work. */
+#define EXPIRE_STREAMS_MAX 512u
+#define EXPIRE_FRAMES_MAX 2048u
 
 static bool stream_is_over(struct deliver *d, struct stream *s);
 
@@ -88,16 +91,21 @@ uint64_t deliver_epoch(const struct deliver *d)
     return d->epoch;
 }
 
-void deliver_expire(struct deliver *d, uint64_t wall_ms)
+/* Streams, then what the keeper has not heard, then consumers: a piece of it, so that ten thousand connections, or a
+ * consumer that stayed away, hold nobody up. */
+bool deliver_expire(struct deliver *d, uint64_t wall_ms)
 {
     struct handle h;
     struct stream *s;
     struct consumer *c;
+    uint32_t frames = EXPIRE_FRAMES_MAX;
     d->wall_ms = wall_ms;
-    for (uint32_t i = 0; (s = slots_next(&d->streams, &i, &h)); i++) {
-        stream__expire(d, s, wall_ms);
+    for (uint32_t n = 0; (s = slots_next(&d->streams, &d->expire_at, &h)); n++) {
+        if (n == EXPIRE_STREAMS_MAX || !stream__expire(d, s, wall_ms, &frames)) return true;
+        d->expire_at++;
         if (!s->configured && stream_is_over(d, s)) stream__destroy(d, s);
     }
+    if (!keep__flush(d, true, EXPIRE_STREAMS_MAX)) return true;
     for (uint32_t i = 0; (c = slots_next(&d->consumers, &i, &h)); i++) {
         if (c->since_wall_ms == 0) c->since_wall_ms = wall_ms;
         if (c->attachment) {
@@ -107,7 +115,8 @@ void deliver_expire(struct deliver *d, uint64_t wall_ms)
             consumer__destroy(d, c);
         }
     }
-    keep__flush(d, true);
+    d->expire_at = 0;
+    return false;
 }
 
 bool deliver_wants_rest(const struct deliver *d)

@@ -214,8 +214,9 @@ const struct histogram *deliver_delay(const struct deliver *d);
 /* So much waits for readers that it is better written now, while it is in the processor's cache. */
 bool deliver_pump_is_due(const struct deliver *d);
 bool deliver_wants_pump(const struct deliver *d);
-/* Drops what is over its age; consumers over theirs: once every ten seconds or so. */
-void deliver_expire(struct deliver *d, uint64_t wall_ms);
+/* Drops what is over its age; consumers over theirs: once every ten seconds or so. True: that was a piece of it, and the
+ * next call may come at once. */
+bool deliver_expire(struct deliver *d, uint64_t wall_ms);
 /* Memory of frames that are gone: what nobody needed since the last call goes back to the system. Once a second while it is
  * wanted; true: a piece of it was given back, and the next call may come at once. */
 bool deliver_rest(struct deliver *d);

@@ -172,7 +172,8 @@ void stream__trim(struct deliver *d, struct stream *s);
 /* Somebody reads it, or a named consumer has not acknowledged all of it. */
 bool stream__is_needed(const struct stream *s);
 void stream__destroy(struct deliver *d, struct stream *s);
-void stream__expire(struct deliver *d, struct stream *s, uint64_t wall_ms);
+/* *most: how many frames may be dropped, and are left to be. False: more of this stream are too old. */
+bool stream__expire(struct deliver *d, struct stream *s, uint64_t wall_ms, uint32_t *most);
 
 /* --- positions: positions.c ------------------------------------------------------------------- */
 
@@ -198,8 +199,8 @@ void keep__moved(struct deliver *d, struct sub *sub);
 void keep__cursor(struct deliver *d, struct sub *sub);
 void keep__consumer(struct deliver *d, struct consumer *c);
 void keep__consumer_gone(struct deliver *d, struct consumer *c);
-/* Cursors that moved, then the trims that rest on them: large ones, or all. */
-void keep__flush(struct deliver *d, bool all);
+/* Cursors that moved, then the trims that rest on them: large ones, or all. At most so many; false: there may be more. */
+bool keep__flush(struct deliver *d, bool all, uint32_t most);
 bool keep__wants_flush(const struct deliver *d);
 /* Tells all of a stream that goes, and forgets it. */
 void keep__stream_ends(struct deliver *d, struct stream *s);
@@ -303,6 +304,7 @@ struct deliver {
     bool restoring, settled;        /* between the first deliver_restore_*() and _done() */
     struct buffer kept;             /* a consumer's patterns, for the keeper */
     struct sub *moved_first;
+    uint32_t expire_at; /* the next stream that deliver_expire() looks at; 0: a round begins */
     struct stream *released_first, *released_last; /* those with much to tell come first */
     struct slots streams, consumers, attachments, sends;
     struct stream **buckets;        /* owned; by hash of the name */

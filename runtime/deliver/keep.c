@@ -103,14 +103,15 @@ void keep__consumer_gone(struct deliver *d, struct consumer *c)
     d->keeper.consumer_gone(d->keeper.self, c->name);
 }
 
-void keep__flush(struct deliver *d, bool all)
+bool keep__flush(struct deliver *d, bool all, uint32_t most)
 {
-    while (d->moved_first) keep__cursor(d, d->moved_first);
-    while (d->released_first && (all || is_ripe(d->released_first))) {
+    for (; most && d->moved_first; most--) keep__cursor(d, d->moved_first);
+    for (; most && d->released_first && (all || is_ripe(d->released_first)); most--) {
         struct stream *s = d->released_first;
         released_unlink(d, s);
         tell_trim(d, s, trim_offset(s));
     }
+    return most > 0;
 }
 
 bool keep__wants_flush(const struct deliver *d)

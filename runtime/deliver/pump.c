@@ -41,7 +41,7 @@ void deliver_pump(struct deliver *d)
         s->trim_due = false;
         stream__trim(d, s);
     }
-    keep__flush(d, false);
+    keep__flush(d, false, UINT32_MAX);
     d->pumping = false;
 }
 

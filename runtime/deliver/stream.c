@@ -288,12 +288,14 @@ void stream__destroy(struct deliver *d, struct stream *s)
     slots_free(&d->streams, s->self);
 }
 
-void stream__expire(struct deliver *d, struct stream *s, uint64_t wall_ms)
+bool stream__expire(struct deliver *d, struct stream *s, uint64_t wall_ms, uint32_t *most)
 {
     stream__trim(d, s);
     while (s->limits.age_ms && s->first_seq < s->end_seq) {
         const struct record *r = stream__record(s, s->first_seq);
         if (r->wall_ms >= wall_ms || wall_ms - r->wall_ms <= s->limits.age_ms) break;
+        if (*most == 0) return false;
+        --*most;
         drop_head(d, s, "too old");
     }
     if (s->first_seq == s->end_seq && s->capacity > RECORDS_KEPT) {
@@ -301,6 +303,7 @@ void stream__expire(struct deliver *d, struct stream *s, uint64_t wall_ms)
         s->records = NULL;
         s->capacity = 0;
     }
+    return true;
 }
 
 static bool hash_insert(struct deliver *d, struct stream *s)

@@ -18,9 +18,9 @@ bool deliver_consumer_next(const struct deliver *d, uint32_t *index,
     out->attached = c->attachment != NULL;
     out->since_wall_ms = c->since_wall_ms;
     for (const struct sub *sub = c->subs; sub; sub = sub->consumer_next) {
-        uint64_t oldest = sub_oldest_wall_ms(sub);
+        const uint64_t lag = sub_lag(sub), oldest = lag ? sub_oldest_wall_ms(sub) : 0;
         out->connections++;
-        out->lag += sub_lag(sub);
+        out->lag += lag;
         if (oldest && (!out->oldest_wall_ms || oldest < out->oldest_wall_ms))
             out->oldest_wall_ms = oldest;
     }

@@ -10,10 +10,11 @@
 
 
 struct words {
-    char *text;
+    char *text; /* NULL: nobody reads them */
     int len;
 };
 
+static enum life_verdict judge(const struct life_facts *f, struct words *w);
 static bool is_dead(const struct life_facts *f, struct words *w);
 static bool is_suspect(const struct life_facts *f, struct words *w);
 static void proofs(const struct life_facts *f, struct words *w);
@@ -34,29 +35,29 @@ const char *life_name(enum life_verdict v)
 void life_judge(const struct life_facts *f, struct life *out)
 {
     struct words w = { .text = out->evidence };
-    char span[DURATION_TEXT_MAX];
     out->evidence[0] = 0;
-    if (!f->up) {
-        out->verdict = LIFE_DEAD;
-        say(&w, "no link serves: %s", f->down ? f->down : "down");
-        return;
-    }
-    if (is_dead(f, &w)) {
-        out->verdict = LIFE_DEAD;
-    } else if (is_suspect(f, &w)) {
-        out->verdict = LIFE_SUSPECT;
-    } else {
-        const bool event = f->event_here && f->last_event_ms;
-        const uint64_t from = event ? f->last_event_ms : f->ready_ms;
-        const uint64_t quiet_ms = age(f, from);
-        out->verdict = quiet_ms >= LIFE_QUIET_MS ? LIFE_QUIET : LIFE_ALIVE;
-        if (event)
-            say(&w, "an event %s ago", duration_span(quiet_ms, span));
-        else
-            say(&w, "no event yet, up for %s", duration_span(age(f, f->ready_ms), span));
-    }
-    proofs(f, &w);
+    out->verdict = judge(f, &w);
+    if (f->up) proofs(f, &w);
+    else say(&w, "no link serves: %s", f->down ? f->down : "down");
     ASSERT(out->evidence[0] != 0);
+}
+
+enum life_verdict life_verdict(const struct life_facts *f)
+{
+    struct words none = { 0 };
+    return judge(f, &none);
+}
+
+static enum life_verdict judge(const struct life_facts *f, struct words *w)
+{
+    char span[DURATION_TEXT_MAX];
+    if (!f->up || is_dead(f, w)) return LIFE_DEAD;
+    if (is_suspect(f, w)) return LIFE_SUSPECT;
+    const bool event = f->event_here && f->last_event_ms;
+    const uint64_t quiet_ms = age(f, event ? f->last_event_ms : f->ready_ms);
+    if (w->text && event) say(w, "an event %s ago", duration_span(quiet_ms, span));
+    else if (w->text) say(w, "no event yet, up for %s", duration_span(quiet_ms, span));
+    return quiet_ms >= LIFE_QUIET_MS ? LIFE_QUIET : LIFE_ALIVE;
 }
 
 /* Late by our own loop's doing is not late. */
@@ -130,6 +131,7 @@ static void proofs(const struct life_facts *f, struct words *w)
 static void say(struct words *w, const char *format, ...)
 {
     va_list args;
+    if (!w->text) return;
     if (w->len >= LIFE_TEXT_MAX - 1) return;
     if (w->len) w->len += snprintf(w->text + w->len, (size_t)(LIFE_TEXT_MAX - w->len), "; ");
     if (w->len >= LIFE_TEXT_MAX - 1) return;

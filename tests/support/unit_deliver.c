@@ -482,10 +482,14 @@ static int l_pump(lua_State *L)
     return 1;
 }
 
+/* pieces = box:expire(wall_ms [, pieces at most]) */
 static int l_expire(lua_State *L)
 {
-    deliver_expire(check_box(L)->d, (uint64_t)luaL_checknumber(L, 2));
-    return 0;
+    int pieces = 1;
+    const int most = (int)luaL_optinteger(L, 3, 1000);
+    while (deliver_expire(check_box(L)->d, (uint64_t)luaL_checknumber(L, 2)) && pieces < most) pieces++;
+    lua_pushinteger(L, pieces);
+    return 1;
 }
 
 /* more, wanted = box:rest() */

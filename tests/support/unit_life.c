@@ -94,6 +94,7 @@ static int l_judge(lua_State *L)
         .kernel_unacked = (uint32_t)number(L, "unacked", 0),
     };
     life_judge(&f, &box.life);
+    if (life_verdict(&f) != box.life.verdict) return luaL_error(L, "another verdict without words");
     for (size_t i = 0; i < sizeof box.behind; i++)
         if (box.behind[i] != '#') return luaL_error(L, "written past the evidence");
     lua_pushstring(L, life_name(box.life.verdict));

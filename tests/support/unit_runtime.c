@@ -504,6 +504,7 @@ static int l_view(lua_State *L)
     lua_pushnumber(L, (double)v.frames_delivered), lua_setfield(L, -2, "delivered");
     lua_pushnumber(L, (double)v.frames_duplicate), lua_setfield(L, -2, "duplicate");
     lua_pushstring(L, v.warning), lua_setfield(L, -2, "warning");
+    lua_pushnumber(L, (double)v.backlog.frames), lua_setfield(L, -2, "held");
     return 1;
 }
 

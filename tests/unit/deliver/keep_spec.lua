@@ -117,6 +117,22 @@ describe("a keeper", function ()
     assert.equal("", told())
   end)
 
+  it("gets the trims of many streams in pieces, each once", function ()
+    local r = box:attach { consumer = "bot" }
+    for i = 1, 700 do
+      local s = box:stream("c" .. i)
+      support.fill(box, s, 1)
+    end
+    box:pump()
+    for i = 1, 700 do box:input(r, support.ack("c" .. i, 1)) end
+    box:pump()
+    told()
+    local pieces, trims = box:expire(1795341601000), 0
+    for _ in told():gmatch "trim c%d+ 3 1" do trims = trims + 1 end
+    assert.equal(700, trims)
+    assert.is_true(pieces > 1)
+  end)
+
   it("gets a trim for few but large frames too, and of several streams first those with much", function ()
     local a, b = box:stream "a", box:stream "b"
     local r = box:attach { consumer = "bot" }

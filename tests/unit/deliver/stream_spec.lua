@@ -141,6 +141,43 @@ describe("a stream", function ()
     assert.equal("hello, gap 0 too old, 2", support.got(box, again))
   end)
 
+  it("drops what is too old in pieces, and tells one gap", function ()
+    local s = box:stream("a", { age = 1000 })
+    box:detach(box:attach { consumer = "bot" })
+    for _ = 1, 5000 do box:append(s, "{}", { wall = 1795341600000 }) end
+    assert.equal(1, box:expire(1795341601500, 1))
+    assert.is_true(box:view(s).frames > 0 and box:view(s).frames < 5000)
+    box:append(s, "{}", { wall = 1795341601500 })
+    assert.equal(2, box:expire(1795341601500))
+    assert.equal(1, box:view(s).frames)
+    assert.equal("hello, gap 0 too old, 5001", support.got(box, box:attach { consumer = "bot" }))
+    assert.equal(1, box:expire(1795341601500))
+  end)
+
+  it("looks at many streams in pieces: at each, those that come and go meanwhile too", function ()
+    local all = {}
+    box:detach(box:attach { consumer = "bot" })
+    for i = 1, 1300 do
+      all[i] = box:stream("c" .. i, { age = 1000 })
+      box:append(all[i], "{}", { wall = 1795341600000 })
+    end
+    local function held()
+      local n = 0
+      for _, s in ipairs(all) do n = n + box:view(s).frames end
+      return n
+    end
+    box:expire(1795341601500, 1)
+    assert.is_true(held() > 0 and held() < 1300)
+    box:remove(table.remove(all))
+    box:remove(table.remove(all, 1))
+    all[#all + 1] = box:stream("late", { age = 1000 })
+    box:append(all[#all], "{}", { wall = 1795341600000 })
+    box:expire(1795341601500)
+    assert.equal(0, held() - box:view(all[#all]).frames, "the others'")
+    box:expire(1795341601500)
+    assert.equal(0, held())
+  end)
+
   it("survives a wall clock that steps back", function ()
     local s = box:stream("a", { age = 1000 })
     box:attach { consumer = "bot" }

@@ -32,6 +32,34 @@ local function notes(w)
   return out
 end
 
+describe("a backlog that is too old", function ()
+  it("goes in pieces that follow each other at once, and the next round is later", function ()
+    local w, many = runtime.new(), {}
+    assert(w:add("a", world.policy [[ frames = { codec = "json", take = { id = "id" }, deliver = { id = { present = true } }, accept = true }, ]],
+                 "return { token = 'T', backlog = { age = '1s' } }", false))
+    w:tick()
+    world.open(w, 1)
+    w:consume "bot"
+    for i = 1, 5000 do many[i] = world.text('{"id":' .. i .. "}") end
+    w:bytes(1, table.concat(many))
+    w:tick(10)
+    assert.equal(5000, w:view "a".held)
+    w:tick(10000)
+    local pieces, left = 1, w:view "a".held
+    assert.is_true(left > 0 and left < 5000)
+    while left > 0 do
+      w:tick() -- what else was due now is done
+      assert.equal(1, (w:deadline()))
+      w:tick(1)
+      assert.is_true(w:view "a".held < left)
+      pieces, left = pieces + 1, w:view "a".held
+    end
+    assert.equal(3, pieces)
+    w:tick()
+    assert.is_true(w:deadline() > 1)
+  end)
+end)
+
 describe("an acknowledgement through the owner", function ()
   it("goes out when the owner has acknowledged the frame and it is safe, not before", function ()
     local w = up()
