@@ -199,7 +199,8 @@ static bool list_end(struct client *c, struct gather *g)
 
 static int get_connections(struct client *c, const char *name)
 {
-    static const struct gather_ops list = { "application/json", true, list_begin, list_each, list_end };
+    static const struct gather_ops list = { .type = "application/json", .patterns = true,
+                                            .begin = list_begin, .each = list_each, .end = list_end };
     (void)name;
     return gather_begin(c, gather_create(0, &list));
 }

@@ -97,7 +97,8 @@ static bool build_file_one(struct daemon *d)
         r->at++;
         return true;
     }
-    if (!r->problems.errors) roster_claims(&r->next, &r->problems);
+    /* All twins are told, unless there is worse. */
+    if ((!r->problems.errors || r->next.claimed) && roster_claim_next(&r->next, &r->problems)) return true;
     d->added_touched = false;
     next_step(r, STEP_BUILD_ADDED);
     return true;
@@ -202,7 +203,7 @@ static void swap_build(struct daemon *d, uint32_t index, struct handle h, const 
     runtime_swap(d->rt, h, build);
     daemon__proof_note(d, h, version, d->roster.who[index].overlay);
     /* A verdict's stop waits for an operator or new credentials: other settings may be those. */
-    if (!runtime_view(d->rt, h, &view) || !view.engine.stop_is_fatal || value_equal(&old->settings, &c->settings)) return;
+    if (!runtime_view_facts(d->rt, h, &view) || !view.engine.stop_is_fatal || value_equal(&old->settings, &c->settings)) return;
     log_line(d->options.log, LOG_INFO, c->name, "starts again: its settings changed");
     runtime_start(d->rt, h);
     runtime_carry_out(d->rt);

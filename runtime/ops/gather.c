@@ -49,11 +49,12 @@ int gather_turn(struct client *c)
     struct gather *g = c->gather;
     struct connection_view view;
     struct handle h;
+    bool (*look)(const struct runtime *, struct handle, struct connection_view *) = g->ops->facts ? runtime_view_facts : runtime_view;
     const uint64_t end_ns = uv_hrtime() + TURN_NS;
     bool ok = true, more = false;
     for (uint32_t n = 0; ok && (more = runtime_next(c->ops->rt, &g->index, &h)); g->index++) {
         if (++n > TURN_MAX || (n % AT_ONCE == 0 && uv_hrtime() >= end_ns)) break;
-        if (runtime_view(c->ops->rt, h, &view) && wanted(c, view.name)) ok = g->ops->each(c, g, h, &view);
+        if (look(c->ops->rt, h, &view) && wanted(c, view.name)) ok = g->ops->each(c, g, h, &view);
     }
     if (ok && !more) ok = g->ops->end(c, g);
     if (g->again) {

@@ -9,6 +9,7 @@ struct gather;
 struct gather_ops {
     const char *type;  /* of the answer */
     bool patterns;     /* ?connection=PATTERN selects */
+    bool facts;        /* each() reads no sentences: runtime_view_facts() will do */
     bool (*begin)(struct client *c, struct gather *g); /* may be NULL; the request's head is still there */
     bool (*each)(struct client *c, struct gather *g, struct handle conn, const struct connection_view *view);
     bool (*end)(struct client *c, struct gather *g);

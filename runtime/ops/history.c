@@ -94,7 +94,8 @@ static bool end(struct client *c, struct gather *g)
 
 int history__get(struct client *c, const char *name)
 {
-    static const struct gather_ops history = { "application/json", true, begin, each, end };
+    static const struct gather_ops history = { .type = "application/json", .patterns = true, .facts = true,
+                                               .begin = begin, .each = each, .end = end };
     uint64_t from_ms;
     (void)name;
     if (!from_read(c, &from_ms)) return http__refuse(c, 400, "from is neither a span nor Unix milliseconds", "?from=6h");

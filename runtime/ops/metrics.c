@@ -52,7 +52,8 @@ static bool write_daemon(struct buffer *out, const struct ops *ops, const struct
 
 int metrics__get(struct client *c, const char *name)
 {
-    static const struct gather_ops metrics = { "text/plain; version=0.0.4; charset=utf-8", false, sum_begin, sum_each, sum_end };
+    static const struct gather_ops metrics = { .type = "text/plain; version=0.0.4; charset=utf-8", .facts = true,
+                                               .begin = sum_begin, .each = sum_each, .end = sum_end };
     (void)name;
     return gather_begin(c, gather_create(sizeof(struct sums), &metrics));
 }

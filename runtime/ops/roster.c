@@ -78,14 +78,14 @@ bool roster_load(const struct roster_load *load, struct roster *out, struct prob
     l.versions_max = count + load->also_count + 1;
     out->builds = calloc(count + 1, sizeof *out->builds);
     out->who = calloc(count + 1, sizeof *out->who);
-    out->claims = calloc(count + 1, sizeof *out->claims);
     out->versions = calloc(l.versions_max, sizeof *out->versions);
     out->names = calloc(l.versions_max, sizeof *out->names);
     out->candidates = calloc(l.versions_max, sizeof *out->candidates);
     out->texts = calloc(l.versions_max, sizeof *out->texts);
     l.checks = calloc(l.versions_max, sizeof *l.checks);
-    ASSERT(out->builds && out->who && out->claims && out->versions && out->names && out->candidates);
+    ASSERT(out->builds && out->who && out->versions && out->names && out->candidates);
     ASSERT(out->texts && l.checks);
+    roster__claims_init(out);
     for (uint32_t i = 0; i < count && !is_cancelled(load); i++) connection_load(&l, i);
     also_load(&l);
     for (uint32_t k = 0; k < out->version_count; k++) policy_unref(l.checks[k]);
@@ -94,7 +94,9 @@ bool roster_load(const struct roster_load *load, struct roster *out, struct prob
     proxies_check(&out->config, problems);
     bool whole = !is_cancelled(load);
     for (uint32_t i = 0; i < count; i++) whole = whole && roster_is_built(out, i);
-    if (whole && problems->errors == errors_before) roster_claims(out, problems);
+    if (whole && problems->errors == errors_before) {
+        while (roster_claim_next(out, problems)) {}
+    }
     if (!is_cancelled(load) && problems->errors == errors_before) return true;
     roster_deinit(out);
     return false;

@@ -44,8 +44,9 @@ struct roster {
     struct roster_who *who;           /* owned; likewise by index */
     struct roster_overlay *overlays;  /* owned */
     uint32_t overlay_count, overlay_room;
-    uint64_t *claims;                 /* owned: the identities, sorted; roster_claims() */
-    uint32_t claim_count;
+    uint32_t *claims;                 /* owned: by the identity's hash, indices + 1; 0: nobody */
+    uint32_t claims_mask;
+    uint32_t claimed;                 /* so many of config.connections are in there */
 };
 
 /* A version that runs, as a thread may know it. */
@@ -93,10 +94,10 @@ void roster_adopt(struct roster *r, uint32_t k, struct policy_version *running);
 bool roster_is_built(const struct roster *r, uint32_t index);
 /* Only once its version is there. False with problems. */
 bool roster_build(struct roster *r, uint32_t index, struct problems *problems);
-/* All are built: finds two with one identity, and fills `claims`. False with problems. */
-bool roster_claims(struct roster *r, struct problems *problems);
-bool roster_claimed(const struct roster *r, uint64_t identity);
-/* Who that is. NULL: nobody. */
+/* All are built: enters the next one into `claims`, with an error when another has its identity. False: all are there. */
+bool roster_claim_next(struct roster *r, struct problems *problems);
+void roster__claims_init(struct roster *r); /* by index of config.connections, which are all there */
+/* Who has that identity. NULL: nobody. */
 const char *roster_claimant(const struct roster *r, uint64_t identity);
 
 /* Of what the connection lays over the version's tables: 0 nothing; then *json (owned; may be NULL: not wanted) is NULL. */

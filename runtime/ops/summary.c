@@ -109,7 +109,7 @@ static bool end(struct client *c, struct gather *g)
 
 int summary__get(struct client *c, const char *name)
 {
-    static const struct gather_ops summary = { "application/json", false, NULL, each, end };
+    static const struct gather_ops summary = { .type = "application/json", .facts = true, .each = each, .end = end };
     (void)name;
     return gather_begin(c, gather_create(sizeof(struct tally), &summary));
 }

@@ -92,6 +92,8 @@ end
     say("%-16s of CPU time at most %.1f ms in one turn; by part, ms: %s", name, busy, parts_worst(s))
     say("%-16s %6.1f s: loop held up for at most %.1f ms; /healthz answered within %.1f ms (%d asked, %d over 5 ms, %d over 20 ms, %d over 100 ms)",
         "", (process.now_ms() - since_ms) / 1000, worst, p.max / 1000, p.probes, p.over5, p.over20, p.over100)
+    say("%-16s the machine: a piece of arithmetic of %.1f ms took anybody %.1f ms of CPU time at most (%d done)", "", p.piece / 1000,
+        p.worst / 1000, p.pieces)
     return worst, busy
   end
 

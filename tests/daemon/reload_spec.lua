@@ -109,16 +109,17 @@ connection "other" {
     assert.is_truthy(peer:eventually(function () return stats():find('"open":1,', 1, true) end))
   end)
 
-  it("is refused while the file names a second connection with the same identity", function ()
+  it("is refused while the file names other connections with the same identity: each is told", function ()
     config(w, peer.port, ([[
-connection "twin" {
+for _, name in ipairs { "twin", "third" } do connection(name) {
   policy = "mine", token = secret { env = "DISCORD_TOKEN" }, intents = 513,
   api = "https://127.0.0.1:%s/api/v10", ca_file = "ca.pem",
   tune = { budgets = { start = { gap = "300ms" } } },
-}
+} end
 ]]):format(peer.port))
     daemon:kill(signals.hup)
     daemon:says "twin: has the same identity as bot"
+    daemon:says "third: has the same identity as bot"
     w:up()
   end)
 end)

@@ -57,6 +57,11 @@ bool runtime_view(const struct runtime *rt, struct handle conn, struct connectio
     return true;
 }
 
+bool runtime_view_facts(const struct runtime *rt, struct handle conn, struct connection_view *out)
+{
+    return runtime_view(rt, conn, out);
+}
+
 bool runtime_view_json(const struct connection_view *view, struct buffer *out)
 {
     return buffer_append_text(out, "{\"name\":") &&

@@ -15,7 +15,8 @@
  *   tally               -> sent N sum N received N got N holes N gaps N   since the start; sums of the frames' numbers
  *   probe PATH          -> ok                        asks holdfast's socket for /healthz from now on
  *   unprobe             -> ok
- *   probed              -> probes N max US over5 N over20 N over100 N     since the last time, over so many ms
+ *   probed              -> probes N max US over5 N over20 N over100 N pieces N piece US worst US
+ *                          since the last time, over so many ms; pieces: what the machine itself does, see probe.c
  *   manners PERIOD_MS   -> ok                        greets and answers beats from now on (manners.h); 0: no more
  *   late                -> beats N p50 US p99 US max US twice N
  *   launch SOCKET CMD   -> attached NS first NS      see launch.h; with manners */

@@ -36,7 +36,7 @@ void consumer_attach(struct tally *tally, const char *path);
 /* Asks holdfast's socket for /healthz, again and again, and keeps how long each answer took. */
 void probe_start(const char *path);
 void probe_end(void);
-/* Since the last time this was asked: "probes N max N over5 N over20 N", microseconds and counts. */
+/* Since the last time this was asked: its line of commands.c; microseconds and counts. */
 void probe_tell(char *out, size_t out_bytes);
 
 /* Serves on 127.0.0.1 and carries out the commands of standard input until its end. */
