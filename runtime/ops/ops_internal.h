@@ -125,6 +125,7 @@ struct ops {
     struct watch *watch;   /* owned; NULL until somebody watches */
     uint64_t began_ms;     /* of the loop's clock */
     bool closing;
+    bool lws_ends; /* lws_end_begin() was called, lws_end_over() not */
     uint32_t close_turns;
     uv_timer_t closer;
     void (*closed)(void *to);

@@ -8,7 +8,7 @@
 
 #include "base/assert.h"
 #include "base/text.h"
-#include "ops/lws_plugin.h"
+#include "ops/lws_end.h"
 #include "ops/peer_port_internal.h"
 
 #define CONNS_MAX 65536
@@ -65,7 +65,7 @@ struct peer_server *peer_server_create(uv_loop_t *loop, const struct peer_port_o
         snprintf(why, why_bytes, "libwebsockets has no libuv support: install libwebsockets-evlib-uv");
         goto fail_server;
     }
-    lws_plugin_keep();
+    lws_end_keep_plugin();
     memset(&info, 0, sizeof info);
     info.port = options->port;
     info.iface = "127.0.0.1";
@@ -147,7 +147,8 @@ void peer_server_close(struct peer_server *s)
         uv_close((uv_handle_t *)&t->uv, on_timer_closed);
     }
     uv_close((uv_handle_t *)&s->later, on_handle_closed);
-    if (s->context) lws_context_destroy(s->context);
+    s->lws_ends = s->context != NULL;
+    if (s->lws_ends) lws_end_begin(s->context);
 }
 
 void peer_server_free(struct peer_server *s)
@@ -157,6 +158,8 @@ void peer_server_free(struct peer_server *s)
     /* The library closes its own handles over several turns, and needs a second destroy after them. */
     for (int i = 0; i < CLOSE_ROUNDS_MAX && s->handles; i++) uv_run(s->loop, UV_RUN_NOWAIT);
     for (int i = 0; i < 50; i++) uv_run(s->loop, UV_RUN_NOWAIT);
+    if (s->lws_ends) lws_end_over();
+    s->lws_ends = false;
     if (s->context) lws_context_destroy(s->context);
     for (int i = 0; i < 50; i++) uv_run(s->loop, UV_RUN_NOWAIT);
     ASSERT(s->handles == 0);

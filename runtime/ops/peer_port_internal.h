@@ -56,6 +56,7 @@ struct peer_server {
     struct peer_timer_slot *timers;
     uv_idle_t later;           /* closes and aborts, which may not happen inside callbacks */
     bool later_on, closed;
+    bool lws_ends; /* lws_end_begin() was called, lws_end_over() not */
     void (*log)(void *self, const char *text);
     void *log_self;
     uint32_t handles;          /* of ours that are still open */

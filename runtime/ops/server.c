@@ -11,7 +11,7 @@
 
 #include "base/text.h"
 #include "ops/gather.h"
-#include "ops/lws_plugin.h"
+#include "ops/lws_end.h"
 #include "ops/ops_internal.h"
 
 #define CLIENTS_DEFAULT 1024u
@@ -98,7 +98,10 @@ void ops_close(struct ops *ops, void (*closed)(void *to), void *to)
     uv_close((uv_handle_t *)&ops->tick, on_own_closed);
     watch__close(ops);
     ops->handles += 2;
-    if (ops->lws) lws_context_destroy(ops->lws);
+    if (ops->lws) {
+        lws_end_begin(ops->lws);
+        ops->lws_ends = true;
+    }
     /* On a loop of ours the first call only begins; the second may come when its handles are gone,
      * which takes a turn or two of the loop. */
     uv_timer_start(&ops->closer, on_closer, 0, 1);
@@ -266,7 +269,7 @@ static bool lws_start(struct ops *ops, char *why, size_t why_bytes)
                                  "(libwebsockets-evlib-uv) installed?");
         return false;
     }
-    lws_plugin_keep();
+    lws_end_keep_plugin();
     ops->vhost = lws_create_vhost(ops->lws, &info);
     if (!ops->vhost) snprintf(why, why_bytes, "libwebsockets makes no virtual host");
     return ops->vhost != NULL;
@@ -361,6 +364,10 @@ static void on_closer(uv_timer_t *handle)
 {
     struct ops *ops = handle->data;
     ops->close_turns++;
+    if (ops->lws_ends && ops->close_turns >= 3) {
+        lws_end_over();
+        ops->lws_ends = false;
+    }
     if (ops->handles > 0 || ops->close_turns < 3) return;
     if (ops->lws && ops->close_turns % 4 == 3) lws_context_destroy(ops->lws);
     if (ops->lws && ops->close_turns < CLOSE_TURNS_MAX) return;

@@ -376,7 +376,7 @@ static int l_close(lua_State *L)
     struct box *b = *slot;
     if (!b) return 0;
     if (b->ops) ops_close(b->ops, box_closed, b);
-    else b->closed = true;
+    else b->closed = true; /* it never was, or is closed already */
     uv_run(&b->loop, UV_RUN_DEFAULT);
     deliver_destroy(b->d);
     bool clean = b->closed && uv_loop_close(&b->loop) == 0;
@@ -386,6 +386,31 @@ static int l_close(lua_State *L)
     *slot = NULL;
     lua_pushboolean(L, clean);
     return 1;
+}
+
+/* box:close_beside() -> how many files were opened beside the closing, how many of them were closed by others,
+ * whether a file can be opened afterwards. */
+static int l_close_beside(lua_State *L)
+{
+    struct box *b = check_box(L);
+    int fds[64], opened = 0, lost = 0;
+    ops_close(b->ops, box_closed, b);
+    b->ops = NULL;
+    for (int i = 0; i < 64; i++) {
+        int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        if (fd >= 0) fds[opened++] = fd;
+        uv_run(&b->loop, UV_RUN_NOWAIT);
+    }
+    for (int i = 0; i < opened; i++) {
+        if (close(fds[i]) != 0) lost++;
+    }
+    while (!b->closed) uv_run(&b->loop, UV_RUN_ONCE);
+    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    lua_pushinteger(L, opened);
+    lua_pushinteger(L, lost);
+    lua_pushboolean(L, fd >= 0);
+    if (fd >= 0) close(fd);
+    return 3;
 }
 
 static int l_step(lua_State *L)
@@ -688,7 +713,8 @@ static int l_journal(lua_State *L)
 static const luaL_Reg methods[] = {
     { "suspend", l_suspend }, { "resume", l_resume }, { "let_go", l_let_go }, { "quiet", l_quiet },
     { "hand_over", l_hand_over }, { "upgraded", l_upgraded },
-    { "journal", l_journal }, { "close", l_close }, { "step", l_step }, { "add", l_add }, { "append", l_append },
+    { "journal", l_journal }, { "close", l_close }, { "close_beside", l_close_beside },
+    { "step", l_step }, { "add", l_add }, { "append", l_append },
     { "held", l_held }, { "orders", l_orders }, { "gathering", l_gathering }, { "log", l_log }, { "set", l_set },
     { "answer", l_answer }, { "address", l_address }, { "clients", l_clients }, { "__gc", l_close },
     { NULL, NULL }

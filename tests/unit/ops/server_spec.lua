@@ -23,6 +23,14 @@ describe("the server", function ()
     assert.is_nil(ops.mode(path))
   end)
 
+  -- libwebsockets closes one of its descriptors twice: an inotify handle opened in between was closed with it.
+  it("closes nobody else's files when it ends", function ()
+    server = support.open()
+    local opened, lost, after = server.box:close_beside()
+    assert.equal(0, lost, opened .. " were opened")
+    assert.is_true(after)
+  end)
+
   it("replaces a socket that nobody listens on", function ()
     server = support.open()
     local path = server.path
