@@ -5,88 +5,17 @@
  *
  * What a string may not hold is seen here as well; grammar is not. Reads nothing past the text's end.
  * Only for x86-64; elsewhere json.c goes byte by byte. */
-#include "frame/json_internal.h"
+#include "frame/json_bits.h"
 
 #ifdef JSON_INDEX
-#include <immintrin.h>
 #include <string.h>
-
-#define BLOCK 64u
-
-/* A bit per byte, the lowest is the first. */
-struct block {
-    uint64_t quote, backslash;
-    uint64_t op;      /* of { } [ ] , : and of two control bytes, which are no token to anybody */
-    uint64_t space;   /* the four that may stand between tokens */
-    uint64_t control; /* below a blank */
-    uint64_t wide;    /* not ASCII */
-};
-
-#define HOT static inline __attribute__((always_inline))
-
-/* Bytes after a backslash that itself is not escaped; *carry: of the block before, for the next. */
-HOT uint64_t escaped_of(uint64_t backslash, uint64_t *carry)
-{
-    const uint64_t even = 0x5555555555555555u;
-    uint64_t before = *carry;
-    *carry = 0;
-    if (!backslash) return before;
-    backslash &= ~before;
-    uint64_t follows = backslash << 1 | before;
-    uint64_t odd_starts = backslash & ~even & ~follows, even_runs;
-    *carry = __builtin_add_overflow(odd_starts, backslash, &even_runs);
-    return (even ^ even_runs << 1) & follows;
-}
-
-/* One \x each; the rest of a \u may lie in blocks to come. */
-static bool escapes_are_good(const struct json_bits *x, uint32_t at, uint64_t escaped)
-{
-    for (; escaped; escaped &= escaped - 1) {
-        size_t i = at + (uint32_t)__builtin_ctzll(escaped);
-        if (i >= x->len) return false;
-        switch (x->text[i]) {
-        case '"': case '\\': case '/': case 'b': case 'f': case 'n': case 'r': case 't': break;
-        case 'u':
-            if (x->len - i < 5) return false;
-            for (int k = 1; k < 5; k++) {
-                uint8_t c = x->text[i + (size_t)k];
-                if ((uint8_t)(c - '0') > 9 && (uint8_t)((c | 0x20) - 'a') > 5) return false;
-            }
-            break;
-        default: return false;
-        }
-    }
-    return true;
-}
 
 /* Where tokens are, given the block and a bit for each byte from an opening quote to before the closing one. */
 HOT uint64_t tokens_of(struct json_bits *x, const struct block *b, uint64_t quote, uint64_t string)
 {
-    x->string = (uint64_t)((int64_t)string >> 63);
-    x->bad |= b->control & string;
-    x->controls |= b->space & b->control & ~string;
-    uint64_t bare = ~(b->op | b->space | quote);
-    uint64_t starts = bare & ~(bare << 1 | x->bare);
-    x->bare = bare >> 63;
-    uint64_t op = b->op & ~string;
+    uint64_t starts = bare_starts(x, b, quote, string), op = b->op & ~string;
     /* Of a quote that is the block's last byte nobody knows what follows. */
-    return op | (starts & ~string) | (quote & ~string & ~(op >> 1));
-}
-
-/* Few texts are wide all through: only from the first such block to the last must they be looked at again. */
-HOT void wide_note(struct json_bits *x, const struct block *b, uint32_t at)
-{
-    if (!b->wide) return;
-    if (!x->wide_end) x->wide_at = at;
-    x->wide_end = at + BLOCK;
-}
-
-HOT uint64_t quotes_of(struct json_bits *x, const struct block *b, uint32_t at)
-{
-    wide_note(x, b, at);
-    uint64_t escaped = escaped_of(b->backslash, &x->escaped);
-    if (escaped && !escapes_are_good(x, at, escaped)) x->bad = 1;
-    return b->quote & ~escaped;
+    return op | starts | (quote & ~string & ~(op >> 1));
 }
 
 /* --- AVX2 ------------------------------------------------------------------------------------------- */
@@ -121,8 +50,7 @@ AVX2 HOT uint32_t *step_avx2(struct json_bits *x, const uint8_t *p, uint32_t at,
 {
     struct block b = block_avx2(p);
     uint64_t quote = quotes_of(x, &b, at);
-    __m128i product = _mm_clmulepi64_si128(_mm_set_epi64x(0, (int64_t)quote), _mm_set1_epi8(-1), 0);
-    uint64_t starts = tokens_of(x, &b, quote, (uint64_t)_mm_cvtsi128_si64(product) ^ x->string);
+    uint64_t starts = tokens_of(x, &b, quote, WITHIN(quote) ^ x->string);
     unsigned count = (unsigned)__builtin_popcountll(starts);
     uint32_t *end = out + count;
     /* Eight at once, whether there are so many: one branch, and a likely one, for most blocks. */
@@ -135,75 +63,26 @@ AVX2 HOT uint32_t *step_avx2(struct json_bits *x, const uint8_t *p, uint32_t at,
     return end;
 }
 
-/* --- AVX-512, where it can compress bytes ----------------------------------------------------------- */
-
-#define AVX512 __attribute__((target("avx512f,avx512bw,avx512vbmi,avx512vbmi2,bmi,pclmul,popcnt")))
-
-AVX512 HOT struct block block_avx512(const uint8_t *p)
-{
-    const __m512i spaces = _mm512_broadcast_i32x4(_mm_setr_epi8(' ', 100, 100, 100, 17, 100, 113, 2, 100, '\t', '\n', 112, 100,
-                                                                '\r', 100, 100));
-    const __m512i ops = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ':', '{', ',', '}', 0, 0));
-    __m512i in = _mm512_loadu_si512(p), low = _mm512_or_si512(in, _mm512_set1_epi8(0x20));
-    return (struct block){
-        .quote = _mm512_cmpeq_epi8_mask(in, _mm512_set1_epi8('"')),
-        .backslash = _mm512_cmpeq_epi8_mask(in, _mm512_set1_epi8('\\')),
-        .op = _mm512_cmpeq_epi8_mask(low, _mm512_shuffle_epi8(ops, in)),
-        .space = _mm512_cmpeq_epi8_mask(in, _mm512_shuffle_epi8(spaces, in)),
-        .control = _mm512_cmplt_epu8_mask(in, _mm512_set1_epi8(0x20)),
-        .wide = _mm512_movepi8_mask(in),
-    };
-}
-
-AVX512 HOT uint32_t *step_avx512(struct json_bits *x, const uint8_t *p, uint32_t at, uint32_t *out)
-{
-    static const uint8_t places[BLOCK] = {
-        0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31,
-        32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63,
-    };
-    struct block b = block_avx512(p);
-    uint64_t quote = quotes_of(x, &b, at);
-    __m128i product = _mm_clmulepi64_si128(_mm_set_epi64x(0, (int64_t)quote), _mm_set1_epi8(-1), 0);
-    uint64_t starts = tokens_of(x, &b, quote, (uint64_t)_mm_cvtsi128_si64(product) ^ x->string);
-    unsigned count = (unsigned)__builtin_popcountll(starts);
-    __m512i found = _mm512_maskz_compress_epi8(starts, _mm512_loadu_si512(places)), base = _mm512_set1_epi32((int)at);
-    /* Sixteen at once, likewise. */
-#define PART(i)                                                                                                        \
-    _mm512_storeu_si512(out + 16 * (i),                                                                                \
-                        _mm512_add_epi32(base, _mm512_cvtepu8_epi32(_mm512_extracti32x4_epi32(found, i))))
-    PART(0);
-    if (count > 16) PART(1);
-    if (count > 32) {
-        PART(2);
-        PART(3);
-    }
-#undef PART
-    return out + count;
-}
-
 /* --- the next part of a text ------------------------------------------------------------------------ */
 
 /* The bits in a local: no token that is stored can be part of them. */
-#define FILL(name, step)                                                                            \
-    static void name(struct json_index *x)                                                          \
-    {                                                                                               \
-        struct json_bits bits = x->bits;                                                            \
-        uint32_t *out = x->tokens + x->count, at = x->at, left = bits.len - at;                     \
-        uint32_t end = left > JSON_INDEX_BYTES ? at + JSON_INDEX_BYTES : bits.len;                  \
-        for (; end - at >= BLOCK; at += BLOCK) out = step(&bits, bits.text + at, at, out);          \
-        if (at < end) {                                                                             \
-            uint8_t last[BLOCK];                                                                    \
-            memset(last, ' ', sizeof last);                                                         \
-            memcpy(last, bits.text + at, end - at);                                                 \
-            out = step(&bits, last, at, out);                                                       \
-            at = end;                                                                               \
-        }                                                                                           \
-        x->bits = bits;                                                                             \
-        x->at = at;                                                                                 \
-        x->count = (uint32_t)(out - x->tokens);                                                     \
+AVX2 static void fill(struct json_index *x)
+{
+    struct json_bits bits = x->bits;
+    uint32_t *out = x->tokens + x->count, at = x->at, left = bits.len - at;
+    uint32_t end = left > JSON_INDEX_BYTES ? at + JSON_INDEX_BYTES : bits.len;
+    for (; end - at >= BLOCK; at += BLOCK) out = step_avx2(&bits, bits.text + at, at, out);
+    if (at < end) {
+        uint8_t last[BLOCK];
+        memset(last, ' ', sizeof last);
+        memcpy(last, bits.text + at, end - at);
+        out = step_avx2(&bits, last, at, out);
+        at = end;
     }
-AVX2 FILL(fill_avx2, step_avx2)
-AVX512 FILL(fill_avx512, step_avx512)
+    x->bits = bits;
+    x->at = at;
+    x->count = (uint32_t)(out - x->tokens);
+}
 
 bool json__way_is_here(enum json_way way)
 {
@@ -212,16 +91,16 @@ bool json__way_is_here(enum json_way way)
     case JSON_WAY_CAREFUL: return true;
     case JSON_WAY_AVX2: return bits && __builtin_cpu_supports("avx2");
     case JSON_WAY_AVX512:
-        return bits && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        return bits && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("avx512f") &&
+               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
                __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2");
     case JSON_WAYS: break;
     }
     return false;
 }
 
-void json__index_start(struct json_index *x, enum json_way way, const uint8_t *text, uint32_t len)
+void json__index_start(struct json_index *x, const uint8_t *text, uint32_t len)
 {
-    x->fill = way == JSON_WAY_AVX512 ? fill_avx512 : fill_avx2;
     x->bits = (struct json_bits){ .text = text, .len = len };
     x->at = x->count = 0;
 }
@@ -232,7 +111,7 @@ void json__index_more(struct json_index *x, uint32_t next)
     x->count -= next;
     ASSERT(x->count < JSON_INDEX_AHEAD);
     memmove(x->tokens, x->tokens + next, x->count * sizeof *x->tokens);
-    while (x->count < JSON_INDEX_AHEAD && x->at < x->bits.len) x->fill(x);
+    while (x->count < JSON_INDEX_AHEAD && x->at < x->bits.len) fill(x);
     ASSERT(x->count < JSON_INDEX_AHEAD + JSON_INDEX_BYTES);
     uint32_t last = x->count ? x->tokens[x->count - 1] : 0;
     for (uint32_t i = 0; i < JSON_INDEX_AHEAD; i++) x->tokens[x->count + i] = last;

@@ -81,7 +81,7 @@ static inline void json__watch_close(struct json_watch *w, const uint8_t *after)
     w->depth--;
 }
 
-/* --- the quick way: json_index.c, json_quick.c -------------------------------------------------- */
+/* --- the quick ways: json_quick.c, over json_index.c or by json_vector.c - */
 
 /* Ways to the same answer. Which one is taken depends on the processor; tests take each. */
 enum json_way { JSON_WAY_CAREFUL, JSON_WAY_AVX2, JSON_WAY_AVX512, JSON_WAYS };
@@ -108,17 +108,22 @@ struct json_bits {
 };
 
 struct json_index {
-    void (*fill)(struct json_index *x);
     struct json_bits bits;
     uint32_t at;    /* indexed up to here */
     uint32_t count; /* tokens at hand */
     uint32_t tokens[JSON_INDEX_BYTES + 2 * JSON_INDEX_AHEAD + 64]; /* offsets */
 };
 
-void json__index_start(struct json_index *x, enum json_way way, const uint8_t *text, uint32_t len);
+void json__index_start(struct json_index *x, const uint8_t *text, uint32_t len);
 /* Lets go of the tokens before `next` and indexes more of the text, if there is more. The last token then stands
  * there JSON_INDEX_AHEAD times more, so that reading on is safe, but is past `count`. */
 void json__index_more(struct json_index *x, uint32_t next);
+/* A number or a word, and what follows is none of it; lifts it where `w` is not NULL. */
+bool json__bare(struct json_watch *w, const uint8_t *p, const uint8_t *end);
+/* A text by AVX-512. Fills *bits, all but text and len of which are 0. False: not valid, or not to be judged here:
+ * longer than JSON_VECTOR_BYTES_MAX, deep, or a root that is neither object nor array; fields may have been lifted. */
+#define JSON_VECTOR_BYTES_MAX 16384u
+bool json__vector(struct json_bits *bits, struct json_watch *w);
 /* False: not valid, or not to be judged here. *controls_out: white space other than blanks was seen. */
 bool json__quick(enum json_way way, const uint8_t *data, size_t len, bool utf8, const struct json_paths *paths,
                  struct field_value *values, bool *controls_out);

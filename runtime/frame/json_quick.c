@@ -209,23 +209,42 @@ close:
     goto over;
 }
 
+bool json__bare(struct json_watch *w, const uint8_t *p, const uint8_t *end)
+{
+    return *p != '"' && scalar(w, p, end, w != NULL);
+}
+
+/* Grammar is good; is what no bit of grammar tells? */
+static bool rest_is_good(const struct json_bits *b, bool utf8)
+{
+    if (b->bad || b->string) return false;
+    const uint32_t from = b->wide_at, to = b->wide_end < b->len ? b->wide_end : b->len;
+    if (utf8 || from >= to) return true;
+    struct utf8_state state;
+    utf8_start(&state);
+    return utf8_feed(&state, b->text + from, to - from) && utf8_end(&state);
+}
+
 bool json__quick(enum json_way way, const uint8_t *data, size_t len, bool utf8, const struct json_paths *paths,
                  struct field_value *values, bool *controls_out)
 {
-    struct walk_state s;
     if (len >= UINT32_MAX - JSON_INDEX_BYTES) return false;
-    json__index_start(&s.x, way, data, (uint32_t)len);
+    if (way == JSON_WAY_AVX512) {
+        struct json_bits bits = { .text = data, .len = (uint32_t)len };
+        struct json_watch watch;
+        json__watch_start(&watch, paths, values);
+        if (json__vector(&bits, &watch)) {
+            *controls_out = bits.controls != 0;
+            return rest_is_good(&bits, utf8);
+        }
+    }
+    struct walk_state s;
+    json__index_start(&s.x, data, (uint32_t)len);
     json__watch_start(&s.watch, paths, values);
     /* Fields may have been lifted of a string with a bad byte: nobody sees them then. */
-    if (!walk(&s) || s.x.bits.bad || s.x.bits.string) return false;
-    const uint32_t from = s.x.bits.wide_at, to = s.x.bits.wide_end < len ? s.x.bits.wide_end : (uint32_t)len;
-    if (from < to && !utf8) {
-        struct utf8_state state;
-        utf8_start(&state);
-        if (!utf8_feed(&state, data + from, to - from) || !utf8_end(&state)) return false;
-    }
+    if (!walk(&s)) return false;
     *controls_out = s.x.bits.controls != 0;
-    return true;
+    return rest_is_good(&s.x.bits, utf8);
 }
 
 #endif

@@ -109,7 +109,31 @@ describe("the ways through a JSON text", function ()
     for n = 1015, 1035 do frame.scan(rules, '["' .. ("x"):rep(n) .. '",1,"' .. ("y"):rep(n) .. '"]') end
   end)
 
+  it("agree where a text is longer than what is looked at in one piece", function ()
+    for size = 16380, 16388 do
+      local text = '{"op":1,"d":{"id":"' .. ("x"):rep(7000) .. '","list":[' .. ("1,"):rep(4000) .. '"'
+      text = text .. ("y"):rep(size - #text - 12) .. '"]},"s":123}'
+      assert.equal(size + 0, #text)
+      assert.equal("ok", (frame.scan(rules, text)))
+      frame.scan(rules, text:sub(1, -2))
+      frame.scan(rules, text .. "}")
+    end
+    for _, filler in ipairs { "1", '"x"', "[]", "{}", '{"a":[1]}' } do
+      local list = "[" .. (filler .. ","):rep(16384 / (#filler + 1) - 1) .. filler
+      assert.equal("ok", (frame.scan(rules, list .. "]")))
+      for _, tail in ipairs { "", "}", "]]", ",]", ":1]" } do assert.not_equal("ok", (frame.scan(rules, list .. tail))) end
+    end
+  end)
+
   it("agree on depth", function ()
+    for depth = 58, 68 do
+      for _, inner in ipairs { "", "1", '{"op":2}', "]" } do
+        frame.scan(rules, ("["):rep(depth) .. inner .. ("]"):rep(depth))
+        frame.scan(rules, ('{"d":'):rep(depth) .. (inner == "" and "0" or inner) .. ("}"):rep(depth) .. " ")
+        frame.scan(rules, ('{"x":['):rep(depth / 2) .. inner .. ("]}"):rep(depth / 2) .. " ")
+        frame.scan(rules, ('{"x":['):rep(depth / 2) .. inner .. ("]}"):rep(depth / 2) .. "]")
+      end
+    end
     for depth = 505, 520 do
       frame.scan(rules, ("["):rep(depth) .. ("]"):rep(depth))
       frame.scan(rules, ('{"d":'):rep(depth) .. "1" .. ("}"):rep(depth))
