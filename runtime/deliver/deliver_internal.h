@@ -27,7 +27,7 @@
 
 #define SEGMENT_CLASSES 4 /* 1, 4, 16 and 64 KiB */
 #define SEGMENT_ALONE 0xff /* made for one long line */
-#define SEGMENTS_POOLED_BYTES_MAX ((size_t)64 << 20) /* free ones, at any moment */
+#define SEGMENTS_POOLED_BYTES_MAX ((size_t)256 << 20) /* free ones, at any moment; never more than were in use at once */
 #define SEGMENTS_IDLE_BYTES_MAX ((size_t)1 << 20)    /* a while after the last */
 
 struct chunk; /* segments.c */
@@ -46,6 +46,8 @@ struct segment_pool {
     size_t spare;                          /* the least of `bytes` since it last rested */
     uint8_t rests_due;                     /* until all that was given back can be with the system */
 };
+/* Of the next segment of a stream that holds `bytes`: at most as much again. */
+uint8_t segment__class_for(uint64_t bytes);
 /* At least `len` bytes, of `class` when that is enough. NULL: memory is out. */
 struct segment *segment__take(struct segment_pool *p, uint8_t class, size_t len);
 void segment__give(struct segment_pool *p, struct segment *s);
@@ -116,7 +118,6 @@ struct stream {
     size_t event_head_len;
     struct deliver_limits limits;
     struct segment *head, *tail; /* owned */
-    uint8_t segment_class;  /* of the next segment */
     struct record *records; /* owned; a ring, index = seq & (capacity - 1) */
     uint64_t capacity;
     uint64_t first_seq, end_seq;

@@ -198,12 +198,11 @@ bool stream__store(struct deliver *d, struct stream *s, enum record_kind kind,
     if (s->end_seq - s->first_seq == s->capacity && !stream__records_grow(s)) return false;
     struct segment *tail = s->tail;
     if (!tail || tail->capacity - tail->used < len) {
-        tail = segment__take(&d->pool, s->segment_class, len);
+        tail = segment__take(&d->pool, segment__class_for(s->bytes), len);
         if (!tail) return false;
         if (s->tail) s->tail->next = tail;
         else s->head = tail;
         s->tail = tail;
-        if (s->segment_class < SEGMENT_CLASSES - 1) s->segment_class++;
     }
     memcpy(tail->bytes + tail->used, line, len);
     stream__commit(d, s, kind, wall_ms, len);
@@ -368,7 +367,6 @@ static void release_head(struct deliver *d, struct stream *s)
         if (!s->head) s->tail = NULL;
         segment__give(&d->pool, gone);
     }
-    if (empty) s->segment_class = 0;
 }
 
 /* As release_head(), of something that somebody may still have wanted. */

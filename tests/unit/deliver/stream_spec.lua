@@ -205,6 +205,25 @@ describe("a stream", function ()
     end
   end)
 
+  -- Its segments grew with every one that it took, to 64 KB, whatever it held.
+  it("takes as much memory as it holds, not as much as it ever carried", function ()
+    local function resident()
+      return tonumber(io.open("/proc/self/statm"):read("*a"):match "^%d+ (%d+)") * 4096
+    end
+    local streams, frame = {}, '"' .. ("x"):rep(400) .. '"'
+    for i = 1, 300 do streams[i] = box:stream("s" .. i) end
+    local bot = box:attach { consumer = "bot" }
+    local before = resident()
+    for round = 1, 200 do
+      for i = 1, 300 do box:append(streams[i], frame) end
+      box:pump()
+      box:read(bot)
+      for i = 1, 300 do box:input(bot, support.ack("s" .. i, round - 2)) end
+    end
+    assert.equal(2, box:view(streams[1]).frames)
+    assert.is_true(resident() - before < 8 * 1048576, "grew by " .. resident() - before)
+  end)
+
   it("gives memory back that nobody needed for two looks, in pieces, and then asks for no more of them", function ()
     local function resident()
       return tonumber(io.open("/proc/self/statm"):read("*a"):match "^%d+ (%d+)") * 4096
