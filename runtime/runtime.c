@@ -24,7 +24,7 @@
 #define SUSPEND_MS_MIN 1000
 #define WALL_STEP_MS_MIN 2000
 #define DELIVER_EXPIRE_EVERY_MS 10000
-#define DELIVER_REST_EVERY_MS 1000
+#define DELIVER_REST_EVERY_MS 500
 /* Connections that are told of a jump of the clocks in one tick. */
 #define JUMP_SLICE 64
 /* Events that the queue keeps room for after a herd. */

@@ -27,7 +27,6 @@
 
 #define SEGMENT_CLASSES 4 /* 1, 4, 16 and 64 KiB */
 #define SEGMENT_ALONE 0xff /* made for one long line */
-#define SEGMENTS_POOLED_BYTES_MAX ((size_t)256 << 20) /* free ones, at any moment; never more than were in use at once */
 #define SEGMENTS_IDLE_BYTES_MAX ((size_t)1 << 20)    /* a while after the last */
 
 struct chunk; /* segments.c */

@@ -121,19 +121,17 @@ void segment__give(struct segment_pool *p, struct segment *s)
         return;
     }
     struct chunk *c = s->chunk;
-    uint8_t class = s->class;
     ASSERT(c->used > 0);
-    if (!has_free(c)) chunk_link(p, class, c);
+    if (!has_free(c)) chunk_link(p, s->class, c);
     s->next = c->free;
     c->free = s;
     c->used--;
-    p->bytes += class_bytes[class];
+    p->bytes += class_bytes[s->class];
     p->rests_due = 2; /* the first says what nobody needed until the second */
-    if (c->used == 0 && p->bytes > SEGMENTS_POOLED_BYTES_MAX) chunk_destroy(p, class, c);
 }
 
 /* A consumer that acknowledges in strides gives much back at once and takes it again soon: to map it anew each
- * time costs more than the frames. */
+ * time costs more than the frames. So nothing goes back at once; and what is free was in use a moment ago. */
 bool segment_pool__rest(struct segment_pool *p)
 {
     size_t freed = 0;
