@@ -11,10 +11,9 @@
 static struct account **account_place(struct engine *e, uint64_t id);
 static struct account *account_get(struct engine *e, uint64_t id);
 static bool accounts_grow(struct engine *e);
-static void heap_add(struct engine *e, struct conn *c);
-static void heap_remove(struct engine *e, struct conn *c);
-static void heap_move(struct engine *e, struct conn *c);
-static void heap_sift(struct engine *e, struct conn *c);
+static void deadline_add(struct engine *e, struct conn *c);
+static void deadline_remove(struct engine *e, struct conn *c);
+static void deadline_moved(struct engine *e, struct conn *c);
 static void refresh_deadline(struct engine *e, struct conn *c, uint64_t now, bool after_deadline);
 static void refresh_waiters(struct engine *e, struct account *a, struct clock at, uint64_t now);
 static void finish_removal(struct step *s);
@@ -26,10 +25,13 @@ struct engine *engine_create(const struct engine_options *options)
     if (!e) return NULL;
     e->options = *options;
     slots_init(&e->conns, sizeof(struct conn), options->connections_max);
-    for (int i = 0; i < HEAP_KINDS; i++) e->heaps[i].items = calloc(options->connections_max, sizeof(struct conn *));
+    e->heap_at = malloc(options->connections_max * sizeof *e->heap_at);
+    bool heaps = e->heap_at != NULL;
+    for (uint32_t i = 0; heaps && i < options->connections_max; i++) e->heap_at[i] = HEAP_NONE;
+    for (int i = 0; i < HEAP_KINDS; i++) heaps = heap_init(&e->heaps[i], options->connections_max, e->heap_at) && heaps;
     e->identities = calloc(options->connections_max, sizeof *e->identities);
     e->sends = calloc(options->sends_max ? options->sends_max : 1, sizeof *e->sends);
-    if (!e->heaps[HEAP_SERVES].items || !e->heaps[HEAP_OTHERS].items || !e->identities || !e->sends || !accounts_grow(e)) {
+    if (!heaps || !e->identities || !e->sends || !accounts_grow(e)) {
         engine_destroy(e);
         return NULL;
     }
@@ -55,7 +57,8 @@ void engine_destroy(struct engine *e)
     for (uint32_t i = 0; i < e->account_capacity; i++) account_destroy(e->accounts[i]);
     slots_deinit(&e->conns);
     free(e->accounts);
-    for (int i = 0; i < HEAP_KINDS; i++) free(e->heaps[i].items);
+    for (int i = 0; i < HEAP_KINDS; i++) heap_deinit(&e->heaps[i]);
+    free(e->heap_at);
     free(e->identities);
     free(e->sends);
     free(e);
@@ -131,7 +134,7 @@ enum engine_add_result engine_add(struct engine *e, const struct engine_add *add
     c->sends_head = c->sends_tail = SEND_NONE;
     c->deadline_ms = ENGINE_NEVER;
     c->next = "nothing";
-    heap_add(e, c);
+    deadline_add(e, c);
     *conn_out = h;
     return ENGINE_ADDED;
 }
@@ -211,7 +214,7 @@ uint64_t engine_deadline_ms(const struct engine *e)
 {
     uint64_t at = ENGINE_NEVER;
     for (int i = 0; i < HEAP_KINDS; i++)
-        if (e->heaps[i].count && e->heaps[i].items[0]->deadline_ms < at) at = e->heaps[i].items[0]->deadline_ms;
+        if (e->heaps[i].count && e->heaps[i].items[0].at_ms < at) at = e->heaps[i].items[0].at_ms;
     return at;
 }
 
@@ -219,7 +222,7 @@ struct handle engine_due(const struct engine *e, uint64_t mono_ms)
 {
     for (int i = 0; i < HEAP_KINDS; i++) {
         const struct heap *h = &e->heaps[i];
-        if (h->count && h->items[0]->deadline_ms <= mono_ms && h->items[0]->deadline_ms != ENGINE_NEVER) return h->items[0]->self;
+        if (h->count && h->items[0].at_ms <= mono_ms && h->items[0].at_ms != ENGINE_NEVER) return h->items[0].who;
     }
     return HANDLE_NONE;
 }
@@ -243,7 +246,7 @@ static void finish_removal(struct step *s)
     fx(s, FX_REMOVED, 0);
     ASSERT(!c->wait.listed);
     ASSERT(!c->claim.listed);
-    heap_remove(s->e, c);
+    deadline_remove(s->e, c);
     climbs_drop(s->e, c);
     free(c->links[0].sends.at);
     free(c->links[1].sends.at);
@@ -262,7 +265,7 @@ static void refresh_deadline(struct engine *e, struct conn *c, uint64_t now, boo
         ASSERT(c->deadline_ms != ENGINE_NEVER || PLANTED(e, PLANT_I8_NO_DEADLINE));
     }
     if (c->deadline_ms < now) c->deadline_ms = now;
-    heap_move(e, c);
+    deadline_moved(e, c);
 }
 
 static void refresh_waiters(struct engine *e, struct account *a, struct clock at, uint64_t now)
@@ -321,73 +324,31 @@ static bool accounts_grow(struct engine *e)
     return true;
 }
 
-/* --- heap of deadlines; ties go to the lower place, so that a run repeats */
-
-static bool heap_before(const struct conn *a, const struct conn *b)
-{
-    if (a->deadline_ms != b->deadline_ms) return a->deadline_ms < b->deadline_ms;
-    return a->self.index < b->self.index;
-}
-
-static void heap_put(struct heap *h, struct conn *c, uint32_t at)
-{
-    h->items[at] = c;
-    c->heap_at = at;
-}
+/* --- the heaps of deadlines */
 
 static enum heap_kind heap_kind_of(const struct conn *c)
 {
     return c->state == CONN_UP ? HEAP_SERVES : HEAP_OTHERS;
 }
 
-static void heap_add(struct engine *e, struct conn *c)
+static void deadline_add(struct engine *e, struct conn *c)
 {
     c->heap = (uint8_t)heap_kind_of(c);
-    struct heap *h = &e->heaps[c->heap];
-    ASSERT(h->count < e->options.connections_max);
-    heap_put(h, c, h->count++);
-    heap_sift(e, c);
+    heap_add(&e->heaps[c->heap], c->self, c->deadline_ms);
 }
 
-static void heap_remove(struct engine *e, struct conn *c)
+static void deadline_remove(struct engine *e, struct conn *c)
 {
-    struct heap *h = &e->heaps[c->heap];
-    ASSERT(h->count > 0);
-    struct conn *last = h->items[--h->count];
-    if (last != c) {
-        heap_put(h, last, c->heap_at);
-        heap_sift(e, last);
-    }
-    c->heap_at = HEAP_NONE;
+    heap_remove(&e->heaps[c->heap], c->self);
 }
 
 /* Its deadline is another one, or its state. */
-static void heap_move(struct engine *e, struct conn *c)
+static void deadline_moved(struct engine *e, struct conn *c)
 {
-    if (heap_kind_of(c) != c->heap) {
-        heap_remove(e, c);
-        heap_add(e, c);
-    } else {
-        heap_sift(e, c);
+    if (heap_kind_of(c) == c->heap) {
+        heap_move(&e->heaps[c->heap], c->self, c->deadline_ms);
+        return;
     }
-}
-
-static void heap_sift(struct engine *e, struct conn *c)
-{
-    struct heap *h = &e->heaps[c->heap];
-    uint32_t at = c->heap_at;
-    ASSERT(at < h->count);
-    while (at > 0 && heap_before(c, h->items[(at - 1) / 2])) {
-        heap_put(h, h->items[(at - 1) / 2], at);
-        at = (at - 1) / 2;
-    }
-    for (;;) {
-        uint32_t child = at * 2 + 1;
-        if (child >= h->count) break;
-        if (child + 1 < h->count && heap_before(h->items[child + 1], h->items[child])) child++;
-        if (!heap_before(h->items[child], c)) break;
-        heap_put(h, h->items[child], at);
-        at = child;
-    }
-    heap_put(h, c, at);
+    deadline_remove(e, c);
+    deadline_add(e, c);
 }

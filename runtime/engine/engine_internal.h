@@ -20,6 +20,7 @@
 #include "base/rng.h"
 #include "base/slots.h"
 #include "engine/engine.h"
+#include "engine/heap.h"
 
 #define ASK_LIMIT_MS 1000       /* on_ended's answer; then the tables decide */
 #define DRAIN_LIMIT_MS 1000     /* the answer to FX_DRAIN; then the pulse we have is judged */
@@ -338,10 +339,8 @@ struct conn {
     uint64_t attempts_total, ready_total, stale_events;
     uint64_t deadline_ms;
     const char *next;
-    uint32_t heap_at; /* place in its heap; HEAP_NONE */
     uint8_t heap;     /* enum heap_kind */
 };
-#define HEAP_NONE UINT32_MAX
 
 /* One of its two places for a link. */
 static inline struct link *conn_link(const struct conn *c, int place)
@@ -353,15 +352,12 @@ static inline struct link *conn_link(const struct conn *c, int place)
 /* Deadlines of links that serve come first, however many others are due: a herd that wants to dial must not make
  * beats late. */
 enum heap_kind { HEAP_SERVES, HEAP_OTHERS, HEAP_KINDS };
-struct heap {
-    struct conn **items; /* owned; by (deadline, place) */
-    uint32_t count;
-};
 
 struct engine {
     struct engine_options options;
     struct slots conns;
     struct heap heaps[HEAP_KINDS];
+    uint32_t *heap_at; /* owned: of each connection's place in its heap */
     uint64_t *identities; /* owned; of conns, by place: side by side, because each that is added is compared with all */
     struct account **accounts; /* owned, open addressing, capacity a power of two */
     uint32_t account_count, account_capacity;

@@ -1,0 +1,30 @@
+/* A heap of deadlines. Deadlines and handles lie in it, and where each handle is lies side by side: of ten thousand
+ * connections none but the one that moves is touched. Ties go to the lower place, so that a run repeats. */
+#ifndef HOLDFAST_ENGINE_HEAP_H
+#define HOLDFAST_ENGINE_HEAP_H
+
+#include "base/slots.h"
+
+#define HEAP_NONE UINT32_MAX
+
+struct heap_item {
+    uint64_t at_ms;
+    struct handle who;
+};
+
+struct heap {
+    struct heap_item *items; /* owned */
+    uint32_t *where;         /* borrowed: of each place of a pool, its item here, or HEAP_NONE; of several heaps the same */
+    uint32_t count, most;
+};
+
+/* False: memory is out. */
+bool heap_init(struct heap *h, uint32_t most, uint32_t *where);
+void heap_deinit(struct heap *h);
+/* Must not be in another heap of the same `where`, nor in this one. */
+void heap_add(struct heap *h, struct handle who, uint64_t at_ms);
+/* Is in this heap. */
+void heap_move(struct heap *h, struct handle who, uint64_t at_ms);
+void heap_remove(struct heap *h, struct handle who);
+
+#endif
