@@ -28,7 +28,11 @@ struct engine *engine_create(const struct engine_options *options)
     e->heap_at = malloc(options->connections_max * sizeof *e->heap_at);
     bool heaps = e->heap_at != NULL;
     for (uint32_t i = 0; heaps && i < options->connections_max; i++) e->heap_at[i] = HEAP_NONE;
-    for (int i = 0; i < HEAP_KINDS; i++) heaps = heap_init(&e->heaps[i], options->connections_max, e->heap_at) && heaps;
+    for (int i = 0; i < HEAP_KINDS; i++) {
+        struct heap_item *items = calloc(options->connections_max, sizeof *items);
+        e->heaps[i] = (struct heap){ .items = items, .where = e->heap_at, .most = options->connections_max };
+        heaps = heaps && items;
+    }
     e->identities = calloc(options->connections_max, sizeof *e->identities);
     e->sends = calloc(options->sends_max ? options->sends_max : 1, sizeof *e->sends);
     if (!heaps || !e->identities || !e->sends || !accounts_grow(e)) {
@@ -57,7 +61,7 @@ void engine_destroy(struct engine *e)
     for (uint32_t i = 0; i < e->account_capacity; i++) account_destroy(e->accounts[i]);
     slots_deinit(&e->conns);
     free(e->accounts);
-    for (int i = 0; i < HEAP_KINDS; i++) heap_deinit(&e->heaps[i]);
+    for (int i = 0; i < HEAP_KINDS; i++) free(e->heaps[i].items);
     free(e->heap_at);
     free(e->identities);
     free(e->sends);

@@ -1,7 +1,5 @@
 #include "engine/heap.h"
 
-#include <stdlib.h>
-
 #include "base/assert.h"
 
 static bool before(const struct heap_item *a, const struct heap_item *b)
@@ -40,17 +38,6 @@ static uint32_t place_of(const struct heap *h, struct handle who)
     ASSERT(at < h->count);
     ASSERT(handle_equal(h->items[at].who, who));
     return at;
-}
-
-bool heap_init(struct heap *h, uint32_t most, uint32_t *where)
-{
-    *h = (struct heap){ .items = calloc(most, sizeof *h->items), .where = where, .most = most };
-    return h->items != NULL;
-}
-
-void heap_deinit(struct heap *h)
-{
-    free(h->items);
 }
 
 void heap_add(struct heap *h, struct handle who, uint64_t at_ms)

@@ -13,14 +13,11 @@ struct heap_item {
 };
 
 struct heap {
-    struct heap_item *items; /* owned */
-    uint32_t *where;         /* borrowed: of each place of a pool, its item here, or HEAP_NONE; of several heaps the same */
+    struct heap_item *items; /* the caller's, as many as there can be */
+    uint32_t *where;         /* the caller's: of each place of a pool, its item here, or HEAP_NONE; several heaps can share it */
     uint32_t count, most;
 };
 
-/* False: memory is out. */
-bool heap_init(struct heap *h, uint32_t most, uint32_t *where);
-void heap_deinit(struct heap *h);
 /* Must not be in another heap of the same `where`, nor in this one. */
 void heap_add(struct heap *h, struct handle who, uint64_t at_ms);
 /* Is in this heap. */
