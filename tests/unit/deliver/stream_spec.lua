@@ -207,6 +207,7 @@ describe("a stream", function ()
 
   -- Its segments grew with every one that it took, to 64 KB, whatever it held.
   it("takes as much memory as it holds, not as much as it ever carried", function ()
+    if (os.getenv "HOLDFAST_BUILD" or ""):find "asan" then return pending "the sanitizer keeps what is given back" end
     local function resident()
       return tonumber(io.open("/proc/self/statm"):read("*a"):match "^%d+ (%d+)") * 4096
     end
