@@ -323,6 +323,7 @@ struct runtime {
         uint32_t releasing;          /* of them */
         bool dirty;
         uint64_t judged_ms, held_total, fronts_total;
+        uint64_t scouts_ms; /* when some host's scouts begin; 0: none waits for it */
         struct weather_front fronts[WEATHER_FRONTS_MAX];
         uint32_t front_count;
     } weather;

@@ -12,8 +12,10 @@
 
 #define JUDGE_EVERY_MS 1000
 #define HOLD_FAILING_MIN 8  /* connections that failed at a host, and none that came up since: it answers nobody */
-#define HOLD_SCOUTS 3       /* of them go on as they would */
-#define RETURN_EACH_MS 60   /* so much for each that is let go: 16 a second, which one address may ask of a platform */
+#define HOLD_SCOUTS 3       /* of them go on as they would, */
+#define SCOUTS_AFTER_MS 2000 /* so long after the first failure: a host that starts again refuses nobody thrice */
+#define RETURN_EACH_MS 100  /* so much for each that is let go: 10 a second; each may call twice, and one address may ask
+                             * 20 of the strictest platform */
 #define RETURN_MS_MAX 60000 /* thousands are no reason to be away for longer */
 #define RETURN_MS_MIN 1000
 #define RELEASE_SLICE 256
@@ -26,6 +28,7 @@ struct rt_host {
     uint32_t epoch;         /* counts successes */
     uint32_t failing;       /* connections that failed in this epoch */
     uint32_t scouts;
+    uint64_t scouts_ms;     /* when they begin; 0: not known in this epoch */
     uint32_t held;
     bool releasing;
     uint32_t release_at;    /* index of the next connection to be told */
@@ -164,21 +167,24 @@ static void unhold(struct rt_conn *c)
     c->host_scout = c->host_held = false;
 }
 
-/* A scout tries elsewhere now (the general address after some failures), or not at all: somebody must go on trying
- * here, or those that wait would wait for nobody. */
-static void scout_replace(struct runtime *rt, struct rt_host *h)
+/* One of those that wait goes on trying: at the beginning, and when a scout tries elsewhere (the general address after
+ * some failures) or not at all. Else those that wait would wait for nobody. False: nobody waits. */
+static bool scout_send(struct runtime *rt, struct rt_host *h)
 {
     struct handle conn;
     for (uint32_t i = 0; h->held && runtime_next(rt, &i, &conn); i++) {
         struct rt_conn *c = rt_conn_get(rt, conn);
-        if (!c || c->host != h || !c->host_held) continue;
+        if (!c || c->host != h || !c->host_held || c->host_epoch != h->epoch) continue;
         c->host_held = false;
+        c->host_scout = true;
         h->held--;
+        h->scouts++;
         struct event ev = rt_event(EV_LET_GO, conn, 0);
         ev.let_go.within_ms = RETURN_MS_MIN;
         rt_post(rt, &ev);
-        return;
+        return true;
     }
+    return false;
 }
 
 static void host_leave(struct runtime *rt, struct rt_conn *c)
@@ -189,7 +195,7 @@ static void host_leave(struct runtime *rt, struct rt_conn *c)
     unhold(c);
     if (scout) {
         c->host_scouted = h->key;
-        scout_replace(rt, h);
+        scout_send(rt, h);
     }
     c->host = NULL;
     c->host_epoch = 0;
@@ -213,18 +219,39 @@ static void host_join(struct runtime *rt, struct rt_conn *c, struct rt_host *h)
     c->host_prepares = h && strcmp(h->name, c->point.platform_name) == 0;
 }
 
+static void scouts_plan(struct runtime *rt, struct rt_host *h)
+{
+    h->scouts_ms = rt_clock(rt).mono_ms + SCOUTS_AFTER_MS;
+    if (!rt->weather.scouts_ms || h->scouts_ms < rt->weather.scouts_ms) rt->weather.scouts_ms = h->scouts_ms;
+}
+
+/* Those whose time has come begin. */
+static void scouts_begin(struct runtime *rt)
+{
+    const uint64_t now = rt_clock(rt).mono_ms;
+    rt->weather.scouts_ms = 0;
+    for (struct rt_host *h = rt->weather.hosts; h; h = h->next) {
+        if (!h->failing) continue;
+        if (h->scouts_ms > now) {
+            if (!rt->weather.scouts_ms || h->scouts_ms < rt->weather.scouts_ms) rt->weather.scouts_ms = h->scouts_ms;
+            continue;
+        }
+        while (h->failing >= HOLD_FAILING_MIN && h->scouts < HOLD_SCOUTS && scout_send(rt, h)) {}
+    }
+}
+
 static void host_failed(struct runtime *rt, struct rt_conn *c)
 {
     struct rt_host *h = c->host;
     if (c->host_epoch != h->epoch) {
         unhold(c);
         c->host_epoch = h->epoch;
-        h->failing++;
+        if (!h->failing++) scouts_plan(rt, h);
     }
     if (c->host_held && h->held) h->held--;
     c->host_held = false;
     if (h->failing < HOLD_FAILING_MIN || c->host_scout) return;
-    if (h->scouts < HOLD_SCOUTS) {
+    if (h->scouts < HOLD_SCOUTS && rt_clock(rt).mono_ms >= h->scouts_ms) {
         h->scouts++;
         c->host_scout = true;
         return;
@@ -276,13 +303,15 @@ void rt_weather_tick(struct runtime *rt)
         next = h->next;
         if (h->releasing) host_release(rt, h);
     }
+    if (rt->weather.scouts_ms && rt_clock(rt).mono_ms >= rt->weather.scouts_ms) scouts_begin(rt);
     if (rt->weather.dirty && rt_clock(rt).mono_ms >= rt->weather.judged_ms + JUDGE_EVERY_MS) judge(rt);
 }
 
 uint64_t rt_weather_due_ms(const struct runtime *rt)
 {
     if (rt->weather.releasing) return 0;
-    return rt->weather.dirty ? rt->weather.judged_ms + JUDGE_EVERY_MS : ENGINE_NEVER;
+    const uint64_t judged = rt->weather.dirty ? rt->weather.judged_ms + JUDGE_EVERY_MS : ENGINE_NEVER;
+    return rt->weather.scouts_ms && rt->weather.scouts_ms < judged ? rt->weather.scouts_ms : judged;
 }
 
 /* What a platform announced, or a policy failed with, has a name of its own. */

@@ -490,9 +490,9 @@ describe("Slack's own word", function ()
 end)
 
 describe("many", function ()
-  -- 30 s says the sheet. What fails together at one host is let go together, at 16 a second, once one came through:
+  -- 30 s says the sheet. What fails together at one host is let go together, at 10 a second, once one came through:
   -- gentler per second than the sheet's ladder (16 s by then, a quarter to either side), and sooner over.
-  it("S32 apps that lose the network for a minute and a half come back some twenty a second, one socket each", function ()
+  it("S32 apps that lose the network for a minute and a half come back some ten a second, one socket each", function ()
     s, p = world.new { no_connection = true, sim = { memory = true }, peer = { token = false, lifetime = false } }
     for i = 1, 200 do
       world.connect(s, p, ("c-%03d"):format(i), { app_token = s:secret(("xapp-1-A%03d-1-x"):format(i), "t") })

@@ -257,7 +257,7 @@ describe("register", function ()
     s:run_until(function () return each_up(200) end, "180s", "all bots are back")
     local calls = {}
     for _, c in ipairs(world.calls(s, "", from)) do calls[#calls + 1] = c.at end
-    -- The sheet asks for 20. Once the server answers one bot, 16 a second are let go; those that are due by themselves
+    -- The sheet asks for 20. Once the server answers one bot, 10 a second are let go; those that are due by themselves
     -- and heartbeats come on top. The platform's own limit is 500 in a second.
     assert.is_true(world.most_in(calls, 1000) <= 30, world.most_in(calls, 1000) .. " calls in a second")
     assert_kicked_nobody()

@@ -84,7 +84,7 @@ describe("200 connections whose host goes away", function ()
       if n == COUNT then all = s:now() break end
     end
     assert.equal(COUNT, up())
-    -- 16 a second, and what was due by itself in that tenth of a second.
+    -- 10 a second, and what was due by itself in that tenth of a second.
     assert.is_true(most <= 10, most .. " attempts in 100 ms")
     assert.is_true(half - first <= 15000, "half came back " .. (half - first) .. " ms after the first")
     assert.is_true(all - from <= 64000, "all came back " .. (all - from) .. " ms after the host did")
