@@ -105,21 +105,22 @@ struct position {
 
 struct stream {
     struct handle self;
-    char name[NAME_BYTES];
+    /* deliver_expire() looks at all of them every ten seconds, and at no more than this of one that holds nothing. */
+    uint64_t first_seq, end_seq;
+    uint64_t capacity;      /* of records */
+    struct deliver_limits limits;
     /* False: restored and not added yet, or removed while somebody still needs what it holds. Then
      * it can be read and acknowledged, and its handle names nothing. */
     bool configured;
     bool removed;
     bool unclean;           /* restored after an unclean end, which nobody has told yet */
+    char name[NAME_BYTES];
     uint64_t idle_wall_ms;  /* not configured since; 0: the next deliver_expire() says */
     struct stream *hash_next;
     char *event_head;       /* owned: {"event":{"connection":"...","epoch":N,"offset": */
     size_t event_head_len;
-    struct deliver_limits limits;
     struct segment *head, *tail; /* owned */
     struct record *records; /* owned; a ring, index = seq & (capacity - 1) */
-    uint64_t capacity;
-    uint64_t first_seq, end_seq;
     uint64_t bytes, frames; /* held */
     /* Offsets count on over epochs. The current epoch began after `epoch_after`. */
     uint64_t last_offset, last_wall_ms, epoch_after;

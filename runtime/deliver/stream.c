@@ -242,6 +242,7 @@ void stream__gap(struct deliver *d, struct stream *s, const char *cause, bool ce
 
 void stream__trim(struct deliver *d, struct stream *s)
 {
+    if (s->first_seq == s->end_seq) return;
     uint64_t read_to = slowest_reader(s);
     uint64_t acked = slowest_cursor(s);
     uint64_t unclaimed_max = UNCLAIMED_BYTES_ALL / d->streams.count;
