@@ -139,6 +139,8 @@ struct host_ops {
     void (*loop_delay)(void *self, struct host_loop_delay *out);
     /* Dials wait for this machine rather than for their far ends: no more of them now. */
     bool (*is_behind)(void *self);
+    /* Something is about to be written: its memory may be asked for ahead. */
+    void (*link_warm)(void *self, uint64_t link);
     /* Monotonic, finer than clock(), for measuring only: nothing may be decided by it. */
     uint64_t (*ticks_us)(void *self);
 };

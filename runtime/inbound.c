@@ -55,7 +55,7 @@ size_t rt_inbound(struct runtime *rt, struct rt_link *l, uint8_t *bytes, size_t 
         }
         rt_pump(rt);
     }
-    c->parts_refused += l->path.parts_refused - parts_refused;
+    if (l->path.parts_refused != parts_refused) c->parts_refused += l->path.parts_refused - parts_refused;
     /* One durable write for all that this batch remembered or must acknowledge. */
     if (c->session_dirty || c->keep_dirty) rt_session_flush(rt, c);
     rt_acks_flush(rt, c);

@@ -36,7 +36,7 @@ static bool port_facts(void *self, struct handle conn, struct conn_facts *out)
                                 .links = links,
                                 .resuming = view.session_present && !view.start_permit,
                                 .build = build->build,
-                                .now = rt_clock(rt) };
+                                .now = rt->now.on ? rt->now.at : rt_clock(rt) };
     return true;
 }
 

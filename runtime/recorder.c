@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/fetch_ahead.h"
 #include "base/rng.h"
 #include "base/text.h"
 #include "engine/saved.h"
@@ -16,8 +17,11 @@
 #define CONN_BYTES_MIN ((size_t)8 << 10)
 /* Beats and pings of a settled link that are kept before they are let go again. */
 #define QUIET_BYTES_MAX ((size_t)1536)
+#define QUIET_BYTES_MORE ((size_t)256) /* the last of them may begin just below that */
+#define RECORD_HEAD_MAX ((size_t)16)   /* kind and length */
 
 static void begin(struct runtime *rt, struct rt_conn *c, struct clock now);
+static void resize(struct buffer *b, size_t capacity);
 
 void rt_recorder_init(struct runtime *rt)
 {
@@ -173,10 +177,38 @@ struct rt_segment *rt_record__segment(struct rt_conn *c)
     return c->record && !c->record->ends ? c->record->last : NULL;
 }
 
+void rt_record_warm(const struct rt_conn *c, int level)
+{
+    const struct rt_record *r = c->record;
+    if (!r) return;
+    if (level == 0) fetch_ahead(r, sizeof *r);
+    else if (!r->last) return;
+    else if (level == 1) fetch_ahead(r->last, sizeof *r->last);
+    else if (r->last->bytes.data) fetch_ahead(r->last->bytes.data + r->last->bytes.len, 2 * FETCH_LINE);
+}
+
+static void resize(struct buffer *b, size_t capacity)
+{
+    uint8_t *bytes = realloc(b->data, capacity);
+    if (!bytes) return;
+    b->data = bytes;
+    b->capacity = capacity;
+}
+
+/* How a segment begins, and then at once what it takes while all is quiet: a segment that grew by doubling was moved
+ * several times, and gave all of it back each time that it was let go of. What is not quiet grows as a buffer does. */
+static void make_room(struct rt_segment *s, size_t more)
+{
+    const size_t need = s->bytes.len + more, quiet = s->begin_bytes + QUIET_BYTES_MAX + QUIET_BYTES_MORE;
+    if (need <= s->bytes.capacity || need > (s->begin_bytes ? quiet : need)) return;
+    resize(&s->bytes, s->begin_bytes ? quiet : need);
+}
+
 void rt_record__append(struct runtime *rt, struct rt_record *r, enum record_kind kind, const struct buffer *body)
 {
     struct rt_segment *s = r->last;
     size_t before = s->bytes.len;
+    make_room(s, body->len + RECORD_HEAD_MAX);
     struct walk w = walk_write(&s->bytes);
     uint32_t number = kind;
     const void *bytes = body->data;
@@ -242,13 +274,7 @@ static void begin(struct runtime *rt, struct rt_conn *c, struct clock now)
     struct rt_recorder *rec = rt->recorder;
     struct rt_segment *s = r->last && r->last->bytes.len == 0 ? r->last : NULL;
     if (!s) {
-        if (r->last && r->last->bytes.capacity > r->last->bytes.len) {
-            uint8_t *less = realloc(r->last->bytes.data, r->last->bytes.len);
-            if (less) {
-                r->last->bytes.data = less;
-                r->last->bytes.capacity = r->last->bytes.len;
-            }
-        }
+        if (r->last && r->last->bytes.capacity > r->last->bytes.len) resize(&r->last->bytes, r->last->bytes.len);
         s = calloc(1, sizeof *s);
         ASSERT(s != NULL);
         buffer_init(&s->bytes, 0);
@@ -278,10 +304,12 @@ static void begin(struct runtime *rt, struct rt_conn *c, struct clock now)
     s->from_wall_ms = s->to_wall_ms = now.wall_ms;
     r->at = now;
     r->hash = 0;
-    r->session_hash = r->keep_hash = 0;
+    r->session_print = r->keep_print = 0;
     r->shared = engine_shared_print(rt->engine, c->self);
     r->ends = false;
+    s->begin_bytes = 0;
     rt_record__append(rt, r, RECORD_BEGIN, &rec->body);
+    s->begin_bytes = s->bytes.len;
 }
 
 /* --- steps --------------------------------------------------------------------------------------------- */

@@ -1,18 +1,26 @@
 /* Recorded hooks: what each run was given, what it was told, and a hash over what it did. A port that passes
- * everything on stands between bind/ and the runtime's own; nothing here changes what a hook sees, but that its
- * clock stands still while it runs. */
+ * everything on stands between bind/ and the runtime's own; nothing here changes what a hook sees. */
 #include <string.h>
 
 #include "base/conceal.h"
 #include "base/rng.h"
 #include "recorder_internal.h"
 
-static uint64_t json_hash(const struct mask *mask, const struct value *v, struct buffer *out)
+static uint64_t print_of(const struct value *v)
 {
+    return value_fingerprint(v) | 1; /* 0: it was not told yet */
+}
+
+/* Told again only when it is another one: most hooks find what the one before them left. */
+static bool tell(const struct mask *mask, const struct value *v, uint64_t *told, struct buffer *out)
+{
+    const uint64_t print = print_of(v);
     buffer_clear(out);
+    if (print == *told) return false;
+    *told = print;
     if (!value_to_json(v, out)) buffer_clear(out);
     mask_apply(mask, out->data, out->len);
-    return hash_bytes(out->data, out->len) | 1;
+    return true;
 }
 
 /* False: this run is not recorded. */
@@ -27,7 +35,6 @@ static bool begins(struct runtime *rt, const struct rt_build *build, struct rt_c
     if (!rec->bare.facts(rt, c->self, &facts)) return false;
     rec->on = true;
     rec->conn = c;
-    rec->at = facts.now;
     rec->masks = r->mask.ages;
     rec->said.mask = &r->mask;
     said_begin(&rec->said);
@@ -43,12 +50,8 @@ static bool begins(struct runtime *rt, const struct rt_build *build, struct rt_c
     h->links = facts.links;
     h->older = build != c->build;
     h->whole = true;
-    uint64_t session = json_hash(&r->mask, facts.session, &rec->session);
-    uint64_t kept = json_hash(&r->mask, facts.keep, &rec->kept);
-    h->session_told = session != r->session_hash;
-    h->keep_told = kept != r->keep_hash;
-    r->session_hash = session;
-    r->keep_hash = kept;
+    h->session_told = tell(&r->mask, facts.session, &r->session_print, &rec->session);
+    h->keep_told = tell(&r->mask, facts.keep, &r->keep_print, &rec->kept);
     h->session = rec->session.data;
     h->session_len = rec->session.len;
     h->kept = rec->kept.data;
@@ -191,14 +194,6 @@ void rt_record_cancelled(struct runtime *rt, const struct rt_task *t)
 
 /* --- the port ------------------------------------------------------------------------------------------ */
 
-static bool facts(void *self, struct handle conn, struct conn_facts *out)
-{
-    const struct rt_recorder *rec = ((struct runtime *)self)->recorder;
-    bool ok = rec->bare.facts(self, conn, out);
-    if (ok && rec->on) out->now = rec->at;
-    return ok;
-}
-
 static void told_why(struct rt_recorder *rec, bool ok, const char *why)
 {
     char text[160] = "";
@@ -287,7 +282,7 @@ static void session_changed(void *self, struct handle conn)
     /* As the hook left it: the runtime may put something into it. */
     if (rec->on && rec->bare.facts(self, conn, &now)) {
         said_value(&rec->said, "session is", now.session);
-        rec->conn->record->session_hash = json_hash(&rec->conn->record->mask, now.session, &rec->body);
+        rec->conn->record->session_print = print_of(now.session);
     }
     rec->bare.session_changed(self, conn);
 }
@@ -298,7 +293,7 @@ static void keep_changed(void *self, struct handle conn)
     struct conn_facts now;
     if (rec->on && rec->bare.facts(self, conn, &now)) {
         said_value(&rec->said, "keeps", now.keep);
-        rec->conn->record->keep_hash = json_hash(&rec->conn->record->mask, now.keep, &rec->body);
+        rec->conn->record->keep_print = print_of(now.keep);
     }
     rec->bare.keep_changed(self, conn);
 }
@@ -331,7 +326,6 @@ static void digest_made(void *self, struct handle conn, void *bytes, size_t len)
 void rt_record__port(struct runtime *rt)
 {
     rt->recorder->bare = rt->port;
-    rt->port.facts = facts;
     rt->port.send = send;
     rt->port.set_beat = set_beat;
     rt->port.set_retire = set_retire;

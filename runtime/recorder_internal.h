@@ -27,6 +27,7 @@ struct rt_segment {
     uint32_t policy_count;
     uint64_t from_wall_ms, to_wall_ms;
     uint32_t step_count;
+    size_t begin_bytes;            /* what it begins with: enough to be replayed by itself */
     size_t matter_at;              /* bytes up to the last thing of note; 0: nothing was */
 };
 
@@ -37,7 +38,7 @@ struct rt_record {
     struct mask mask;
     uint64_t hash;                 /* of the effects since the segment began */
     uint64_t shared;               /* engine_shared_print() after its last step */
-    uint64_t session_hash, keep_hash; /* as they were told last */
+    uint64_t session_print, keep_print; /* of what was told last; 0: nothing was */
     struct clock at;               /* what was written last */
     uint32_t tasks;                /* numbers given */
     bool ends;                     /* the next step begins a segment */
@@ -53,7 +54,6 @@ struct rt_recorder {
     struct rt_conn *conn;
     struct said said;
     struct record_hook hook;
-    struct clock at;               /* time stands still while it runs */
     struct buffer told, session, kept, input, body, value;
     struct walk telling;
     uint64_t masks;                /* known when it began */

@@ -30,7 +30,7 @@
 /* Events that the queue keeps room for after a herd. */
 #define QUEUE_KEPT 1024
 
-static bool step_due(struct runtime *rt);
+static bool step_due(struct runtime *rt, uint64_t now_ms);
 static bool timers_run(struct runtime *rt, uint64_t until_ms);
 static void clocks_look(struct runtime *rt);
 static void jump_tell(struct runtime *rt, uint32_t most);
@@ -251,10 +251,9 @@ void rt_pump(struct runtime *rt)
 
 /* --- time ------------------------------------------------------------------------------------------ */
 
-static bool step_due(struct runtime *rt)
+static bool step_due(struct runtime *rt, uint64_t now_ms)
 {
-    struct clock now = rt_clock(rt);
-    struct handle conn = engine_due(rt->engine, now.mono_ms);
+    struct handle conn = engine_due(rt->engine, now_ms);
     if (handle_is_none(conn)) return false;
     struct event ev = rt_event(EV_DEADLINE_PASSED, conn, 0);
     const struct rt_conn *c = rt_conn_get(rt, conn);
@@ -355,8 +354,12 @@ void runtime_tick(struct runtime *rt)
     uint64_t until_ms = rt_clock(rt).mono_ms + TICK_MS_MAX;
     rt_starts_tick(rt, until_ms);
     rt->behind = true;
-    for (uint32_t n = 0; n < STEPS_PER_TICK_MAX && rt->behind && (n == 0 || rt_clock(rt).mono_ms < until_ms); n++)
-        rt->behind = step_due(rt);
+    for (uint32_t n = 0; n < STEPS_PER_TICK_MAX && rt->behind; n++) {
+        const uint64_t now_ms = rt_clock(rt).mono_ms;
+        if (n && now_ms >= until_ms) break;
+        if (n % ENGINE_WARM_MAX == 0) rt_warm(rt, now_ms);
+        rt->behind = step_due(rt, now_ms);
+    }
     rt->behind = !timers_run(rt, until_ms) || rt->behind;
     rt_turns_tick(rt);
     rt_weather_tick(rt);

@@ -123,11 +123,26 @@ struct rt_turn_list {
     uint32_t count;
 };
 
+/* What every step looks at comes first: see struct conn of the engine. */
 struct rt_conn {
     struct handle self;              /* the engine's handle */
+    struct rt_build *build;          /* reference */
+    struct rt_link *links;           /* newest first; at most two */
+    struct rt_record *record;        /* owned, or NULL */
+    struct rt_task *tasks;
+    struct value session, keep;
+    uint32_t session_epoch;          /* counts drops: a link of an older epoch may not remember */
+    bool session_dirty, keep_dirty;
+    bool session_told_present;       /* what the engine was told last */
+    bool is_up;                      /* and counted in conns_up */
+    struct handle stream;
+    struct rt_trial *trial;          /* that it is counted in, or NULL */
+    uint64_t trial_since_ms;         /* mono: it runs what it should in it */
+    uint8_t trial_side, trial_endings;
+    bool trial_well, trial_errors, trial_stopped; /* was up when it began; a hook failed; was given up in it */
+
     char name[64];
     uint64_t name_hash;
-    struct rt_build *build;          /* reference */
     char *ca_file;                   /* owned or NULL */
     bool plain;
     bool ended_by_shutdown;          /* runtime_shutdown_undo() starts it again */
@@ -137,16 +152,9 @@ struct rt_conn {
         char *authorization;         /* owned or NULL; wiped */
         bool of_environment;         /* no `host`: by target, as options.proxies have it */
     } proxy;
-    struct value session, keep;
-    uint32_t session_epoch;          /* counts drops: a link of an older epoch may not remember */
-    bool session_dirty, keep_dirty;
-    bool session_told_present;       /* what the engine was told last */
     uint64_t session_begun_wall_ms;  /* with session.life: when the present one began; 0: not known */
-    struct rt_link *links;           /* newest first; at most two */
-    struct rt_task *tasks;
     struct rt_address *address;      /* owned or NULL; of address_generation */
     uint32_t address_generation;
-    struct handle stream;
     struct dedupe *dedupe;           /* owned or NULL */
     char owner[64];                  /* the consumer whose acknowledgements count for `through`; "" */
     struct rt_ack_list through;      /* platform acknowledgements that wait for the owner */
@@ -182,14 +190,9 @@ struct rt_conn {
     char warning[PLAN_NOTE_MAX];
     uint32_t warning_of;             /* the link whose hook said it; 0: none */
     struct rt_lately lately;
-    struct rt_trial *trial;          /* that it is counted in, or NULL */
-    uint64_t trial_since_ms;         /* mono: it runs what it should in it */
-    uint8_t trial_side, trial_endings;
-    bool trial_well, trial_errors, trial_stopped; /* was up when it began; a hook failed; was given up in it */
     struct rt_entry **journal;       /* owned ring of owned entries; grows to journal_entries */
     uint32_t journal_count, journal_capacity, journal_next;
     struct history history;
-    bool is_up;                      /* and counted in conns_up */
     uint64_t random_count;
     struct {
         uint64_t due_ms;             /* 0: off */
@@ -198,7 +201,6 @@ struct rt_conn {
     } every[POLICY_EVERY_MAX];
     uint32_t every_generation;       /* of the link that they run for */
     uint32_t send_count;             /* rt_sends of it */
-    struct rt_record *record;        /* owned, or NULL */
     struct rt_conn *hash_next;
 };
 
@@ -342,6 +344,7 @@ struct runtime {
     struct {
         bool on;
         enum hook hook;
+        struct clock at;             /* time stands still while it runs */
         uint32_t generation;
         const struct rt_build *build; /* whose Lua it is: may be older than the connection's */
         struct rt_fetch *fetch;
@@ -415,10 +418,15 @@ void rt_trials_tick(struct runtime *rt);
 uint64_t rt_trials_due_ms(const struct runtime *rt);
 void rt_trials_free(struct runtime *rt);
 
+/* warm.c: called before every ENGINE_WARM_MAX connections that are due. */
+void rt_warm(struct runtime *rt, uint64_t now_ms);
+
 /* recorder.c: the last steps and hooks of each connection, for traces. */
 void rt_recorder_init(struct runtime *rt);
 void rt_recorder_free(struct runtime *rt);
 void rt_record_free(struct runtime *rt, struct rt_conn *c);
+/* Asks for its memory ahead: the record, then its segment, then where the next step is written. */
+void rt_record_warm(const struct rt_conn *c, int level);
 /* Around each step of the engine. */
 void rt_record_before(struct runtime *rt, const struct event *ev);
 void rt_record_after(struct runtime *rt, const struct event *ev, const struct effect_list *effects);

@@ -30,6 +30,7 @@ static void hook_begins(struct runtime *rt, const struct rt_build *build, enum h
     ASSERT(!rt->now.on);
     rt->now.on = true;
     rt->now.hook = hook;
+    rt->now.at = rt_clock(rt);
     rt->now.generation = generation;
     rt->now.build = build;
     rt->now.fetch = fetch;

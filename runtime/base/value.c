@@ -254,6 +254,28 @@ bool value_equal(const struct value *a, const struct value *b)
     return false;
 }
 
+uint64_t value_fingerprint(const struct value *v)
+{
+    uint64_t h = rng_mix((uint64_t)v->kind + 1), bits = 0;
+    switch (v->kind) {
+    case VALUE_NIL: break;
+    case VALUE_BOOL: return rng_mix(h ^ v->boolean);
+    case VALUE_NUMBER:
+        memcpy(&bits, &v->number, sizeof bits);
+        return rng_mix(h ^ bits);
+    case VALUE_STRING: return rng_mix(h ^ hash_bytes(v->string.bytes, v->string.len));
+    case VALUE_SECRET: return rng_mix(h ^ secret_fingerprint(v->secret));
+    case VALUE_FUNCTION: return rng_mix(h ^ v->line);
+    case VALUE_TABLE:
+        for (uint32_t i = 0; i < v->table->count; i++) {
+            h = rng_mix(h ^ value_fingerprint(&v->table->pairs[i].key));
+            h = rng_mix(h ^ value_fingerprint(&v->table->pairs[i].value));
+        }
+        return rng_mix(h ^ v->table->count);
+    }
+    return h;
+}
+
 static struct value_pair *pair_by_name(const struct value_table *t, const char *key)
 {
     size_t len = strlen(key);

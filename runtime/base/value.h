@@ -75,6 +75,9 @@ struct value value_pack(const struct value *v);
 /* Frees what v owns and makes it nil. */
 void value_clear(struct value *v);
 bool value_equal(const struct value *a, const struct value *b);
+/* 64 bits that tell whether a tree changed: equal ones that were filled in the same order have equal ones. Not for
+ * what somebody else may choose. */
+uint64_t value_fingerprint(const struct value *v);
 
 /* NULL when absent or not a table. Borrowed until the table changes. */
 struct value *value_get(const struct value *table, const char *key);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fetch_ahead.h"
 #include "base/text.h"
 #include "engine/engine_internal.h"
 
@@ -229,6 +230,24 @@ struct handle engine_due(const struct engine *e, uint64_t mono_ms)
         if (h->count && h->items[0].at_ms <= mono_ms && h->items[0].at_ms != ENGINE_NEVER) return h->items[0].who;
     }
     return HANDLE_NONE;
+}
+
+uint32_t engine_warm(const struct engine *e, uint64_t mono_ms, struct handle out[ENGINE_WARM_MAX])
+{
+    uint32_t count = 0;
+    for (int i = 0; i < HEAP_KINDS && count < ENGINE_WARM_MAX; i++)
+        count += heap_first(&e->heaps[i], mono_ms, out + count, ENGINE_WARM_MAX - count);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct conn *c = slots_get(&e->conns, out[i]);
+        fetch_ahead(c, offsetof(struct conn, links) + sizeof c->links[0]);
+        fetch_ahead(&c->judging, 1);
+        fetch_ahead(&e->heap_at[out[i].index], 1);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        const struct conn *c = slots_get(&e->conns, out[i]);
+        fetch_ahead(c->account, sizeof *c->account);
+    }
+    return count;
 }
 
 #ifdef HOLDFAST_TEST

@@ -81,6 +81,10 @@ uint64_t engine_deadline_ms(const struct engine *e);
 /* A connection whose deadline is at or before `mono_ms`: those that serve before all others, each earliest first;
  * HANDLE_NONE when none is. The driver answers with EV_DEADLINE_PASSED for it, until none is left. */
 struct handle engine_due(const struct engine *e, uint64_t mono_ms);
+/* Those that engine_due() gives next when nothing comes in between, up to ENGINE_WARM_MAX; how many. What their steps
+ * will look at is asked for ahead: it is in no cache when many are due. */
+#define ENGINE_WARM_MAX 16
+uint32_t engine_warm(const struct engine *e, uint64_t mono_ms, struct handle out[ENGINE_WARM_MAX]);
 
 /* When the account's next permit of `budget` is free, how many are left now in the tightest window, and what
  * holds the next one up. For refusals, status and checkers. */

@@ -289,57 +289,60 @@ struct queued_send {
     uint32_t next; /* index, or SEND_NONE */
 };
 
+/* What each step looks at comes first, in the order in which it is looked at: of ten thousand connections none is in
+ * a cache when its beat is due. */
 struct conn {
     struct handle self;
-    char name[64];
-    uint64_t stream; /* of its draws */
     const struct plan *plan;
-    uint64_t identity;
     struct account *account;
-    int64_t lane;
-
     enum conn_state state;
-    uint64_t since_mono_ms, since_wall_ms;
+    uint8_t heap;  /* enum heap_kind */
+    bool removing;
     bool wanted;   /* nobody stopped it */
     bool fatal;    /* a verdict did */
     bool doomed;   /* a successor met a fatal cause: no further attempt once this link is gone */
-    bool removing;
     bool planned_next;   /* the next attempt is a planned replacement: exempt from the floor */
+    bool attempted;
+    bool held;              /* put off; it was due at unheld_at_ms */
+    bool queued;            /* its time has come, a budget's has not */
+    bool session_present;
+    uint64_t deadline_ms;
+    const char *next;
+    uint32_t generation, failed;
+    uint64_t attempt_at_ms; /* when the next attempt may begin; ENGINE_NEVER: none is due */
+    uint64_t queue_at_ms;
+    struct attempt attempt;
+    uint32_t sends_head, sends_tail, sends_count;
+    uint32_t sends_doomed; /* so many from the head are to be refused */
+    enum refuse_why sends_why;
+    struct link links[2];
+    struct judging judging;
+
+    char name[64];
+    uint64_t stream; /* of its draws */
+    uint64_t identity;
+    int64_t lane;
+
+    uint64_t since_mono_ms, since_wall_ms;
     struct cause cause;
     struct decision decision;
     uint64_t decided_ms;
 
-    uint32_t generation, failed, slow_count;
-    bool attempted;
+    uint32_t slow_count;
     uint64_t last_attempt_ms;
-    uint64_t attempt_at_ms; /* when the next attempt may begin; ENGINE_NEVER: none is due */
-    bool held;              /* put off; it was due at unheld_at_ms */
     uint64_t unheld_at_ms;
-    bool queued;            /* its time has come, a budget's has not */
-    uint64_t queue_at_ms;
-    struct attempt attempt;
     struct permit permit;
     struct budget_node wait, claim;
-    struct link links[2];
-    struct judging judging;
     struct climb_block *climbs; /* owned; NULL: nothing was counted since it settled */
     bool climb_alarmed;     /* since the last settled link */
 
-    bool session_present;
     uint64_t session_saved_wall_ms, session_begun_wall_ms;
     bool spend_reserve;   /* an operator lets its next session start use the share for people */
     bool wants_start;     /* a greeting tried to start one without a permit: the next has one */
     bool session_known;   /* there was one, or the connection was ready: its loss is a gap */
 
-    uint32_t sends_head, sends_tail, sends_count;
-    uint32_t sends_doomed; /* so many from the head are to be refused */
-    enum refuse_why sends_why;
-
     uint64_t heard_boot_ms; /* when a link that served was last heard of */
     uint64_t attempts_total, ready_total, stale_events;
-    uint64_t deadline_ms;
-    const char *next;
-    uint8_t heap;     /* enum heap_kind */
 };
 
 /* One of its two places for a link. */

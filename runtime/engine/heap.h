@@ -23,5 +23,8 @@ void heap_add(struct heap *h, struct handle who, uint64_t at_ms);
 /* Is in this heap. */
 void heap_move(struct heap *h, struct handle who, uint64_t at_ms);
 void heap_remove(struct heap *h, struct handle who);
+/* The first up to `most` (HEAP_FIRST_MAX at most) whose deadline is at or before until_ms, in their order. How many. */
+#define HEAP_FIRST_MAX 16
+uint32_t heap_first(const struct heap *h, uint64_t until_ms, struct handle *out, uint32_t most);
 
 #endif

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "base/assert.h"
+#include "base/fetch_ahead.h"
 #include "base/text.h"
 #include "net/net_internal.h"
 
@@ -210,6 +211,14 @@ static void op_wake(void *self)
     net__wake(self);
 }
 
+static void op_link_warm(void *self, uint64_t id)
+{
+    const struct net_link *link = link__find(self, id);
+    if (!link) return;
+    fetch_ahead(link, LINK_FRAME_BYTES);
+    if (link->out.data) fetch_ahead(link->out.data, FETCH_LINE);
+}
+
 static bool op_link_info(void *self, uint64_t id, struct host_link_info *out)
 {
     struct net_link *link = link__find(self, id);
@@ -248,6 +257,7 @@ static const struct host_ops net_ops = {
     .http_cancel = op_http_cancel,
     .wake = op_wake,
     .link_info = op_link_info,
+    .link_warm = op_link_warm,
     .loop_delay = op_loop_delay,
     .is_behind = op_is_behind,
     .ticks_us = op_ticks_us,

@@ -83,6 +83,8 @@ struct net {
         size_t at, len;        /* not taken by OpenSSL yet */
         size_t room;           /* to receive at most at once */
         struct net_link *of;   /* NULL: nobody is read */
+        bool asked;            /* the socket was, before OpenSSL: `got` came of it, which was no bytes */
+        ssize_t got;
     } records;
 
     uv_prepare_t prepare;
@@ -193,8 +195,14 @@ SSL_CTX *tls__context(X509_STORE *store); /* moved; options, modes and callbacks
 BIO *bio__create(struct net_link *link);
 /* OpenSSL was given whole records alone. */
 bool bio__between_records(const struct net_link *link);
+/* What was received ahead of OpenSSL is one record, whole. */
+bool bio__is_one_record(const struct net_link *link);
+/* As recv() from its socket, and notes what came of it. */
+ssize_t bio__receive(struct net_link *link, void *out, size_t len);
 /* An SSL on link->fd, ready for the handshake. False when memory is out. */
 bool tls__start(struct net_link *link, const struct trust *trust);
+/* Asks for the memory that OpenSSL's next read or write of an open link looks at. */
+void tls__warm(const struct net_link *link);
 void tls__errors_clear(void); /* before a call whose error will be asked for */
 void tls__handshake(struct net_link *link);
 /* After the handshake, and whenever a ticket came: lets go of what the link's session holds for nobody. */
@@ -238,18 +246,44 @@ struct watch {
     struct net *net;
 };
 
+/* What a frame looks at comes first: of ten thousand links none is in a cache when its next one comes. */
 struct net_link {
     struct table_entry entry; /* by id */
     struct net *net;
-    struct turn turn;
     struct node flush;
+    enum link_at at;
+    unsigned work;
+    int fd;
+    int events;           /* asked of the poll */
+    struct watch *watch;  /* moved to libuv when closed */
+    SSL *ssl;             /* owned */
+    struct buffer out;    /* owned: written, not taken */
+    struct buffer kept;   /* owned: read, not consumed */
+    struct buffer sealed; /* owned: records that were read and not taken by OpenSSL; nearly always empty */
+    int write_errno;
+    int sys_errno;        /* of the last recv or send below OpenSSL */
+    bool sys_eof;
+    bool reading;
+    bool dry;             /* the socket was emptied by this turn's reads */
+    bool taken;           /* OpenSSL holds nothing of what was read before: it asks for more first */
+    bool want_write_to_read, want_read_to_write;
+    bool write_blocked;
+    bool above_low;
+    bool finishing, notified, shut;
+    bool poll_failed;
+    bool ended;           /* `cause` is to be told */
+    bool end_seen;        /* `cause` is to be told once the kept bytes are consumed */
+    bool got_session;     /* a ticket came, whose buffers OpenSSL would keep until the next write */
+    uint8_t record_head[5], record_head_len; /* of the TLS record that OpenSSL is given: as much as it has */
+    uint16_t record_left;                    /* bytes of its body that OpenSSL has not */
+    int late;
+    struct turn turn;
+
     struct node dial;
     struct node attempt;
     uint64_t attempt_until_ms;
     struct wait trust_wait;
     struct resolve_wait resolve_wait;
-    enum link_at at;
-    unsigned work;
 
     char *host;          /* owned; without brackets and final dot */
     char *ca_file;       /* owned, or NULL */
@@ -263,41 +297,18 @@ struct net_link {
     struct cause dial_cause; /* the most telling of the addresses tried so far */
     uint32_t dial_failed;
 
-    int fd;
-    struct watch *watch;  /* moved to libuv when closed */
-    int events;           /* asked of the poll */
-    int late;
-    SSL *ssl;             /* owned */
     uint64_t trust_id;
-    bool got_session;     /* a ticket came, whose buffers OpenSSL would keep until the next write */
     uint8_t alert;        /* last one received */
     bool got_alert;
     char *peer_name;      /* owned, or NULL: what a certificate for somebody else is for */
-    int sys_errno;        /* of the last recv or send below OpenSSL */
-    bool sys_eof;
     uint8_t first[24];    /* first bytes of the peer during the handshake */
     uint8_t first_len;
-    uint8_t record_head[5], record_head_len; /* of the TLS record that OpenSSL is given: as much as it has */
-    uint16_t record_left;                    /* bytes of its body that OpenSSL has not */
-
-    bool reading;
-    bool dry;             /* the socket was emptied by this turn's reads */
-    bool want_write_to_read, want_read_to_write;
-    bool write_blocked;
-    bool above_low;
-    bool finishing, notified, shut;
-    bool poll_failed;
-    bool ended;           /* `cause` is to be told */
-    bool end_seen;        /* `cause` is to be told once the kept bytes are consumed */
-    int write_errno;
-    struct buffer out;    /* owned: written, not taken */
-    struct buffer kept;   /* owned: read, not consumed */
-    struct buffer sealed; /* owned: records that were read and not taken by OpenSSL; nearly always empty */
     struct cause cause;
 };
 
 bool link__open(struct net *net, uint64_t id, const struct link_target *target);
 struct net_link *link__find(struct net *net, uint64_t id);
+#define LINK_FRAME_BYTES offsetof(struct net_link, dial) /* what a frame looks at */
 /* What the kernel says of the socket; false: there is none that stands. */
 bool link__info(const struct net_link *link, struct host_link_info *out);
 void link__abort(struct net_link *link);

@@ -752,6 +752,18 @@ static int l_due(lua_State *L)
     return 1;
 }
 
+static int l_warm(lua_State *L)
+{
+    struct handle due[ENGINE_WARM_MAX];
+    uint32_t count = engine_warm(check_engine(L)->e, (uint64_t)luaL_checknumber(L, 2), due);
+    lua_newtable(L);
+    for (uint32_t i = 0; i < count; i++) {
+        lua_pushnumber(L, (double)handle_pack(due[i]));
+        lua_rawseti(L, -2, (int)i + 1);
+    }
+    return 1;
+}
+
 static int l_view(lua_State *L)
 {
     struct engine_view v;
@@ -999,7 +1011,7 @@ static int l_make_cause(lua_State *L)
 
 static const luaL_Reg engine_methods[] = {
     { "add", l_add },         { "step", l_step },     { "deadline", l_deadline },
-    { "due", l_due },         { "view", l_view },     { "budget", l_budget },
+    { "due", l_due },         { "warm", l_warm },     { "view", l_view },     { "budget", l_budget },
     { "bound", l_bound },     { "restore", l_restore },
     { "call", l_call },       { "accounts", l_accounts },
     { "restore_told", l_restore_told }, { "plant", l_plant },

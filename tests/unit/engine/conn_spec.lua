@@ -514,6 +514,29 @@ describe("the engine's deadlines", function ()
     end
   end)
 
+  it("are asked for ahead in the order in which they come, sixteen at most and none that is not due", function ()
+    for seed = 1, 4 do
+      local host = Host.new { on = { prepare = function () return true end, store = function () return true end }, connections = 64 }
+      local bots = {}
+      for i = 1, 60 do
+        bots[i] = host:add { name = "b" .. i, identity = i, plan = engine.plan { limits = { prepare = 1000 + (i * 7 * (2 * seed + 1)) % 23 * 100 } } }
+        host:start(bots[i])
+      end
+      local at, seen = host.e:deadline() + 1500, {}
+      while host.e:due(at) do
+        local ahead = host.e:warm(at)
+        assert.is_true(#ahead > 0 and #ahead <= 16)
+        host.now = at
+        for _, h in ipairs(ahead) do
+          assert.equal(h, host.e:due(at))
+          host:event("remove requested", h)
+          seen[#seen + 1] = h
+        end
+      end
+      assert.same({ true, {} }, { #seen > 16 and #seen < 60, host.e:warm(at) })
+    end
+  end)
+
   it("are never due for nothing: a quiet connection wakes for its pings alone", function ()
     local host = Host.new {}
     host:up()
