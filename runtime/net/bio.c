@@ -17,8 +17,7 @@ static bool would_block(int error)
     return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
 }
 
-/* As recv(), and notes what came of it. */
-static ssize_t receive(struct net_link *link, void *out, size_t len)
+ssize_t bio__receive(struct net_link *link, void *out, size_t len)
 {
     ssize_t got = recv(link->fd, out, len, 0);
     if (got < 0 && !would_block(errno)) link->sys_errno = errno;
@@ -49,6 +48,13 @@ static size_t record_piece(struct net_link *link, const uint8_t *bytes, size_t l
 bool bio__between_records(const struct net_link *link)
 {
     return link->record_left == 0 && link->record_head_len == 0;
+}
+
+bool bio__is_one_record(const struct net_link *link)
+{
+    const struct net_records *r = &link->net->records;
+    if (r->of != link || r->at || r->len < 5 || link->sealed.len || !bio__between_records(link)) return false;
+    return r->len == 5u + (size_t)(r->bytes[3] << 8 | r->bytes[4]);
 }
 
 /* OpenSSL has them already, and takes what it likes. */
@@ -83,7 +89,11 @@ static int bio_read(BIO *bio, char *out, int len)
             BIO_set_retry_read(bio);
             return -1;
         }
-        ssize_t got = receive(link, ours ? (void *)r->bytes : out, ours ? r->room : (size_t)len);
+        const bool asked = ours && r->asked;
+        ssize_t got = asked  ? r->got
+                      : ours ? bio__receive(link, r->bytes, r->room)
+                             : bio__receive(link, out, (size_t)len);
+        if (asked) r->asked = false;
         if (got < 0 && !link->sys_errno) BIO_set_retry_read(bio);
         if (got <= 0) return (int)got;
         if (!ours) return handshake_bytes(link, out, (size_t)got);

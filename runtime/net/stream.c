@@ -24,6 +24,7 @@ static enum filled fill(struct net_link *link, size_t *len_out);
 static enum filled fill_plain(struct net_link *link, size_t *len_out);
 static enum filled fill_tls(struct net_link *link, size_t *len_out);
 static enum filled decrypt(struct net_link *link, size_t *len_out);
+static void ask_first(struct net_link *link);
 static bool deliver_kept(struct net_link *link);
 static void see_end(struct net_link *link, struct cause cause);
 static void see_errno(struct net_link *link, int error);
@@ -162,17 +163,42 @@ static enum filled fill_tls(struct net_link *link, size_t *len_out)
     ASSERT(r->of == NULL);
     r->of = link;
     r->at = r->len = 0;
-    /* Else OpenSSL's buffer would go and come with each record. */
-    SSL_clear_mode(link->ssl, SSL_MODE_RELEASE_BUFFERS);
+    r->asked = false;
+    link->sys_errno = 0;
+    link->dry = false;
+    if (link->taken && link->sealed.len == 0) ask_first(link);
+    /* OpenSSL lets go of its buffer behind each record: with several it would go and come with each. */
+    const bool one = bio__is_one_record(link);
+    if (!one) SSL_clear_mode(link->ssl, SSL_MODE_RELEASE_BUFFERS);
     enum filled filled = decrypt(link, len_out);
-    SSL_set_mode(link->ssl, SSL_MODE_RELEASE_BUFFERS);
-    /* Not with something in them: some OpenSSLs would let go of that as well. */
-    if (filled == FILLED_DRY && bio__between_records(link)) SSL_free_buffers(link->ssl);
+    if (!one) SSL_set_mode(link->ssl, SSL_MODE_RELEASE_BUFFERS);
+    /* Not with something in them: some OpenSSLs would let go of that as well. And not without need: it looks at a place
+     * for each of 32 records. */
+    link->taken = filled == FILLED_DRY && bio__between_records(link);
+    if (link->taken && (!one || *len_out == 0)) SSL_free_buffers(link->ssl);
     r->of = NULL;
     if (r->at == r->len || filled == FILLED_END) return filled;
     if (buffer_append(&link->sealed, r->bytes + r->at, r->len - r->at)) return filled;
     see_errno(link, ENOMEM);
     return FILLED_END;
+}
+
+/* What OpenSSL would ask for first: its memory comes meanwhile. */
+static void ask_first(struct net_link *link)
+{
+    struct net_records *r = &link->net->records;
+    tls__warm(link);
+    const ssize_t got = bio__receive(link, r->bytes, NET_READ_BYTES);
+    r->asked = got <= 0;
+    r->got = got;
+    if (got > 0) r->len = (size_t)got;
+}
+
+static void ticket_seen(struct net_link *link)
+{
+    if (!link->got_session) return;
+    link->got_session = false;
+    tls__settle(link);
 }
 
 static enum filled decrypt(struct net_link *link, size_t *len_out)
@@ -182,8 +208,6 @@ static enum filled decrypt(struct net_link *link, size_t *len_out)
     link->want_write_to_read = false;
     /* Once for all records: one that was read leaves no error behind. */
     tls__errors_clear();
-    link->sys_errno = 0;
-    link->dry = false;
     while (*len_out < NET_READ_BYTES) {
         size_t got = 0;
         /* What is received fits when it is decrypted. */
@@ -191,14 +215,16 @@ static enum filled decrypt(struct net_link *link, size_t *len_out)
         if (*len_out && r->room < RECORD_BYTES_MAX && r->at == r->len && !link->dry) return FILLED_FULL;
         if (SSL_read_ex(link->ssl, buffer + *len_out, NET_READ_BYTES - *len_out, &got) == 1) {
             *len_out += got;
-            continue;
+            /* Asked again it would make itself a buffer, find nothing and leave an error. */
+            if (!link->dry || r->at < r->len || !bio__between_records(link) || SSL_has_pending(link->ssl)) continue;
+            ticket_seen(link);
+            return FILLED_DRY;
         }
         int error = SSL_get_error(link->ssl, 0);
-        if (error == SSL_ERROR_WANT_READ && link->got_session) {
-            link->got_session = false;
-            tls__settle(link);
+        if (error == SSL_ERROR_WANT_READ) {
+            ticket_seen(link);
+            return FILLED_DRY;
         }
-        if (error == SSL_ERROR_WANT_READ) return FILLED_DRY;
         if (error == SSL_ERROR_WANT_WRITE) {
             link->want_write_to_read = true;
             return FILLED_DRY;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/fetch_ahead.h"
 #include "net/net_internal.h"
 
 static int on_session(SSL *ssl, SSL_SESSION *session);
@@ -34,6 +35,17 @@ SSL_CTX *tls__context(X509_STORE *store)
     SSL_CTX_sess_set_new_cb(context, on_session);
     SSL_CTX_set_info_callback(context, on_info);
     return context;
+}
+
+/* 22 of an SSL's 119 lines, seen with valgrind's lackey at a read and a write of OpenSSL 3.0.19 (TLS 1.3, AES-GCM); each
+ * is in no cache when thousands of links are quiet. Elsewhere other lines are read: then these cost what they did not save. */
+void tls__warm(const struct net_link *link)
+{
+    static const uint8_t lines[] = { 0,  1,  2,  6,  11, 19, 33, 34, 36,  39,  40,
+                                     42, 46, 49, 50, 51, 74, 75, 114, 115, 116, 117 };
+    if (!link->ssl) return;
+    const char *ssl = (const char *)link->ssl;
+    for (size_t i = 0; i < sizeof lines; i++) fetch_ahead(ssl + lines[i] * FETCH_LINE, 1);
 }
 
 void tls__errors_clear(void)
