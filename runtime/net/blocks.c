@@ -4,8 +4,12 @@
  * Here the last one given back is taken next, and what a herd left behind goes back to the system. An SSL itself
  * (7.6 KB) has blocks of its own, so that the heap holds small things alone and what handshakes leave is filled.
  *
+ * Small things come from malloc() and are kept for the next who wants one of their size: a handshake takes and gives
+ * back a thousand of them, and malloc() joins each with its neighbours.
+ *
  * Of the whole process, as OpenSSL's hooks for memory are; the lock is for its other threads (trusts are read in
- * one). Whatever is larger, smaller or too much comes from malloc(). */
+ * one), each of which keeps small things of its own. Whatever is larger or too much comes from malloc(). */
+#include <malloc.h>
 #include <openssl/crypto.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -20,6 +24,10 @@
 #define BLOCKS_MAX 43690u /* of each size; addresses alone, pages come as they are used */
 #define BLOCKS_WARM 64u   /* free ones that keep their pages */
 #define BLOCK_BYTES_MIN 3584u
+#define SMALL_BYTES_MIN 24u   /* of what malloc() gives; 16 from one size to the next */
+#define SMALL_SIZES     64u
+#define SMALL_BYTES_MAX (SMALL_BYTES_MIN + 16u * (SMALL_SIZES - 1))
+#define SMALL_KEPT      64u   /* of each size, by each thread: 2 MB if all were */
 
 /* Whole pages. A size from `bytes_min` to `bytes` takes one. */
 struct pool {
@@ -45,6 +53,38 @@ static struct {
     },
 };
 #define POOLS (sizeof blocks.pools / sizeof *blocks.pools)
+
+struct small {
+    struct small *next;
+};
+
+static __thread struct {
+    struct small *first[SMALL_SIZES];
+    uint8_t count[SMALL_SIZES];
+} kept;
+
+static void *small_take(size_t size)
+{
+    const size_t i = size <= SMALL_BYTES_MIN ? 0 : (size - SMALL_BYTES_MIN + 15) / 16;
+    struct small *s = i < SMALL_SIZES ? kept.first[i] : NULL;
+    if (!s) return NULL;
+    kept.first[i] = s->next;
+    kept.count[i]--;
+    return s;
+}
+
+/* False: it is not kept. */
+static bool small_give(void *memory)
+{
+    const size_t bytes = malloc_usable_size(memory), i = (bytes - SMALL_BYTES_MIN) / 16;
+    if (bytes < SMALL_BYTES_MIN || bytes > SMALL_BYTES_MAX || bytes % 16 != SMALL_BYTES_MIN % 16) return false;
+    if (kept.count[i] == SMALL_KEPT) return false;
+    struct small *s = memory;
+    s->next = kept.first[i];
+    kept.first[i] = s;
+    kept.count[i]++;
+    return true;
+}
 
 static struct pool *pool_of(const void *memory)
 {
@@ -98,7 +138,7 @@ static void *hook_malloc(size_t size, const char *file, int line)
     (void)file;
     (void)line;
     if (size == 0) return NULL;
-    void *memory = block_take(size);
+    void *memory = size < BLOCK_BYTES_MIN ? small_take(size) : block_take(size);
     return memory ? memory : malloc(size);
 }
 
@@ -108,7 +148,7 @@ static void hook_free(void *memory, const char *file, int line)
     (void)line;
     struct pool *p = pool_of(memory);
     if (p) block_give(p, memory);
-    else free(memory);
+    else if (memory && !small_give(memory)) free(memory);
 }
 
 static void *hook_realloc(void *memory, size_t size, const char *file, int line)
