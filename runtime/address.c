@@ -56,7 +56,9 @@ static void show(const struct url *u, char *out, size_t out_bytes)
 {
     struct buffer b;
     buffer_init(&b, SHOWN_BYTES_MAX);
-    bool ok = buffer_printf(&b, u->v6 ? "%s://[%s]:%u" : "%s://%s:%u", u->scheme, u->host, u->port);
+    bool ok = buffer_append_text(&b, u->scheme) && buffer_append_text(&b, u->v6 ? "://[" : "://") &&
+              buffer_append_text(&b, u->host) && buffer_append_text(&b, u->v6 ? "]:" : ":") &&
+              buffer_append_decimal(&b, u->port);
     const char *p = u->target, *end = u->target + u->target_len;
     const char *query = u->target_len ? memchr(p, '?', u->target_len) : NULL;
     if (ok && u->target_len) ok = buffer_append(&b, p, (size_t)((query ? query : end) - p));

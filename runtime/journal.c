@@ -43,23 +43,16 @@ static void entry_push(struct runtime *rt, struct rt_conn *c, struct rt_entry *e
 
 const char *cause_text(const struct cause *cause, char *out, size_t out_bytes)
 {
-    char codes[96] = "";
-    int n = 0;
+    char closed[TEXT_DECIMAL_MAX], status[TEXT_DECIMAL_MAX], code[TEXT_DECIMAL_MAX];
+    const bool was_closed = cause->close_code != CLOSE_CODE_NONE && cause->kind == CAUSE_CLOSED;
     if (cause->kind == CAUSE_NONE) {
-        snprintf(out, out_bytes, "nothing yet");
+        text_join(out, out_bytes, "nothing yet", NULL);
         return out;
     }
-    if (cause->close_code != CLOSE_CODE_NONE && cause->kind == CAUSE_CLOSED) {
-        n += snprintf(codes + n, sizeof codes - (size_t)n, " %d", cause->close_code);
-    }
-    if (cause->http_status) {
-        n += snprintf(codes + n, sizeof codes - (size_t)n, " HTTP %d", cause->http_status);
-    }
-    if (cause->code) {
-        n += snprintf(codes + n, sizeof codes - (size_t)n, " (%lld)", (long long)cause->code);
-    }
-    snprintf(out, out_bytes, "%s%s by %s at %s%s%s", cause->name, codes, cause_by_name(cause->by),
-             stage_name(cause->stage), cause->reason[0] ? ": " : "", cause->reason);
+    text_join(out, out_bytes, cause->name, was_closed ? " " : "", was_closed ? text_decimal(cause->close_code, closed) : "",
+              cause->http_status ? " HTTP " : "", cause->http_status ? text_decimal(cause->http_status, status) : "",
+              cause->code ? " (" : "", cause->code ? text_decimal(cause->code, code) : "", cause->code ? ")" : "", " by ",
+              cause_by_name(cause->by), " at ", stage_name(cause->stage), cause->reason[0] ? ": " : "", cause->reason, NULL);
     return out;
 }
 
@@ -101,7 +94,8 @@ static void log_about(struct runtime *rt, enum log_level level, const struct rt_
                       const struct log_facts *facts)
 {
     char raw[WHOLE_MAX + 24];
-    snprintf(raw, sizeof raw, "link=%u %s", facts->generation, text);
+    char generation[TEXT_DECIMAL_MAX];
+    text_join(raw, sizeof raw, "link=", text_decimal(facts->generation, generation), " ", text, NULL);
     emit(rt, level, c, raw, sizeof raw, facts);
 }
 
@@ -290,17 +284,15 @@ void rt_journal_state(struct runtime *rt, struct rt_conn *c, const struct effect
     char whole[WHOLE_MAX], cause[300] = "", next[96] = "", delay[DURATION_TEXT_MAX];
     if (fx->state.cause.kind != CAUSE_NONE && fx->state.to != CONN_UP) {
         char text[280];
-        snprintf(cause, sizeof cause, " on %s", cause_text(&fx->state.cause, text, sizeof text));
+        text_join(cause, sizeof cause, " on ", cause_text(&fx->state.cause, text, sizeof text), NULL);
     }
     struct engine_brief brief;
     const bool known = engine_get_brief(rt->engine, c->self, &brief);
     if (fx->state.next_ms != ENGINE_NEVER) {
         uint64_t wait_ms = fx->state.next_ms > now.mono_ms ? fx->state.next_ms - now.mono_ms : 0;
-        snprintf(next, sizeof next, "; %s in %s", known && brief.next ? brief.next : "next",
-                 duration_format(wait_ms, delay));
+        text_join(next, sizeof next, "; ", known && brief.next ? brief.next : "next", " in ", duration_format(wait_ms, delay), NULL);
     }
-    snprintf(whole, sizeof whole, "%s -> %s%s%s", conn_state_name(fx->state.from),
-             conn_state_name(fx->state.to), cause, next);
+    text_join(whole, sizeof whole, conn_state_name(fx->state.from), " -> ", conn_state_name(fx->state.to), cause, next, NULL);
     const bool given_up = fx->state.to == CONN_STOPPED && known && brief.stop_is_fatal;
     history_add(&c->history, now.wall_ms, given_up ? HISTORY_GIVEN_UP : (uint8_t)fx->state.to, (uint8_t)fx->state.cause.kind);
     entry_add(rt, c, fx->generation, JOURNAL_STATE, fx, whole);
@@ -326,17 +318,15 @@ void rt_journal_decision(struct runtime *rt, struct rt_conn *c, const struct eff
                                       [DECIDED_BY_CLIMB] = "climb", [DECIDED_BY_ENGINE] = "engine",
                                       [DECIDED_BY_OPERATOR] = "operator" };
     const struct decision *d = &fx->journal;
-    char whole[WHOLE_MAX], delay[DURATION_TEXT_MAX], where[160] = "", cause[280];
-    if (d->line) snprintf(where, sizeof where, " (%s:%u)", c->build->build->plan->file, d->line);
+    char whole[WHOLE_MAX], delay[DURATION_TEXT_MAX], where[160] = "", cause[280], line[TEXT_DECIMAL_MAX];
+    cause_text(&d->cause, cause, sizeof cause);
+    if (d->line) text_join(where, sizeof where, " (", c->build->build->plan->file, ":", text_decimal(d->line, line), ")", NULL);
     if (d->pace == PACE_STOP) {
-        snprintf(whole, sizeof whole, "%s: stop by %s%s%s%s",
-                 cause_text(&d->cause, cause, sizeof cause), by[d->by], where,
-                 d->note[0] ? ": " : "", d->note);
+        text_join(whole, sizeof whole, cause, ": stop by ", by[d->by], where, d->note[0] ? ": " : "", d->note, NULL);
     } else {
-        snprintf(whole, sizeof whole, "%s: %s, %s pace, wait %s%s by %s%s%s%s",
-                 cause_text(&d->cause, cause, sizeof cause), drop_name(d->drop), pace_name(d->pace),
-                 duration_format(d->delay_ms, delay), d->clamped ? " (clamped)" : "", by[d->by],
-                 where, d->note[0] ? ": " : "", d->note);
+        text_join(whole, sizeof whole, cause, ": ", drop_name(d->drop), ", ", pace_name(d->pace), " pace, wait ",
+                  duration_format(d->delay_ms, delay), d->clamped ? " (clamped)" : "", " by ", by[d->by], where,
+                  d->note[0] ? ": " : "", d->note, NULL);
     }
     entry_add(rt, c, fx->generation, JOURNAL_DECISION, fx, whole);
     /* What a person asked for alarms nobody. */

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/assert.h"
+#include "base/text.h"
 
 #define YEAR_10000_MS 253402300800000u
 
@@ -90,20 +91,17 @@ const char *duration_format(uint64_t ms, char out[DURATION_TEXT_MAX])
         const char *name;
         uint64_t ms;
     } units[] = { { "d", 86400000 }, { "h", 3600000 }, { "m", 60000 }, { "s", 1000 } };
+    char whole[TEXT_DECIMAL_MAX];
     for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
         if (ms < units[i].ms) continue;
         uint64_t tenths = (ms * 10 + units[i].ms / 2) / units[i].ms;
-        if (tenths % 10 == 0) {
-            snprintf(out, DURATION_TEXT_MAX, "%llu%s", (unsigned long long)(tenths / 10),
-                     units[i].name);
-        } else {
-            snprintf(out, DURATION_TEXT_MAX, "%llu.%llu%s", (unsigned long long)(tenths / 10),
-                     (unsigned long long)(tenths % 10), units[i].name);
-        }
+        const char part[3] = { '.', (char)('0' + tenths % 10), 0 };
+        text_join(out, DURATION_TEXT_MAX, text_decimal((int64_t)(tenths / 10), whole), tenths % 10 ? part : "",
+                  units[i].name, NULL);
         return out;
     }
     if (ms == 0) return memcpy(out, "0s", 3);
-    snprintf(out, DURATION_TEXT_MAX, "%llums", (unsigned long long)ms);
+    text_join(out, DURATION_TEXT_MAX, text_decimal((int64_t)ms, whole), "ms", NULL);
     return out;
 }
 

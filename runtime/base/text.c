@@ -1,6 +1,7 @@
 /* Text helpers. Pure; owns nothing. */
 #include "base/text.h"
 
+#include <stdarg.h>
 #include <string.h>
 
 #include "base/assert.h"
@@ -24,6 +25,35 @@ static size_t utf8_sequence(const uint8_t *p, size_t len)
         if ((p[i] & 0xc0) != 0x80) return 0;
     }
     return need;
+}
+
+void text_join(char *out, size_t out_bytes, ...)
+{
+    ASSERT(out_bytes > 0);
+    size_t at = 0;
+    va_list args;
+    va_start(args, out_bytes);
+    for (const char *text; (text = va_arg(args, const char *));) {
+        size_t len = strlen(text);
+        if (len > out_bytes - 1 - at) len = out_bytes - 1 - at;
+        memcpy(out + at, text, len);
+        at += len;
+    }
+    va_end(args);
+    out[at] = 0;
+}
+
+const char *text_decimal(int64_t number, char out[TEXT_DECIMAL_MAX])
+{
+    char digits[TEXT_DECIMAL_MAX];
+    size_t at = sizeof digits, len = 0;
+    uint64_t left = number < 0 ? 0 - (uint64_t)number : (uint64_t)number;
+    do digits[--at] = (char)('0' + left % 10);
+    while (left /= 10);
+    if (number < 0) out[len++] = '-';
+    memcpy(out + len, digits + at, sizeof digits - at);
+    out[len + sizeof digits - at] = 0;
+    return out;
 }
 
 size_t text_copy(char *out, size_t out_bytes, const char *text, size_t len)
@@ -109,14 +139,37 @@ static bool is_plain(uint8_t c)
     return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
 }
 
+#define EIGHT(byte) ((uint64_t)(byte) * 0x0101010101010101u)
+
+/* Eight bytes at once; a high bit where one is below a space, or 0x7f and above. Behind such a one others may look so. */
+static uint64_t unprintable(uint64_t x)
+{
+    return ((x - EIGHT(0x20)) | (x + EIGHT(1)) | x) & EIGHT(0x80);
+}
+
+static bool are_plain(const uint8_t *p)
+{
+    uint64_t x;
+    memcpy(&x, p, sizeof x);
+    const uint64_t quote = x ^ EIGHT('"'), back = x ^ EIGHT('\\');
+    return !(unprintable(x) | (((quote - EIGHT(1)) | (back - EIGHT(1))) & EIGHT(0x80)));
+}
+
+static size_t plain_run(const uint8_t *p, size_t len)
+{
+    size_t run = 0;
+    while (len - run >= 8 && are_plain(p + run)) run += 8;
+    while (run < len && is_plain(p[run])) run++;
+    return run;
+}
+
 bool text_json_string(struct buffer *out, const void *data, size_t len)
 {
     static const char digits[] = "0123456789abcdef";
     const uint8_t *p = data;
     bool ok = buffer_append_char(out, '"');
     for (size_t i = 0; ok && i < len;) {
-        size_t run = 0;
-        while (i + run < len && is_plain(p[i + run])) run++;
+        const size_t run = plain_run(p + i, len - i);
         if (run) { /* most texts are one: a call for each byte took four times as long */
             ok = buffer_append(out, p + i, run);
             i += run;
@@ -143,13 +196,23 @@ bool text_json_string(struct buffer *out, const void *data, size_t len)
     return ok && buffer_append_char(out, '"');
 }
 
+static size_t printable_run(const uint8_t *p, size_t len)
+{
+    size_t run = 0;
+    for (uint64_t x; len - run >= 8; run += 8) {
+        memcpy(&x, p + run, sizeof x);
+        if (unprintable(x)) break;
+    }
+    while (run < len && p[run] >= 0x20 && p[run] < 0x7f) run++;
+    return run;
+}
+
 bool text_printable(struct buffer *out, const void *data, size_t len)
 {
     const uint8_t *p = data;
     bool ok = true;
     for (size_t i = 0; ok && i < len;) {
-        size_t run = 0;
-        while (i + run < len && p[i + run] >= 0x20 && p[i + run] < 0x7f) run++;
+        const size_t run = printable_run(p + i, len - i);
         if (run) { /* as in text_json_string() */
             ok = buffer_append(out, p + i, run);
             i += run;

@@ -117,12 +117,12 @@ bool envelope_cause(struct buffer *out, const struct cause *c)
               LITERAL(out, ",") && append_text(out, "name", c->name) && LITERAL(out, ",") &&
               append_text(out, "by", cause_by_name(c->by));
     if (ok && c->close_code != CLOSE_CODE_NONE)
-        ok = buffer_printf(out, ",\"close_code\":%" PRId32, c->close_code);
-    if (ok && c->http_status) ok = buffer_printf(out, ",\"http_status\":%" PRId32, c->http_status);
-    if (ok && c->code) ok = buffer_printf(out, ",\"code\":%" PRId64, c->code);
+        ok = LITERAL(out, ",\"close_code\":") && buffer_append_decimal(out, c->close_code);
+    if (ok && c->http_status) ok = LITERAL(out, ",\"http_status\":") && buffer_append_decimal(out, c->http_status);
+    if (ok && c->code) ok = LITERAL(out, ",\"code\":") && buffer_append_decimal(out, c->code);
     if (ok && c->retry_after_ms != RETRY_AFTER_NONE)
-        ok = buffer_printf(out, ",\"retry_after_ms\":%" PRIu64, c->retry_after_ms);
-    if (ok && c->age_ms) ok = buffer_printf(out, ",\"age_ms\":%" PRIu64, c->age_ms);
+        ok = LITERAL(out, ",\"retry_after_ms\":") && buffer_append_decimal(out, (int64_t)c->retry_after_ms);
+    if (ok && c->age_ms) ok = LITERAL(out, ",\"age_ms\":") && buffer_append_decimal(out, (int64_t)c->age_ms);
     if (ok && c->session) ok = LITERAL(out, ",\"session\":true");
     if (ok && c->reason[0]) ok = LITERAL(out, ",") && append_text(out, "reason", c->reason);
     return ok && LITERAL(out, "}");

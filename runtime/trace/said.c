@@ -90,11 +90,16 @@ static void match_write(struct buffer *out, const struct frame_matchers *m)
         buffer_append_text(out, i ? " or" : "");
         for (uint32_t f = 0; f < m->items[i].field_count; f++) {
             const struct field_match *fm = &m->items[i].fields[f];
-            buffer_printf(out, " field %u", (unsigned)fm->field);
+            buffer_append_text(out, " field ");
+            buffer_append_decimal(out, fm->field);
             for (uint32_t k = 0; k < fm->want_count; k++) {
                 const struct field_want *want = &fm->wants[k];
-                buffer_printf(out, "%s%d/%lld/%lld", k ? "," : "=", (int)want->kind, (long long)want->low,
-                              (long long)want->high);
+                buffer_append_char(out, k ? ',' : '=');
+                buffer_append_decimal(out, (int)want->kind);
+                buffer_append_char(out, '/');
+                buffer_append_decimal(out, want->low);
+                buffer_append_char(out, '/');
+                buffer_append_decimal(out, want->high);
                 if (want->text) buffer_append(out, want->text, want->len);
             }
         }
