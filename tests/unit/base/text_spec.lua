@@ -130,4 +130,17 @@ describe("words of a peer", function ()
   it("fail as a whole over the limit", function ()
     assert.is_nil(base.json_string(("x"):rep(100), 50))
   end)
+
+  it("escape each byte wherever it stands among others", function ()
+    for code = 0, 0x7f do
+      local c = string.char(code)
+      local json = c == '"' and '\\"' or c == "\\" and "\\\\" or c == "\n" and "\\n" or (code < 0x20 or code == 0x7f) and ("\\u%04x"):format(code) or c
+      local shown = (code < 0x20 or code == 0x7f) and ("\\x%02x"):format(code) or c
+      for before = 0, 17 do
+        local text = ("~ "):rep(9):sub(1, before) .. c .. "~ ~ ~ ~ ~"
+        assert.equal('"' .. ("~ "):rep(9):sub(1, before) .. json .. '~ ~ ~ ~ ~"', base.json_string(text))
+        assert.equal(("~ "):rep(9):sub(1, before) .. shown .. "~ ~ ~ ~ ~", base.printable(text))
+      end
+    end
+  end)
 end)
