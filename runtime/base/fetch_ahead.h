@@ -4,12 +4,14 @@
 #define HOLDFAST_BASE_FETCH_AHEAD_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #define FETCH_LINE 64 /* bytes; another size costs a hint more or less */
 
 static inline void fetch_ahead(const void *memory, size_t bytes)
 {
-    for (size_t at = 0; at < bytes; at += FETCH_LINE) __builtin_prefetch((const char *)memory + at);
+    /* As numbers: nobody says that all of it is one object. */
+    for (size_t at = 0; at < bytes; at += FETCH_LINE) __builtin_prefetch((const void *)((uintptr_t)memory + at));
 }
 
 #endif
