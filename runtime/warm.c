@@ -1,6 +1,6 @@
-/* Warm: of ten thousand connections none is in a cache when its beat is due, and to wait for its memory piece by
- * piece was a third of the beat. Those that are due next are looked at together, one level of pointers at a time, so
- * that their memory comes side by side. Changes nothing. */
+/* Warm: of ten thousand connections none is in a cache when its beat is due, and a beat looks at a hundred lines of
+ * memory, one after the other. Those that are due next are looked at together, one level of pointers at a time, so that
+ * their memory comes side by side. Changes nothing. */
 #include "base/fetch_ahead.h"
 #include "runtime_internal.h"
 
