@@ -67,6 +67,25 @@ describe("link with TLS", function ()
     end)
   end
 
+  for _, version in ipairs { "1.2", "1.3" } do
+    it("tells a reset, a silent end and a goodbye of a link that was read dry before, with TLS " .. version, function ()
+      for last, is in pairs { reset = "reset", notify = "eof", shutdown = "eof" } do
+        local s = world.server { authority = ca, tls_most = version == "1.2" and TLS_1_2 or 0, { "tls" }, { "write", "x" },
+                                 { "read", "1" }, { "write", "y" }, { "read", "1" }, { last } }
+        local w = world.open()
+        assert(w:link(1, { host = "localhost", port = s:port(), tls = true, ca_file = ca_file }))
+        for _, byte in ipairs { "a", "b" } do
+          world.await_what(w, "bytes")
+          assert.is_true(w:write(1, byte))
+        end
+        local _, seen = world.await_what(w, "closed")
+        local cause = ending(seen)
+        assert.same({ is, is == "reset" and 104 or 0 }, { cause.kind, cause.code or 0 })
+        if last == "notify" then assert.not_matches("without", cause.reason) end
+      end
+    end)
+  end
+
   it("tells an end without close_notify from one with it", function ()
     local cause = ending(dial { authority = ca, { "tls" }, { "write", "x" } })
     assert.equal("eof", cause.kind)
