@@ -133,8 +133,9 @@ static void on_event(uv_fs_event_t *handle, const char *name, int events, int st
     struct folder *f = handle->data;
     (void)name, (void)events, (void)status;
     if (!f->watch) return;
+    /* From the first event on, not from the last: a log or a store in the same folder never stands still. */
     if (f->watch->looking) f->watch->stirred = true;
-    else uv_timer_start(&f->watch->still, on_still, FILE_WATCH_STILL_MS, 0);
+    else if (!uv_is_active((uv_handle_t *)&f->watch->still)) uv_timer_start(&f->watch->still, on_still, FILE_WATCH_STILL_MS, 0);
 }
 
 static void on_still(uv_timer_t *handle)
@@ -228,14 +229,13 @@ static void on_looked(uv_work_t *work, int status)
     }
     folders_set(w, &l->look);
     looking_free(l);
-    /* Handles that were just opened may have missed something: what moved is looked at once more. */
-    if (moved || w->stirred || (differs && !w->moving)) {
-        w->moving = differs;
-        w->stirred = false;
-        uv_timer_start(&w->still, on_still, FILE_WATCH_STILL_MS, 0);
-        return;
-    }
-    w->moving = false;
+    /* Handles that were just opened may have missed something: what moved is looked at once more. So it is when
+     * something was stirred meanwhile, but whatever stood still from one look to the next is told first. */
+    if (moved || w->stirred || (differs && !w->moving)) uv_timer_start(&w->still, on_still, FILE_WATCH_STILL_MS, 0);
+    const bool moving = moved || (differs && !w->moving);
+    w->stirred = false;
+    w->moving = moving && differs;
+    if (moving) return;
     if (!differs) return;
     for (uint32_t i = 0; i < w->count; i++) w->items[i].print = w->items[i].latest;
     w->changed(w->self);

@@ -74,6 +74,18 @@ connection "bot" {
     runs_version(2)
   end)
 
+  it("in place is taken though something else in its folder is written without end", function ()
+    start()
+    -- Both end by themselves within half a minute, should nobody end them.
+    for name, loop in pairs { often = { 600, "sleep 0.05" }, always = { 2000000, ":" } } do
+      sh(("{ (i=0; while [ $i -lt %d ]; do i=$((i + 1)); echo x > policies/%s.log; %s; done) > /dev/null 2>&1 & echo $! > %s.pid; }")
+        :format(loop[1], name, loop[2], name))
+    end
+    open_in_place("policies/mine.lua", shipped "30s"):close()
+    runs_version(2)
+    sh "kill $(cat often.pid always.pid)"
+  end)
+
   it("in place by somebody who is still writing is not read before the end", function ()
     start()
     -- A half that would be good as it is: it names no connection any more.
