@@ -10,6 +10,8 @@
 #include "base/text.h"
 #include "sim/disk_internal.h"
 
+#define PIECE_BYTES 2048u /* of a long write, each of which may be the last */
+
 static void *alloc(size_t bytes)
 {
     void *p = calloc(1, bytes ? bytes : 1);
@@ -298,13 +300,17 @@ static enum store_disk_result on_write(void *self, uint32_t file, uint64_t at, c
         r = STORE_DISK_FULL;
     }
     if (r == STORE_DISK_FULL || r == STORE_DISK_READ_ONLY) return r;
-    if (!lives(d)) return STORE_DISK_FAILED;
     if (r != STORE_DISK_OK) {
+        if (!lives(d)) return STORE_DISK_FAILED;
         size_t part = (size_t)rng_range(draw(d), 0, len / DISK_SECTOR_BYTES + 1) * DISK_SECTOR_BYTES;
         put(d, f, at, bytes, part < len ? part : len);
         return r;
     }
-    put(d, f, at, bytes, len);
+    /* A kernel carries a long one out piece by piece, and whoever dies may die between two of them. */
+    for (size_t done = 0; done < len; done += PIECE_BYTES) {
+        if (!lives(d)) return STORE_DISK_FAILED;
+        put(d, f, at + done, (const uint8_t *)bytes + done, len - done < PIECE_BYTES ? len - done : PIECE_BYTES);
+    }
     if (d->room_bytes != UINT64_MAX) d->room_bytes -= more;
     return STORE_DISK_OK;
 }

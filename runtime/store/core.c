@@ -161,7 +161,7 @@ int core__connect(struct store_core *c, int flags)
 {
     ASSERT(c->db == NULL);
     int rc = sqlite3_open_v2(c->path, &c->db, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
-                             c->vfs);
+                             wal_gather_name(c->gather));
     if (rc != SQLITE_OK) return rc;
     /* SQLite is content with less than it was asked for; then its locks fail, with words that mislead. */
     if (!c->read_only && sqlite3_db_readonly(c->db, "main") == 1) return SQLITE_READONLY;

@@ -5,6 +5,7 @@
 #include <sqlite3.h>
 
 #include "store/core.h"
+#include "store/wal_gather.h"
 
 #define CORE_STREAM_SLOTS   512u /* a power of two */
 #define CORE_NAME_BYTES     128u /* longer names work, uncached */
@@ -111,6 +112,7 @@ struct store_core {
     sqlite3 *db; /* owned; NULL while it could not be opened again */
     sqlite3_stmt *statements[CORE_STATEMENT_COUNT]; /* owned */
     char *path, *vfs; /* owned */
+    struct wal_gather *gather; /* owned */
     char boot_id[STORE_BOOT_ID_BYTES];
     struct store_core_options options;
     bool read_only, was_clean, is_new;

@@ -46,7 +46,8 @@ struct store_core *store_core_open(const struct store_core_options *options, enu
     if (!c) return NULL;
     if (asprintf(&c->path, "%s%s", word ? "./" : "", options->path) < 0) c->path = NULL;
     c->vfs = options->vfs ? strdup(options->vfs) : NULL;
-    if (!c->path || (options->vfs && !c->vfs)) {
+    c->gather = wal_gather_create(c->vfs);
+    if (!c->path || !c->gather || (options->vfs && !c->vfs)) {
         destroy(c);
         return NULL;
     }
@@ -338,6 +339,7 @@ static int boot_set(struct store_core *c)
 static void destroy(struct store_core *c)
 {
     core__disconnect(c);
+    wal_gather_destroy(c->gather);
     free(c->path);
     free(c->vfs);
     free(c);
