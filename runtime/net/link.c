@@ -122,9 +122,11 @@ void link__opened(struct net_link *link)
     link->addresses = NULL;
     net->sink->link_opened(net->rt, link->entry.id);
     if (link->at != AT_OPEN) return;
-    /* OpenSSL may hold bytes that came with the end of the handshake. */
-    link->work |= LINK_WORK_READ;
-    net__queue(net, &link->turn);
+    /* Bytes that came with the end of the handshake, or with a proxy's answer; the poll tells of all others. */
+    if (link->kept.len || (link->ssl && SSL_has_pending(link->ssl))) {
+        link->work |= LINK_WORK_READ;
+        net__queue(net, &link->turn);
+    }
     link__poll(link);
 }
 
