@@ -152,11 +152,6 @@ int core__heal(struct store_core *c)
     return rc;
 }
 
-void core__forget_streams(struct store_core *c)
-{
-    for (uint32_t i = 0; i < CORE_STREAM_SLOTS; i++) c->streams[i].used = c->streams[i].dirty = false;
-}
-
 int core__connect(struct store_core *c, int flags)
 {
     ASSERT(c->db == NULL);

@@ -23,9 +23,6 @@ static int apply_journal(struct store_core *c, const struct store_request *r);
 static int json_by_name(struct store_core *c, const struct store_request *r, enum core_statement set,
                         enum core_statement gone);
 static int by_name(struct store_core *c, enum core_statement which, const char *name);
-static int stream_find(struct store_core *c, const char *name, bool create, struct core_stream **out);
-static int stream_load(struct store_core *c, const char *name, bool create, struct core_stream *s);
-static int stream_flush(struct store_core *c, struct core_stream *s);
 
 enum store_applied store_core_apply(struct store_core *c, const struct buffer *batch, char *why,
                                     size_t why_bytes)
@@ -41,9 +38,9 @@ enum store_applied store_core_apply(struct store_core *c, const struct buffer *b
     if (rc == SQLITE_OK) core__checkpoint(c, CORE_WAL_PAGES_MAX, SQLITE_CHECKPOINT_PASSIVE);
     if (rc == SQLITE_OK) rc = core__begin(c);
     c->rows_left = TRIM_ROWS_MAX;
-    while (rc == SQLITE_OK && store_batch_next(batch, &at, &r)) rc = apply_request(c, &r);
-    for (uint32_t i = 0; i < CORE_STREAM_SLOTS && rc == SQLITE_OK; i++)
-        rc = stream_flush(c, &c->streams[i]);
+    if (rc == SQLITE_OK) rc = core__streams_look(c, batch);
+    for (; rc == SQLITE_OK && store_batch_next(batch, &at, &r); c->streams.index++) rc = apply_request(c, &r);
+    if (rc == SQLITE_OK) rc = core__streams_flush(c);
     if (rc == SQLITE_OK) rc = core__commit(c);
     if (rc != SQLITE_OK) return core__fail(c, rc, why, why_bytes);
     c->failed = false;
@@ -55,7 +52,7 @@ static int apply_request(struct store_core *c, const struct store_request *r)
     struct core_stream *touched;
     int rc = SQLITE_OK;
     /* A connection that says anything is there: its events are nobody's to expire. */
-    if (r->connection) rc = stream_find(c, r->connection, false, &touched);
+    if (r->connection) rc = core__stream_find(c, r->connection, false, &touched);
     if (rc != SQLITE_OK) return rc;
     switch (r->op) {
     case STORE_OP_PERMIT: return apply_permit(c, r);
@@ -158,7 +155,7 @@ static int apply_connection_gone(struct store_core *c, const struct store_reques
     int rc = by_name(c, CORE_SESSION_GONE, r->connection);
     if (rc == SQLITE_OK) rc = by_name(c, CORE_KEEP_GONE, r->connection);
     if (rc == SQLITE_OK) rc = by_name(c, CORE_WISH_GONE, r->connection);
-    if (rc == SQLITE_OK) rc = stream_find(c, r->connection, false, &stream);
+    if (rc == SQLITE_OK) rc = core__stream_find(c, r->connection, false, &stream);
     if (rc != SQLITE_OK || stream->id == 0) return rc;
     sqlite3_stmt *s = core__statement(c, CORE_SEEN_GONE, &rc);
     if (!s) return rc;
@@ -208,29 +205,27 @@ static int by_name(struct store_core *c, enum core_statement which, const char *
 static int apply_event(struct store_core *c, const struct store_request *r)
 {
     struct core_stream *stream;
-    int64_t epoch = core__ordered(r->epoch), offset = core__ordered(r->offset), tie = 0;
-    int64_t after = r->kind == STORE_EVENT_FRAME && offset > 0 ? offset - 1 : offset;
-    int rc = stream_find(c, r->connection, true, &stream);
-    if (rc != SQLITE_OK) return rc;
-    if (stream->dirty && stream->epoch != epoch) rc = stream_flush(c, stream);
-    if (rc != SQLITE_OK) return rc;
-    if (!stream->dirty || stream->after > after) stream->after = after;
-    if (!stream->dirty || stream->last < offset) stream->last = offset;
-    stream->epoch = epoch;
-    stream->dirty = true;
+    const struct core_place place = core__place(r);
+    const int64_t after = r->kind == STORE_EVENT_FRAME && place.offset > 0 ? place.offset - 1 : place.offset;
+    int64_t tie = 0;
+    int rc = core__stream_find(c, r->connection, true, &stream);
+    if (rc == SQLITE_OK) rc = core__stream_stretch(c, stream, place.epoch, after, place.offset);
+    if (rc != SQLITE_OK || core__trim_follows(c, stream, &place)) return rc;
     /* Gaps that follow one frame stay in their order, and one that is applied again is the same gap. */
     if (r->kind == STORE_EVENT_GAP)
         tie = (int64_t)((r->wall_ms & ((1ull << 42) - 1)) << 20 | (hash_bytes(r->bytes, r->len) & 0xfffff));
     sqlite3_stmt *s = core__statement(c, CORE_EVENT, &rc);
     if (!s) return rc;
     sqlite3_bind_int64(s, 1, stream->id);
-    sqlite3_bind_int64(s, 2, epoch);
-    sqlite3_bind_int64(s, 3, offset);
-    sqlite3_bind_int64(s, 4, r->kind);
+    sqlite3_bind_int64(s, 2, place.epoch);
+    sqlite3_bind_int64(s, 3, place.offset);
+    sqlite3_bind_int64(s, 4, place.kind);
     sqlite3_bind_int64(s, 5, tie);
     sqlite3_bind_int64(s, 6, core__ordered(r->wall_ms));
     sqlite3_bind_blob64(s, 7, r->bytes ? r->bytes : "", r->len, SQLITE_STATIC);
-    return core__run(c, CORE_EVENT, s);
+    rc = core__run(c, CORE_EVENT, s);
+    if (rc == SQLITE_OK) core__stream_written(stream, &place);
+    return rc;
 }
 
 /* A gap right after the position stays with what follows it: a consumer that acknowledged the frame before
@@ -238,23 +233,26 @@ static int apply_event(struct store_core *c, const struct store_request *r)
 static int apply_trim(struct store_core *c, const struct store_request *r)
 {
     struct core_stream *stream;
+    const struct core_place upto = core__place(r);
     bool more;
-    int rc = stream_find(c, r->connection, false, &stream);
-    if (rc != SQLITE_OK || stream->id == 0) return rc;
+    int rc = core__stream_find(c, r->connection, false, &stream);
+    if (rc != SQLITE_OK || stream->id == 0 || !stream->has_rows) return rc;
+    if (core__trim_follows(c, stream, &upto)) return rc;
     sqlite3_stmt *s = core__statement(c, CORE_TRIM, &rc);
     if (!s) return rc;
     sqlite3_bind_int64(s, 1, stream->id);
-    sqlite3_bind_int64(s, 2, core__ordered(r->epoch));
-    sqlite3_bind_int64(s, 3, core__ordered(r->offset));
-    sqlite3_bind_int64(s, 4, r->kind);
+    sqlite3_bind_int64(s, 2, upto.epoch);
+    sqlite3_bind_int64(s, 3, upto.offset);
+    sqlite3_bind_int64(s, 4, upto.kind);
     rc = core__delete(c, CORE_TRIM, s, 5, TRIM_ROWS_MAX, &more);
-    if (rc != SQLITE_OK || !more) return rc;
+    if (rc == SQLITE_OK && !more) return core__stream_trimmed(c, stream, &upto);
+    if (rc != SQLITE_OK) return rc;
     s = core__statement(c, CORE_STREAM_TRIM, &rc);
     if (!s) return rc;
     sqlite3_bind_int64(s, 1, stream->id);
-    sqlite3_bind_int64(s, 2, core__ordered(r->epoch));
-    sqlite3_bind_int64(s, 3, core__ordered(r->offset));
-    sqlite3_bind_int64(s, 4, r->kind);
+    sqlite3_bind_int64(s, 2, upto.epoch);
+    sqlite3_bind_int64(s, 3, upto.offset);
+    sqlite3_bind_int64(s, 4, upto.kind);
     c->tidy_more = true;
     return core__run(c, CORE_STREAM_TRIM, s);
 }
@@ -262,7 +260,7 @@ static int apply_trim(struct store_core *c, const struct store_request *r)
 static int apply_seen(struct store_core *c, const struct store_request *r)
 {
     struct core_stream *stream;
-    int rc = stream_find(c, r->connection, true, &stream);
+    int rc = core__stream_find(c, r->connection, true, &stream);
     if (rc != SQLITE_OK) return rc;
     sqlite3_stmt *s = core__statement(c, CORE_SEEN, &rc);
     if (!s) return rc;
@@ -289,8 +287,8 @@ static int apply_consumer(struct store_core *c, const struct store_request *r)
 static int apply_cursor(struct store_core *c, const struct store_request *r)
 {
     struct core_stream *stream;
-    int rc = stream_find(c, r->connection, true, &stream);
-    if (rc != SQLITE_OK) return rc;
+    int rc = core__stream_find(c, r->connection, true, &stream);
+    if (rc != SQLITE_OK || core__cursor_follows(c, stream, r->consumer)) return rc;
     sqlite3_stmt *s = core__statement(c, CORE_CURSOR, &rc);
     if (!s) return rc;
     sqlite3_bind_text(s, 1, r->consumer, -1, SQLITE_STATIC);
@@ -299,58 +297,4 @@ static int apply_cursor(struct store_core *c, const struct store_request *r)
     sqlite3_bind_int64(s, 4, core__ordered(r->offset));
     sqlite3_bind_int64(s, 5, core__ordered(r->wall_ms));
     return core__run(c, CORE_CURSOR, s);
-}
-
-/* `id` 0: it has no row, and none was wanted. */
-static int stream_find(struct store_core *c, const char *name, bool create, struct core_stream **out)
-{
-    ASSERT(name != NULL);
-    struct core_stream *s = &c->streams[hash_text(name) & (CORE_STREAM_SLOTS - 1)];
-    *out = s;
-    if (s->used && strcmp(s->name, name) == 0 && (s->id || !create)) return SQLITE_OK;
-    int rc = stream_flush(c, s);
-    return rc == SQLITE_OK ? stream_load(c, name, create, s) : rc;
-}
-
-static int stream_load(struct store_core *c, const char *name, bool create, struct core_stream *s)
-{
-    int rc;
-    size_t len = strlen(name);
-    *s = (struct core_stream){ .used = len < sizeof s->name };
-    if (s->used) memcpy(s->name, name, len + 1);
-    sqlite3_stmt *q = core__statement(c, CORE_STREAM_GET, &rc);
-    if (!q) return rc;
-    sqlite3_bind_text(q, 1, name, -1, SQLITE_STATIC);
-    rc = sqlite3_step(q);
-    bool found = rc == SQLITE_ROW;
-    if (found) s->id = sqlite3_column_int64(q, 0);
-    bool here = found && sqlite3_column_int64(q, 1) == c->run;
-    sqlite3_reset(q);
-    if (!found && rc != SQLITE_DONE) return rc;
-    if (here || (!found && !create)) return SQLITE_OK;
-    enum core_statement which = found ? CORE_STREAM_RUN : CORE_STREAM_NEW;
-    q = core__statement(c, which, &rc);
-    if (!q) return rc;
-    if (found) sqlite3_bind_int64(q, 1, s->id);
-    else sqlite3_bind_text(q, 1, name, -1, SQLITE_STATIC);
-    sqlite3_bind_int64(q, 2, c->run);
-    rc = core__run(c, which, q);
-    if (rc == SQLITE_OK && !found) s->id = sqlite3_last_insert_rowid(c->db);
-    return rc;
-}
-
-/* What the transaction did to the stream's stretch, as one row. */
-static int stream_flush(struct store_core *c, struct core_stream *s)
-{
-    int rc;
-    if (!s->dirty) return SQLITE_OK;
-    ASSERT(s->id != 0);
-    sqlite3_stmt *q = core__statement(c, CORE_EPOCH, &rc);
-    if (!q) return rc;
-    sqlite3_bind_int64(q, 1, s->id);
-    sqlite3_bind_int64(q, 2, s->epoch);
-    sqlite3_bind_int64(q, 3, s->after);
-    sqlite3_bind_int64(q, 4, s->last);
-    s->dirty = false;
-    return core__run(c, CORE_EPOCH, q);
 }

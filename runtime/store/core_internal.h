@@ -7,8 +7,6 @@
 #include "store/core.h"
 #include "store/wal_gather.h"
 
-#define CORE_STREAM_SLOTS   512u /* a power of two */
-#define CORE_NAME_BYTES     128u /* longer names work, uncached */
 #define CORE_EPOCHS_MAX     64
 #define CORE_WAL_PAGES_MAX  1024 /* 4 MiB: then the next batch checkpoints first */
 #define CORE_WAL_PAGES_IDLE 256  /* worth a checkpoint when it is quiet */
@@ -35,7 +33,9 @@
     X(WISH_GONE, "DELETE FROM wish WHERE connection = ?1")                                          \
     X(CONNECTION, "INSERT OR REPLACE INTO connection VALUES (?1, ?2)")                              \
     X(CONNECTION_GONE, "DELETE FROM connection WHERE name = ?1")                                    \
-    X(STREAM_GET, "SELECT id, run FROM stream WHERE name = ?1")                                     \
+    X(STREAM_GET, "SELECT id, run, EXISTS (SELECT 1 FROM event WHERE event.stream = stream.id)"     \
+      " FROM stream WHERE name = ?1")                                                               \
+    X(STREAM_HAS, "SELECT 1 FROM event WHERE stream = ?1 LIMIT 1")                                  \
     X(STREAM_NEW, "INSERT INTO stream (name, run) VALUES (?1, ?2)")                                 \
     X(STREAM_RUN, "UPDATE stream SET run = ?2 WHERE id = ?1")                                       \
     X(STREAM_TRIM, "UPDATE stream SET trim_epoch = ?2, trim_offset = ?3, trim_kind = ?4"            \
@@ -99,13 +99,35 @@ enum core_statement {
     CORE_STATEMENT_COUNT
 };
 
-/* What is known of a connection's stream, so that a row does not cost a look-up. */
+/* Where an event stands among those of its stream. */
+struct core_place {
+    int64_t epoch, offset, kind;
+};
+
+/* What is known of a connection's stream. */
 struct core_stream {
-    char name[CORE_NAME_BYTES];
-    bool used;
-    int64_t id;  /* 0: it has no row */
-    bool dirty;  /* epoch, after, last: to be written before the commit */
+    struct core_stream *next, *next_dirty;
+    uint64_t hash;
+    int64_t id;      /* 0: it has no row */
+    bool loaded;     /* `id` and what follows are as on disk */
+    bool has_rows;   /* `event` may have some of it */
+    bool top_known;  /* `top` is the last of them */
+    bool dirty;      /* epoch, after, last: to be written before the commit */
+    bool trims;      /* the batch `batch` does, last to `trim`, by its request `trim_index` */
+    struct core_place top, trim;
     int64_t epoch, after, last;
+    uint64_t batch;
+    uint32_t trim_index, cursor_index; /* cursor_index: the batch's last request for `cursor_of` */
+    const char *cursor_of;             /* borrowed from the batch; NULL: none */
+    char name[];
+};
+
+struct core_streams {
+    struct core_stream **buckets; /* owned, with what is in them */
+    uint32_t bucket_count, count;
+    struct core_stream *dirty;
+    uint64_t batch; /* counts batches */
+    uint32_t index; /* of the request that is applied */
 };
 
 struct store_core {
@@ -127,7 +149,7 @@ struct store_core {
     bool tidy_more;
     int log_pages;          /* in the log and not in the file */
     int rows_left;          /* that this transaction may still delete: it stands before others */
-    struct core_stream streams[CORE_STREAM_SLOTS];
+    struct core_streams streams;
 };
 
 /* Reset and without bindings; NULL with *rc set. */
@@ -151,6 +173,20 @@ enum store_applied core__fail(struct store_core *c, int rc, char *why, size_t wh
 /* The connection works, or was opened anew. */
 int core__heal(struct store_core *c);
 void core__forget_streams(struct store_core *c);
+/* `id` 0: it has no row, and none was wanted. */
+int core__stream_find(struct store_core *c, const char *name, bool create, struct core_stream **out);
+struct core_place core__place(const struct store_request *r);
+/* Before a batch is applied: notes what its later requests make of its earlier ones. */
+int core__streams_look(struct store_core *c, const struct buffer *batch);
+/* A later request of the batch takes the event at that place away; another one moves the cursor on. */
+bool core__trim_follows(const struct store_core *c, const struct core_stream *s, const struct core_place *place);
+bool core__cursor_follows(const struct store_core *c, const struct core_stream *s, const char *consumer);
+void core__stream_written(struct core_stream *s, const struct core_place *place);
+/* After rows were deleted up to there, and none was left behind. */
+int core__stream_trimmed(struct store_core *c, struct core_stream *s, const struct core_place *upto);
+/* The stream reaches from behind `after` to `last`, so far as this says. */
+int core__stream_stretch(struct store_core *c, struct core_stream *s, int64_t epoch, int64_t after, int64_t last);
+int core__streams_flush(struct store_core *c);
 int core__connect(struct store_core *c, int flags);
 void core__disconnect(struct store_core *c);
 /* "cannot write the store PATH: ..." for a result code. */

@@ -86,8 +86,8 @@ local function schedule(seed)
   end
   s:heal()
   s:run_until(function () return s:state "a" == "up" end, "30h", "up after all is well")
-  if not c:attached() then c:attach "cursor" end
   c:resume()
+  if not c:attached() then assert(c:attach "cursor") end
   p:control("dispatch", { count = 3 })
   s:advance "5m"
   -- The newest messages are on their way still: the check is up to what had time to come.

@@ -335,3 +335,87 @@ describe("the store's core", function ()
     s:close(true)
   end)
 end)
+
+describe("what a batch takes away again", function ()
+  local function draws(seed)
+    local state = seed
+    return function (n)
+      state = (state * 1103515245 + 12345) % 2147483648
+      return math.floor(state / 2147483648 * n) + 1
+    end
+  end
+  local function open(path)
+    return assert(store.open { path = path, boot = "b", wall = 5000, boot_ms = 5, seed = 7 })
+  end
+  local function seen(s)
+    local v = s:visit()
+    return { events = v.events, cursors = v.cursors, epochs = v.epochs, consumers = v.consumers }
+  end
+
+  for seed = 1, 20 do
+    it(("leaves the same rows as if each request had come alone (seed %d)"):format(seed), function ()
+      local draw = draws(seed)
+      local path = scratch.path "many.db"
+      local one, many = open(scratch.path "one.db"), open(path)
+      local last, batch = {}, {}
+      for round = 1, 400 do
+        local name = "c" .. draw(3)
+        local at = last[name] or { epoch = 1, offset = 0 }
+        last[name] = at
+        local what = draw(10)
+        local request
+        if what <= 4 then
+          at.offset = at.offset + 1
+          request = { "event", connection = name, epoch = at.epoch, offset = at.offset, wall = round, bytes = "line " .. round }
+        elseif what == 5 then
+          request = { "event", connection = name, kind = 1, epoch = at.epoch, offset = at.offset, wall = round, bytes = "gap " .. round }
+        elseif what == 6 and draw(4) == 1 then
+          at.epoch, at.offset = at.epoch + 1, 0
+        elseif what <= 8 then
+          request = { "trim", connection = name, kind = draw(2) - 1, epoch = at.epoch, offset = math.max(0, at.offset - draw(4) + 1) }
+        elseif what <= 10 then
+          request = { "cursor", consumer = "bot" .. draw(2), connection = name, epoch = at.epoch, offset = at.offset, wall = round }
+        end
+        if request then
+          assert.equal("applied", (one:apply { request }))
+          batch[#batch + 1] = request
+        end
+        if draw(12) == 1 then
+          assert.equal("applied", (many:apply(batch)))
+          batch = {}
+          assert.same(seen(one), seen(many))
+          if draw(6) == 1 then -- what is known of streams is gone with the process
+            assert.is_true(many:close(true))
+            many = open(path)
+          end
+        end
+      end
+      assert.equal("applied", (many:apply(batch)))
+      assert.same(seen(one), seen(many))
+      one:close(true)
+      many:close(true)
+    end)
+  end
+
+  it("holds for thousands of streams, each with rows from before", function ()
+    local path = scratch.path "thousands.db"
+    local s = open(path)
+    local batch = {}
+    for i = 1, 3000 do batch[i] = { "event", connection = "c" .. i, epoch = 1, offset = 1, wall = 1, bytes = "x" } end
+    assert.equal("applied", (s:apply(batch)))
+    assert.is_true(s:close(true))
+    s = open(path)
+    batch = {}
+    for i = 1, 3000 do
+      batch[#batch + 1] = { "event", connection = "c" .. i, epoch = 2, offset = 1, wall = 2, bytes = "y" }
+      batch[#batch + 1] = { "trim", connection = "c" .. i, epoch = i % 3 == 0 and 1 or 2, offset = 1 }
+    end
+    for from = 1, #batch, 500 do
+      local piece = {}
+      for i = from, math.min(from + 499, #batch) do piece[#piece + 1] = batch[i] end
+      assert.equal("applied", (s:apply(piece)))
+    end
+    assert.equal(1000, #s:visit().events)
+    s:close(true)
+  end)
+end)
