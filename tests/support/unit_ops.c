@@ -557,7 +557,7 @@ static int l_write(lua_State *L)
 /* read(fd): bytes ("" when none), or nil at the end or after a reset */
 static int l_read(lua_State *L)
 {
-    static __thread char bytes[1 << 18];
+    char bytes[1 << 18];
     ssize_t n = recv((int)luaL_checkinteger(L, 1), bytes, sizeof bytes, 0);
     if (n > 0) lua_pushlstring(L, bytes, (size_t)n);
     else if (n < 0 && errno == EAGAIN) lua_pushliteral(L, "");
