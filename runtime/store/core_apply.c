@@ -236,18 +236,10 @@ static int apply_trim(struct store_core *c, const struct store_request *r)
     const struct core_place upto = core__place(r);
     bool more;
     int rc = core__stream_find(c, r->connection, false, &stream);
-    if (rc != SQLITE_OK || stream->id == 0 || !stream->has_rows) return rc;
-    if (core__trim_follows(c, stream, &upto)) return rc;
-    sqlite3_stmt *s = core__statement(c, CORE_TRIM, &rc);
-    if (!s) return rc;
-    sqlite3_bind_int64(s, 1, stream->id);
-    sqlite3_bind_int64(s, 2, upto.epoch);
-    sqlite3_bind_int64(s, 3, upto.offset);
-    sqlite3_bind_int64(s, 4, upto.kind);
-    rc = core__delete(c, CORE_TRIM, s, 5, TRIM_ROWS_MAX, &more);
-    if (rc == SQLITE_OK && !more) return core__stream_trimmed(c, stream, &upto);
-    if (rc != SQLITE_OK) return rc;
-    s = core__statement(c, CORE_STREAM_TRIM, &rc);
+    if (rc != SQLITE_OK || stream->id == 0 || core__trim_follows(c, stream, &upto)) return rc;
+    rc = core__stream_trim(c, stream, &upto, TRIM_ROWS_MAX, &more);
+    if (rc != SQLITE_OK || !more) return rc;
+    sqlite3_stmt *s = core__statement(c, CORE_STREAM_TRIM, &rc);
     if (!s) return rc;
     sqlite3_bind_int64(s, 1, stream->id);
     sqlite3_bind_int64(s, 2, upto.epoch);
@@ -284,17 +276,24 @@ static int apply_consumer(struct store_core *c, const struct store_request *r)
     return core__run(c, CORE_CONSUMER, s);
 }
 
+static int cursor_set(struct store_core *c, enum core_statement which, int64_t stream, const struct store_request *r)
+{
+    int rc;
+    sqlite3_stmt *s = core__statement(c, which, &rc);
+    if (!s) return rc;
+    sqlite3_bind_text(s, 1, r->consumer, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(s, 2, stream);
+    sqlite3_bind_int64(s, 3, core__ordered(r->epoch));
+    sqlite3_bind_int64(s, 4, core__ordered(r->offset));
+    sqlite3_bind_int64(s, 5, core__ordered(r->wall_ms));
+    return core__run(c, which, s);
+}
+
 static int apply_cursor(struct store_core *c, const struct store_request *r)
 {
     struct core_stream *stream;
     int rc = core__stream_find(c, r->connection, true, &stream);
     if (rc != SQLITE_OK || core__cursor_follows(c, stream, r->consumer)) return rc;
-    sqlite3_stmt *s = core__statement(c, CORE_CURSOR, &rc);
-    if (!s) return rc;
-    sqlite3_bind_text(s, 1, r->consumer, -1, SQLITE_STATIC);
-    sqlite3_bind_int64(s, 2, stream->id);
-    sqlite3_bind_int64(s, 3, core__ordered(r->epoch));
-    sqlite3_bind_int64(s, 4, core__ordered(r->offset));
-    sqlite3_bind_int64(s, 5, core__ordered(r->wall_ms));
-    return core__run(c, CORE_CURSOR, s);
+    rc = cursor_set(c, CORE_CURSOR_ON, stream->id, r);
+    return rc == SQLITE_OK && sqlite3_changes(c->db) == 0 ? cursor_set(c, CORE_CURSOR, stream->id, r) : rc;
 }

@@ -47,13 +47,21 @@
     X(EVENT, "INSERT INTO event (stream, epoch, offset, kind, tie, wall_ms, line)"                  \
       " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (stream, epoch, offset, kind, tie)"         \
       " DO UPDATE SET wall_ms = excluded.wall_ms, line = excluded.line")                            \
-    X(TRIM, "DELETE FROM event WHERE id IN (SELECT id FROM event WHERE stream = ?1"                 \
-      " AND (epoch, offset, kind) <= (?2, ?3, ?4) ORDER BY epoch, offset, kind LIMIT ?5)")          \
+    /* Of one epoch, so that the index ends the search where the trim ends; then those before it. */\
+    X(TRIM, "DELETE FROM event WHERE id IN (SELECT id FROM event WHERE stream = ?1 AND epoch = ?2"  \
+      " AND offset <= ?3 AND (offset < ?3 OR kind <= ?4) ORDER BY offset, kind LIMIT ?5)")          \
+    X(TRIM_FEW, "DELETE FROM event WHERE stream = ?1 AND epoch = ?2 AND offset <= ?3"               \
+      " AND (offset < ?3 OR kind <= ?4)")                                                           \
+    X(TRIM_OLDER, "DELETE FROM event WHERE id IN (SELECT id FROM event WHERE stream = ?1"           \
+      " AND epoch < ?2 ORDER BY epoch, offset, kind LIMIT ?3)")                                     \
     X(SEEN, "INSERT OR REPLACE INTO seen VALUES (?1, ?2, ?3, ?4, ?5, ?6)")                          \
     X(SEEN_GONE, "DELETE FROM seen WHERE stream = ?1")                                              \
     X(CONSUMER, "INSERT OR REPLACE INTO consumer VALUES (?1, ?2, ?3)")                              \
     X(CONSUMER_GONE, "DELETE FROM consumer WHERE name = ?1")                                        \
     X(CURSOR, "INSERT OR REPLACE INTO cursor VALUES (?1, ?2, ?3, ?4, ?5)")                          \
+    /* An index holds the epoch, which seldom changes. */                                           \
+    X(CURSOR_ON, "UPDATE cursor SET offset = ?4, wall_ms = ?5"                                      \
+      " WHERE consumer = ?1 AND stream = ?2 AND epoch = ?3")                                        \
     X(CURSORS_GONE, "DELETE FROM cursor WHERE consumer = ?1")                                       \
     X(JOURNAL, "INSERT INTO journal (connection, wall_ms, tie, json) VALUES (?1, ?2, ?3, ?4)"       \
       " ON CONFLICT DO NOTHING")                                                                    \
@@ -111,7 +119,9 @@ struct core_stream {
     int64_t id;      /* 0: it has no row */
     bool loaded;     /* `id` and what follows are as on disk */
     bool has_rows;   /* `event` may have some of it */
-    bool top_known;  /* `top` is the last of them */
+    bool rows_known; /* how many at most, from which epoch on, to which place: `rows`, `first_epoch`, `top` */
+    int rows;
+    int64_t first_epoch;
     bool dirty;      /* epoch, after, last: to be written before the commit */
     bool trims;      /* the batch `batch` does, last to `trim`, by its request `trim_index` */
     struct core_place top, trim;
@@ -182,8 +192,10 @@ int core__streams_look(struct store_core *c, const struct buffer *batch);
 bool core__trim_follows(const struct store_core *c, const struct core_stream *s, const struct core_place *place);
 bool core__cursor_follows(const struct store_core *c, const struct core_stream *s, const char *consumer);
 void core__stream_written(struct core_stream *s, const struct core_place *place);
-/* After rows were deleted up to there, and none was left behind. */
-int core__stream_trimmed(struct store_core *c, struct core_stream *s, const struct core_place *upto);
+/* Deletes its events up to there; *more_out: some are left, because it was `most`. */
+int core__stream_trim(struct store_core *c, struct core_stream *s, const struct core_place *upto, int most, bool *more_out);
+/* The same for whom nothing is known of. */
+int core__trim(struct store_core *c, int64_t stream, const struct core_place *upto, int most, bool *more_out);
 /* The stream reaches from behind `after` to `last`, so far as this says. */
 int core__stream_stretch(struct store_core *c, struct core_stream *s, int64_t epoch, int64_t after, int64_t last);
 int core__streams_flush(struct store_core *c);

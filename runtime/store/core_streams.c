@@ -1,6 +1,7 @@
 /* Store core, streams: what is known of each connection's stream, so that a row costs no look-up, and what of a batch
  * is not worth writing because the same batch takes it away again. With acknowledgements that come at once that is
  * nearly every event. Forgotten whenever a transaction fails: the disk alone knows then. */
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +11,7 @@
 
 #define BUCKETS_MIN 64u
 #define STREAMS_MAX 65536u /* then all are forgotten: names come and go */
+#define FEW_ROWS    8
 
 static struct core_stream *entry(struct store_core *c, const char *name);
 static bool grow(struct core_streams *all);
@@ -96,18 +98,60 @@ bool core__cursor_follows(const struct store_core *c, const struct core_stream *
 void core__stream_written(struct core_stream *s, const struct core_place *place)
 {
     if (!s->has_rows) {
-        s->top_known = true;
+        s->rows_known = true;
+        s->rows = 0;
+        s->first_epoch = place->epoch;
         s->top = *place;
     } else if (is_upto(&s->top, place)) {
         s->top = *place;
     }
     s->has_rows = true;
+    if (s->rows < INT_MAX) s->rows++;
 }
 
-int core__stream_trimmed(struct store_core *c, struct core_stream *s, const struct core_place *upto)
+static sqlite3_stmt *trim(struct store_core *c, enum core_statement which, int64_t stream, const struct core_place *upto, int *rc)
+{
+    sqlite3_stmt *q = core__statement(c, which, rc);
+    if (!q) return NULL;
+    sqlite3_bind_int64(q, 1, stream);
+    sqlite3_bind_int64(q, 2, upto->epoch);
+    if (which == CORE_TRIM_OLDER) return q;
+    sqlite3_bind_int64(q, 3, upto->offset);
+    sqlite3_bind_int64(q, 4, upto->kind);
+    return q;
+}
+
+int core__trim(struct store_core *c, int64_t stream, const struct core_place *upto, int most, bool *more_out)
 {
     int rc;
-    if (s->top_known) {
+    sqlite3_stmt *q = trim(c, CORE_TRIM_OLDER, stream, upto, &rc);
+    if (!q) return rc;
+    rc = core__delete(c, CORE_TRIM_OLDER, q, 3, most, more_out);
+    if (rc != SQLITE_OK || *more_out) return rc;
+    q = trim(c, CORE_TRIM, stream, upto, &rc);
+    return q ? core__delete(c, CORE_TRIM, q, 5, most, more_out) : rc;
+}
+
+int core__stream_trim(struct store_core *c, struct core_stream *s, const struct core_place *upto, int most, bool *more_out)
+{
+    int rc;
+    *more_out = false;
+    if (!s->has_rows) return SQLITE_OK;
+    /* So few cost no more than the note that they are to be taken away later. */
+    const bool at_once = s->rows <= FEW_ROWS || (s->rows <= most && s->rows <= c->rows_left);
+    if (s->rows_known && s->first_epoch >= upto->epoch && at_once) {
+        sqlite3_stmt *q = trim(c, CORE_TRIM_FEW, s->id, upto, &rc);
+        if (!q) return rc;
+        rc = core__run(c, CORE_TRIM_FEW, q);
+        if (rc != SQLITE_OK) return rc;
+        const int rows = sqlite3_changes(c->db);
+        c->rows_left -= rows;
+        s->rows -= rows;
+    } else {
+        rc = core__trim(c, s->id, upto, most, more_out);
+        if (rc != SQLITE_OK || *more_out) return rc;
+    }
+    if (s->rows_known) {
         if (is_upto(&s->top, upto)) s->has_rows = false;
         return SQLITE_OK;
     }
@@ -220,7 +264,7 @@ static int load(struct store_core *c, bool create, struct core_stream *s)
     if (found) {
         s->id = sqlite3_column_int64(q, 0);
         s->has_rows = sqlite3_column_int(q, 2);
-        s->top_known = false;
+        s->rows_known = false;
     }
     const bool here = found && sqlite3_column_int64(q, 1) == c->run;
     sqlite3_reset(q);

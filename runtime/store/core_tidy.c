@@ -110,7 +110,7 @@ static int tidy_permits(struct store_core *c, uint64_t wall_ms)
 /* What a trim left behind its mark. */
 static int tidy_trimmed(struct store_core *c, bool *more_out)
 {
-    struct { int64_t id, epoch, offset, kind; } found[TRIMMED_MAX];
+    struct { int64_t id; struct core_place upto; } found[TRIMMED_MAX];
     int count = 0, rc;
     bool full;
     sqlite3_stmt *s = core__statement(c, CORE_TRIMMED_STREAMS, &rc);
@@ -119,21 +119,15 @@ static int tidy_trimmed(struct store_core *c, bool *more_out)
     while ((rc = sqlite3_step(s)) == SQLITE_ROW) {
         ASSERT(count < TRIMMED_MAX);
         found[count].id = sqlite3_column_int64(s, 0);
-        found[count].epoch = sqlite3_column_int64(s, 1);
-        found[count].offset = sqlite3_column_int64(s, 2);
-        found[count++].kind = sqlite3_column_int64(s, 3);
+        found[count].upto.epoch = sqlite3_column_int64(s, 1);
+        found[count].upto.offset = sqlite3_column_int64(s, 2);
+        found[count++].upto.kind = sqlite3_column_int64(s, 3);
     }
     sqlite3_reset(s);
     if (rc == SQLITE_DONE) rc = SQLITE_OK;
     *more_out = count == TRIMMED_MAX;
     for (int i = 0; i < count && rc == SQLITE_OK; i++) {
-        s = core__statement(c, CORE_TRIM, &rc);
-        if (!s) return rc;
-        sqlite3_bind_int64(s, 1, found[i].id);
-        sqlite3_bind_int64(s, 2, found[i].epoch);
-        sqlite3_bind_int64(s, 3, found[i].offset);
-        sqlite3_bind_int64(s, 4, found[i].kind);
-        rc = core__delete(c, CORE_TRIM, s, 5, ROWS_MAX, &full);
+        rc = core__trim(c, found[i].id, &found[i].upto, ROWS_MAX, &full);
         if (rc != SQLITE_OK) return rc;
         if (full) {
             *more_out = true;

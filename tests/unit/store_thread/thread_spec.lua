@@ -304,10 +304,14 @@ describe("the store's thread", function ()
   it("gives the room of a flood back by itself, between its writes", function ()
     local t = open()
     t:submit({ "event", connection = "a", epoch = 1, offset = 1, bytes = ("x"):rep(4000) }, 3000)
-    t:submit { "trim", connection = "a", epoch = 1, offset = 3000 }
     t:submit { "frames", connection = "a", ticket = 1 }
     t:flush()
     assert.same({ 1 }, answers(t, 1))
+    -- Not in one batch with them, which would not write them at all.
+    t:submit { "trim", connection = "a", epoch = 1, offset = 3000 }
+    t:submit { "frames", connection = "a", ticket = 2 }
+    t:flush()
+    assert.same({ 2 }, answers(t, 1))
     local before = t:health()
     assert.is_true(before.file_bytes + before.wal_bytes > 12e6)
     local i = 1
