@@ -143,6 +143,7 @@ void runtime_destroy(struct runtime *rt)
 struct clock rt_clock(const struct runtime *rt)
 {
     struct clock now;
+    if (rt->stepping) return rt->step_at;
     rt->options.host.ops->clock(rt->options.host.self, &now);
     return now;
 }
@@ -217,7 +218,9 @@ void rt_post(struct runtime *rt, const struct event *ev)
 void rt_step(struct runtime *rt, const struct event *original)
 {
     struct event ev = *original;
-    ev.at = rt_clock(rt);
+    ASSERT(!rt->stepping);
+    ev.at = rt->step_at = rt_clock(rt);
+    rt->stepping = true;
     rt_record_before(rt, &ev);
     engine_step(rt->engine, &ev, &rt->effects);
     rt_record_after(rt, &ev, &rt->effects);
@@ -228,6 +231,7 @@ void rt_step(struct runtime *rt, const struct event *original)
     uint32_t count = rt->effects.count;
     for (uint32_t i = 0; i < count; i++) rt_dispatch(rt, &rt->effects.items[i]);
     ASSERT(rt->effects.count == count);
+    rt->stepping = false;
 }
 
 void rt_pump(struct runtime *rt)
@@ -236,8 +240,9 @@ void rt_pump(struct runtime *rt)
     rt->pumping = true;
     while (rt->queue_count) {
         struct rt_queued q = rt->queue[rt->queue_head];
-        rt->queue_head = (rt->queue_head + 1) % rt->queue_capacity;
         rt->queue_count--;
+        /* The next one into the place that is in the caches still, not on through all of it. */
+        rt->queue_head = rt->queue_count ? (rt->queue_head + 1) % rt->queue_capacity : 0;
         rt_step(rt, &q.ev);
         free(q.text);
     }

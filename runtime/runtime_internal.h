@@ -290,6 +290,8 @@ struct runtime {
     struct rt_queued *queue;         /* owned ring */
     uint32_t queue_head, queue_count, queue_capacity;
     struct effect_list effects;
+    bool stepping;           /* for what an event does, time stands still */
+    struct clock step_at;
     bool pumping;
     struct timers timers;
     struct clock read_at;            /* when the bytes under way were read: one look at the clocks for all their frames */

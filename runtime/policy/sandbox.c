@@ -48,6 +48,7 @@ struct sandbox *sandbox_create(const struct sandbox_options *options)
 
 fail_open:
     lua_close(s->L);
+    spare_deinit(&s->spare);
 fail_state:
     buffer_deinit(&s->scratch);
     free(s->lua_path);
@@ -63,6 +64,7 @@ void sandbox_destroy(struct sandbox *s)
     /* Not checked against zero: a closure whose upvalues were refused is freed by LuaJIT under a
      * smaller size than it was made with. */
     lua_close(s->L);
+    spare_deinit(&s->spare);
     while (s->sources) {
         struct source *next = s->sources->next;
         free(s->sources->name);
@@ -218,7 +220,7 @@ static void *allocate(void *self, void *memory, size_t old_bytes, size_t new_byt
     struct sandbox *s = self;
     if (!memory) old_bytes = 0;
     if (new_bytes == 0) {
-        free(memory);
+        spare_give(&s->spare, memory, old_bytes);
         s->used_bytes -= old_bytes;
         s->big_blocks -= old_bytes >= SANDBOX_BIG_BYTES;
         return NULL;
@@ -234,7 +236,7 @@ static void *allocate(void *self, void *memory, size_t old_bytes, size_t new_byt
         if (memory && new_bytes >= SANDBOX_BIG_BYTES) cost += new_bytes / 4;
         sandbox__charge(s, s->running, cost);
     }
-    void *moved = realloc(memory, new_bytes);
+    void *moved = spare_resize(&s->spare, memory, old_bytes, new_bytes);
     if (!moved) return NULL;
     s->used_bytes += new_bytes - old_bytes;
     s->big_blocks -= old_bytes >= SANDBOX_BIG_BYTES;

@@ -13,6 +13,7 @@
 
 #include "base/buffer.h"
 #include "base/rng.h"
+#include "base/spare.h"
 #include "policy/context.h"
 #include "policy/sandbox.h"
 
@@ -61,6 +62,7 @@ struct sandbox {
     char *lua_path; /* owned; NULL: built-in search */
     char *beside;   /* owned; NULL: none */
     struct policy_limits limits;
+    struct spare spare; /* small blocks of Lua's */
     size_t used_bytes;
     size_t big_blocks; /* of SANDBOX_BIG_BYTES or more */
     size_t fed_bytes;  /* handed to the hook that runs: the budget grows with it */

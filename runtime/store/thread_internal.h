@@ -11,7 +11,11 @@
 #define THREAD_TICKETS_MAX     ((size_t)1 << 20)
 #define THREAD_ANSWERS_AT_ONCE 256
 #define THREAD_TIDY_BUSY_MS    5000
-#define THREAD_GATHER_MS       10 /* between two writes for which nobody waits: a sync costs more than its rows */
+/* Between two writes for which nobody waits: a sync costs more than its rows. Where many come, a herd's journal above
+ * all, longer: a page that rows share is written once then. */
+#define THREAD_GATHER_MS       10
+#define THREAD_GATHER_MS_MOST  40
+#define THREAD_GATHER_ROWS     16 /* of the write before, a millisecond more for so many */
 #define THREAD_GATHER_BYTES    ((size_t)1 << 20)
 
 struct answer {

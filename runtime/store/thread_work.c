@@ -20,7 +20,7 @@ static bool thread_turn(struct store_thread *t);
 static uint64_t next_turn_ms(const struct store_thread *t);
 static void asks(struct store_thread *t, bool asks);
 static size_t take_handed(struct store_thread *t);
-static void write_work(struct store_thread *t);
+static uint64_t write_work(struct store_thread *t);
 static void tidy(struct store_thread *t);
 static void settle(struct store_thread *t, size_t from, bool unsure);
 static void note(struct store_thread *t, enum store_applied result, const char *why);
@@ -72,8 +72,9 @@ static bool thread_turn(struct store_thread *t)
         return true;
     }
     asks(t, true);
-    if (t->work.len) write_work(t);
-    t->gather_until_ms = now + THREAD_GATHER_MS;
+    const uint64_t more_ms = t->work.len ? write_work(t) / THREAD_GATHER_ROWS : 0;
+    t->gather_until_ms = now + THREAD_GATHER_MS + more_ms;
+    if (t->gather_until_ms > now + THREAD_GATHER_MS_MOST) t->gather_until_ms = now + THREAD_GATHER_MS_MOST;
     if (now >= t->tidy_at_ms || (t->degraded && t->work.len == 0 && now >= t->retry_at_ms)) tidy(t);
     asks(t, false);
     return true;
@@ -110,7 +111,8 @@ static size_t take_handed(struct store_thread *t)
     return from;
 }
 
-static void write_work(struct store_thread *t)
+/* How many rows went in. */
+static uint64_t write_work(struct store_thread *t)
 {
     char why[sizeof t->health.why];
     struct store_request r;
@@ -142,6 +144,7 @@ static void write_work(struct store_thread *t)
     note(t, result, why);
     if (result != STORE_APPLIED) settle(t, 0, result != STORE_FAILED_FULL);
     else hand_back(t);
+    return result == STORE_APPLIED ? requests : 0;
 }
 
 static void tidy(struct store_thread *t)

@@ -8,11 +8,14 @@
 #include "base/duration.h"
 #include "base/rng.h"
 #include "base/slots.h"
+#include "base/spare.h"
 #include "base/text.h"
 #include "base/value.h"
 
 #define SLOTS_MT "unit.base.slots"
 #define BUFFER_MT "unit.base.buffer"
+#define SPARE_MT "unit.base.spare"
+#define SPARE_PLACES 256
 
 int luaopen_unit_base(lua_State *L);
 
@@ -340,6 +343,64 @@ static int l_fingerprint(lua_State *L)
     return 1;
 }
 
+/* --- spare --- */
+
+struct unit_spare {
+    struct spare spare;
+    unsigned char *at[SPARE_PLACES];
+    size_t bytes[SPARE_PLACES];
+};
+
+static int l_spare(lua_State *L)
+{
+    struct unit_spare *u = lua_newuserdata(L, sizeof *u);
+    memset(u, 0, sizeof *u);
+    luaL_getmetatable(L, SPARE_MT);
+    lua_setmetatable(L, -2);
+    return 1;
+}
+
+/* put(place, bytes): the block of a place gets this size (0: it is given back); true when what was in it still is.
+ * Each is filled with the number of its place. */
+static int l_spare_put(lua_State *L)
+{
+    struct unit_spare *u = luaL_checkudata(L, 1, SPARE_MT);
+    const lua_Integer place = luaL_checkinteger(L, 2), wanted = luaL_checkinteger(L, 3);
+    luaL_argcheck(L, place >= 0 && place < SPARE_PLACES && wanted >= 0, 2, "a place, and a size");
+    unsigned char **at = &u->at[place];
+    const size_t old = u->bytes[place], bytes = (size_t)wanted;
+    bool same = true;
+    if (bytes) {
+        unsigned char *moved = spare_resize(&u->spare, *at, old, bytes);
+        if (!moved) return luaL_error(L, "memory is out");
+        *at = moved;
+    }
+    for (size_t i = 0; i < (bytes && bytes < old ? bytes : old); i++) same = same && (*at)[i] == (unsigned char)place;
+    if (bytes) memset(*at, (int)place, bytes);
+    else spare_give(&u->spare, *at, old);
+    if (!bytes) *at = NULL;
+    u->bytes[place] = bytes;
+    lua_pushboolean(L, same);
+    return 1;
+}
+
+/* kept(bytes): how many of this size are kept */
+static int l_spare_kept(lua_State *L)
+{
+    struct unit_spare *u = luaL_checkudata(L, 1, SPARE_MT);
+    lua_pushinteger(L, u->spare.count[(luaL_checkinteger(L, 2) - 1) / SPARE_STEP % SPARE_SIZES]);
+    return 1;
+}
+
+static int l_spare_gc(lua_State *L)
+{
+    struct unit_spare *u = luaL_checkudata(L, 1, SPARE_MT);
+    for (size_t i = 0; i < SPARE_PLACES; i++)
+        if (u->at[i]) spare_give(&u->spare, u->at[i], u->bytes[i]);
+    spare_deinit(&u->spare);
+    return 0;
+}
+
 static const luaL_Reg functions[] = {
     { "duration", l_duration },       { "size", l_size },
     { "duration_format", l_duration_format }, { "timestamp", l_timestamp },
@@ -350,7 +411,8 @@ static const luaL_Reg functions[] = {
     { "buffer", l_buffer },           { "value_json", l_value_json },
     { "value_equal", l_value_equal }, { "value_set", l_value_set },
     { "same_fingerprint", l_fingerprint }, { "value_packed", l_value_packed },
-    { "duration_span", l_duration_span }, { NULL, NULL },
+    { "duration_span", l_duration_span }, { "spare", l_spare },
+    { NULL, NULL },
 };
 
 static void class_make(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction gc)
@@ -375,7 +437,9 @@ int luaopen_unit_base(lua_State *L)
                                                { "trim", l_buffer_trim },
                                                { NULL, NULL } };
     class_make(L, SLOTS_MT, slots_methods, l_slots_gc);
+    static const luaL_Reg spare_methods[] = { { "put", l_spare_put }, { "kept", l_spare_kept }, { NULL, NULL } };
     class_make(L, BUFFER_MT, buffer_methods, l_buffer_gc);
+    class_make(L, SPARE_MT, spare_methods, l_spare_gc);
     lua_newtable(L);
     luaL_register(L, NULL, functions);
     return 1;

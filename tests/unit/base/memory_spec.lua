@@ -132,3 +132,46 @@ describe("a value", function ()
     assert.is_false(base.same_fingerprint("abc", "abd"))
   end)
 end)
+
+describe("spare blocks", function ()
+  local most_kept = 64
+  local checked = os.getenv "HOLDFAST_BUILD":find "asan" ~= nil -- where nothing is kept
+
+  it("hold what was put into them, whatever sizes they take", function ()
+    math.randomseed(7)
+    local s, sizes = base.spare(), { 1, 15, 16, 17, 31, 32, 33, 300, 496, 497, 511, 512, 513, 528, 1000, 5000 }
+    for _ = 1, 60000 do
+      assert.is_true(s:put(math.random(0, 255), math.random(4) == 1 and 0 or sizes[math.random(#sizes)]))
+    end
+  end)
+
+  it("are kept up to a bound, by their size", function ()
+    local s = base.spare()
+    for place = 0, 255 do s:put(place, place < 200 and 40 or 512) end
+    for place = 0, 255 do s:put(place, 0) end
+    assert.equal(checked and 0 or most_kept, s:kept(40))
+    assert.equal(checked and 0 or 56, s:kept(512))
+    assert.equal(0, s:kept(16))
+    for place = 0, 9 do s:put(place, 48) end
+    assert.equal(checked and 0 or most_kept - 10, s:kept(33))
+  end)
+
+  it("stay where they are while they become smaller, and count as smaller then", function ()
+    local s = base.spare()
+    s:put(1, 500)
+    assert.is_true(s:put(1, 20))
+    s:put(1, 0)
+    assert.equal(checked and 0 or 1, s:kept(20))
+    assert.equal(0, s:kept(500))
+  end)
+
+  it("above the sizes that are kept go back to the system", function ()
+    local s = base.spare()
+    s:put(1, 513)
+    s:put(1, 0)
+    s:put(2, 4000)
+    assert.is_true(s:put(2, 100)) -- and one that shrinks into them is one of them
+    s:put(2, 0)
+    assert.equal(checked and 0 or 1, s:kept(100))
+  end)
+end)

@@ -1,0 +1,32 @@
+/* Spare: small blocks that were given back, kept for the next who wants one of their size. For whom memory is taken
+ * and given back hundreds of times a millisecond, by somebody who knows its size (Lua): malloc() looks at the
+ * neighbours each time, and of ten thousand connections those are in no cache. One thread. */
+#ifndef HOLDFAST_BASE_SPARE_H
+#define HOLDFAST_BASE_SPARE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define SPARE_STEP  16u
+#define SPARE_SIZES 32u /* up to 512 bytes */
+#define SPARE_KEPT  64u /* of each size: half a megabyte if all were */
+
+struct spare_block {
+    struct spare_block *next;
+};
+
+/* All zero: empty. */
+struct spare {
+    struct spare_block *first[SPARE_SIZES]; /* owned */
+    uint8_t count[SPARE_SIZES];
+};
+
+/* As realloc(): `memory` may be NULL, then `old_bytes` is 0; `bytes` is not 0. NULL: memory is out, and `memory` is as
+ * it was; never when it becomes smaller. What came from here goes back here alone, with the size it has (a smaller
+ * one is right, too). */
+void *spare_resize(struct spare *s, void *memory, size_t old_bytes, size_t bytes);
+void spare_give(struct spare *s, void *memory, size_t bytes);
+/* Gives all that is kept back to the system. */
+void spare_deinit(struct spare *s);
+
+#endif
