@@ -1,8 +1,10 @@
 /* Blocks: where OpenSSL's large pieces come from. Each link has one or two buffers of 16 KB while a record or a
  * handshake is under way, and none between (SSL_MODE_RELEASE_BUFFERS): from malloc() they leave holes between
  * what stays, a third of the memory of ten thousand links that came up together, and each wake-up takes a cold one.
- * Here the last one given back is taken next, and what a herd left behind goes back to the system. An SSL itself
- * (7.6 KB) has blocks of its own, so that the heap holds small things alone and what handshakes leave is filled.
+ * Here the last one given back is taken next. An SSL itself (7.6 KB) has blocks of its own, so that the heap holds
+ * small things alone and what handshakes leave is filled. What was left unused for some seconds goes back to the
+ * system: not at once, because ten thousand links that were cut are dialled again, and each page that came and went
+ * cost two calls and a fault.
  *
  * Small things come from malloc() and are kept for the next who wants one of their size: a handshake takes and gives
  * back a thousand of them, and malloc() joins each with its neighbours.
@@ -22,7 +24,10 @@
 #include "net/net.h"
 
 #define BLOCKS_MAX 43690u /* of each size; addresses alone, pages come as they are used */
-#define BLOCKS_WARM 64u   /* free ones that keep their pages */
+#define BLOCKS_WARM 64u   /* free ones that keep their pages whatever happens */
+#define REST_BLOCKS 128u  /* pages of so many go back in one turn of the loop: a tenth of a millisecond */
+#define REST_MS     4000u /* so long unused; longer than a herd is away whose first pause is a second */
+#define REST_MORE_MS 5u
 #define BLOCK_BYTES_MIN 3584u
 #define SMALL_BYTES_MIN 24u   /* of what malloc() gives; 16 from one size to the next */
 #define SMALL_SIZES     64u
@@ -36,6 +41,8 @@ struct pool {
     uint32_t *next;     /* of a free block; index + 1 */
     uint32_t warm;      /* free, with its pages; index + 1; 0: none */
     uint32_t warm_count;
+    uint32_t unused;    /* of them, since the last look */
+    uint32_t owed;      /* of them, whose pages are going back */
     uint32_t cold;      /* free, and its pages went back */
     uint32_t used;      /* blocks that were ever taken */
 };
@@ -43,6 +50,8 @@ struct pool {
 static struct {
     pthread_mutex_t lock;
     const uint8_t *begin, *end; /* all pools lie between */
+    bool full;                  /* one of them has more than it keeps whatever happens */
+    bool owing;                 /* not all that the last look found has gone back */
     struct pool pools[3];
 } blocks = {
     .lock = PTHREAD_MUTEX_INITIALIZER,
@@ -108,7 +117,7 @@ static void *block_take(size_t size)
     uint32_t *from = p->warm ? &p->warm : &p->cold;
     if (*from) {
         uint32_t index = *from - 1;
-        if (from == &p->warm) p->warm_count--;
+        if (from == &p->warm && --p->warm_count < p->unused) p->unused = p->warm_count;
         *from = p->next[index];
         block = p->base + p->bytes * index;
     } else if (p->used < BLOCKS_MAX) {
@@ -124,12 +133,9 @@ static void block_give(struct pool *p, void *memory)
     ASSERT(offset % p->bytes == 0);
     uint32_t index = (uint32_t)(offset / p->bytes);
     pthread_mutex_lock(&blocks.lock);
-    bool keep = p->warm_count < BLOCKS_WARM;
-    uint32_t *to = keep ? &p->warm : &p->cold;
-    if (keep) p->warm_count++;
-    else madvise(memory, p->bytes, MADV_DONTNEED);
-    p->next[index] = *to;
-    *to = index + 1;
+    p->next[index] = p->warm;
+    p->warm = index + 1;
+    if (++p->warm_count > BLOCKS_WARM) __atomic_store_n(&blocks.full, true, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&blocks.lock);
 }
 
@@ -166,6 +172,53 @@ static void *hook_realloc(void *memory, size_t size, const char *file, int line)
     memcpy(moved, memory, size < p->bytes ? size : p->bytes);
     block_give(p, memory);
     return moved;
+}
+
+static uint32_t spare_of(const struct pool *p)
+{
+    return p->warm_count > BLOCKS_WARM ? p->warm_count - BLOCKS_WARM : 0;
+}
+
+static void rest_begin(struct pool *p)
+{
+    p->owed = spare_of(p) < p->unused ? spare_of(p) : p->unused;
+    p->unused = p->warm_count;
+}
+
+static void rest_some(struct pool *p, uint32_t *most)
+{
+    if (p->owed > spare_of(p)) p->owed = spare_of(p); /* they are in use again */
+    for (; p->owed && *most; p->owed--, (*most)--) {
+        const uint32_t block = p->warm;
+        p->warm = p->next[block - 1];
+        madvise(p->base + p->bytes * (block - 1), p->bytes, MADV_DONTNEED);
+        p->next[block - 1] = p->cold;
+        p->cold = block;
+        p->warm_count--;
+    }
+    if (p->unused > p->warm_count) p->unused = p->warm_count;
+}
+
+bool net_memory_is_full(void)
+{
+    return __atomic_load_n(&blocks.full, __ATOMIC_RELAXED);
+}
+
+uint32_t net_memory_rest(void)
+{
+    uint32_t most = REST_BLOCKS, owed = 0, spare = 0;
+    pthread_mutex_lock(&blocks.lock);
+    for (size_t i = 0; i < POOLS && !blocks.owing; i++) rest_begin(&blocks.pools[i]);
+    for (size_t i = 0; i < POOLS; i++) {
+        rest_some(&blocks.pools[i], &most);
+        owed += blocks.pools[i].owed;
+        spare += spare_of(&blocks.pools[i]);
+    }
+    blocks.owing = owed > 0;
+    const uint32_t due_ms = owed ? REST_MORE_MS : spare ? REST_MS : 0;
+    if (!due_ms) __atomic_store_n(&blocks.full, false, __ATOMIC_RELAXED);
+    pthread_mutex_unlock(&blocks.lock);
+    return due_ms;
 }
 
 static void *addresses(size_t bytes)

@@ -97,7 +97,8 @@ void net_close(struct net *net, void (*done)(void *data), void *data)
     net->closed = done;
     net->closed_data = data;
     uv_handle_t *handles[] = { (uv_handle_t *)&net->prepare, (uv_handle_t *)&net->check, (uv_handle_t *)&net->idle,
-                               (uv_handle_t *)&net->timer, (uv_handle_t *)&net->attempt_timer };
+                               (uv_handle_t *)&net->timer, (uv_handle_t *)&net->attempt_timer,
+                               (uv_handle_t *)&net->rest_timer };
     for (size_t i = 0; i < sizeof handles / sizeof *handles; i++) {
         net__hold(net);
         uv_close(handles[i], on_closed);

@@ -44,6 +44,11 @@ struct net_options {
 /* Before anything else of OpenSSL in the process, once: buffers of TLS records from a pool (blocks.c). False:
  * they come from malloc(), as without this call. */
 bool net_memory_begin(void);
+/* It keeps more than it has to. Costs nothing to ask. */
+bool net_memory_is_full(void);
+/* Gives pages of it back which nobody used since the call before, a piece of them. In so many milliseconds it is to be
+ * called again; 0: no more, until it is full again. The host does it by itself. */
+uint32_t net_memory_rest(void);
 /* `sink`: borrowed until net_close() is done. `options`: borrowed until return, may be NULL. NULL
  * when memory is out. Call it before the loop first runs. */
 struct net *net_create(uv_loop_t *loop, const struct host_sink *sink,

@@ -92,6 +92,7 @@ struct net {
     uv_idle_t idle;
     uv_timer_t timer;          /* the runtime's deadline */
     uv_timer_t attempt_timer;  /* the oldest attempt's bound */
+    uv_timer_t rest_timer;     /* memory that links left goes back to the system */
     uint64_t attempt_ms;
     bool wake;
     uint64_t armed_ms;         /* NET_DEADLINE_NEVER when the timer is stopped */

@@ -17,6 +17,7 @@ static void on_check(uv_check_t *check);
 static void on_idle(uv_idle_t *idle);
 static void on_timer(uv_timer_t *timer);
 static void on_attempt_timer(uv_timer_t *timer);
+static void on_rest_timer(uv_timer_t *timer);
 static void run_turns(struct net *net);
 static void run_dials(struct net *net);
 static void run_tick(struct net *net);
@@ -36,8 +37,10 @@ void turn__init(struct net *net)
     uv_idle_init(net->loop, &net->idle);
     uv_timer_init(net->loop, &net->timer);
     uv_timer_init(net->loop, &net->attempt_timer);
+    uv_timer_init(net->loop, &net->rest_timer);
+    uv_unref((uv_handle_t *)&net->rest_timer);
     net->cpu_ns = cpu_clock_ns();
-    net->check.data = net->prepare.data = net->idle.data = net->timer.data = net->attempt_timer.data = net;
+    net->check.data = net->prepare.data = net->idle.data = net->timer.data = net->attempt_timer.data = net->rest_timer.data = net;
 }
 
 void net__wake(struct net *net)
@@ -142,6 +145,7 @@ static void on_prepare(uv_prepare_t *prepare)
     if (!list_is_empty(&net->dials)) at_ns = did_part(net, run_dials, HOST_LOOP_DIALS, at_ns);
     if (!list_is_empty(&net->flushes)) did_part(net, run_flushes, HOST_LOOP_WRITES, at_ns);
     if (net->closing) return;
+    if (net_memory_is_full() && !uv_is_active((uv_handle_t *)&net->rest_timer)) on_rest_timer(&net->rest_timer);
     arm(net);
     if (!net->wake && list_is_empty(&net->turns) && list_is_empty(&net->dials)) uv_idle_stop(&net->idle);
 
@@ -243,6 +247,12 @@ static void on_timer(uv_timer_t *timer)
 static void on_attempt_timer(uv_timer_t *timer)
 {
     dial__attempts_due(timer->data);
+}
+
+static void on_rest_timer(uv_timer_t *timer)
+{
+    const uint32_t again_ms = net_memory_rest();
+    if (again_ms) uv_timer_start(timer, on_rest_timer, again_ms, 0);
 }
 
 void net__arm_attempts(struct net *net)
