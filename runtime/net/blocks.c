@@ -37,6 +37,7 @@
 /* Whole pages. A size from `bytes_min` to `bytes` takes one. */
 struct pool {
     size_t bytes, bytes_min;
+    uint32_t warm_most; /* free ones beyond that go back at once: what a herd's handshakes take, or each link */
     uint8_t *base;      /* NULL: not in use */
     uint32_t *next;     /* of a free block; index + 1 */
     uint32_t warm;      /* free, with its pages; index + 1; 0: none */
@@ -56,9 +57,9 @@ static struct {
 } blocks = {
     .lock = PTHREAD_MUTEX_INITIALIZER,
     .pools = {
-        { .bytes = 24576, .bytes_min = 12288 }, /* a handshake's buffer is 21,848 bytes */
-        { .bytes = 8192, .bytes_min = 6144 },   /* an SSL, 7,624 */
-        { .bytes = 4096, .bytes_min = BLOCK_BYTES_MIN },   /* two during a handshake */
+        { .bytes = 24576, .bytes_min = 12288, .warm_most = 128 }, /* a handshake's buffer is 21,848 bytes */
+        { .bytes = 8192, .bytes_min = 6144, .warm_most = BLOCKS_MAX },   /* an SSL, 7,624 */
+        { .bytes = 4096, .bytes_min = BLOCK_BYTES_MIN, .warm_most = 256 },   /* two during a handshake */
     },
 };
 #define POOLS (sizeof blocks.pools / sizeof *blocks.pools)
@@ -127,15 +128,26 @@ static void *block_take(size_t size)
     return block;
 }
 
+static void rest_one(struct pool *p, uint32_t index)
+{
+    madvise(p->base + p->bytes * index, p->bytes, MADV_DONTNEED);
+    p->next[index] = p->cold;
+    p->cold = index + 1;
+}
+
 static void block_give(struct pool *p, void *memory)
 {
     size_t offset = (size_t)((uint8_t *)memory - p->base);
     ASSERT(offset % p->bytes == 0);
     uint32_t index = (uint32_t)(offset / p->bytes);
     pthread_mutex_lock(&blocks.lock);
-    p->next[index] = p->warm;
-    p->warm = index + 1;
-    if (++p->warm_count > BLOCKS_WARM) __atomic_store_n(&blocks.full, true, __ATOMIC_RELAXED);
+    if (p->warm_count < p->warm_most) {
+        p->next[index] = p->warm;
+        p->warm = index + 1;
+        if (++p->warm_count > BLOCKS_WARM) __atomic_store_n(&blocks.full, true, __ATOMIC_RELAXED);
+    } else {
+        rest_one(p, index);
+    }
     pthread_mutex_unlock(&blocks.lock);
 }
 
@@ -189,12 +201,10 @@ static void rest_some(struct pool *p, uint32_t *most)
 {
     if (p->owed > spare_of(p)) p->owed = spare_of(p); /* they are in use again */
     for (; p->owed && *most; p->owed--, (*most)--) {
-        const uint32_t block = p->warm;
-        p->warm = p->next[block - 1];
-        madvise(p->base + p->bytes * (block - 1), p->bytes, MADV_DONTNEED);
-        p->next[block - 1] = p->cold;
-        p->cold = block;
+        const uint32_t index = p->warm - 1;
+        p->warm = p->next[index];
         p->warm_count--;
+        rest_one(p, index);
     }
     if (p->unused > p->warm_count) p->unused = p->warm_count;
 }

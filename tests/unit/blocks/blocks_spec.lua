@@ -65,6 +65,13 @@ describe("blocks", function ()
     assert.equal(KEPT, blocks.in_memory())
   end)
 
+  it("of handshakes and records are kept for as many as shake hands at once", function ()
+    local before = blocks.in_memory()
+    blocks.take(600, BUFFER)
+    blocks.give(600)
+    assert.equal(before + 128, blocks.in_memory())
+  end)
+
   it("of one size do not go early because others do", function ()
     blocks.take(300, SSL)
     blocks.give(300)
