@@ -21,6 +21,7 @@
 #define RECORD_HEAD_MAX ((size_t)16)   /* kind and length */
 
 static void begin(struct runtime *rt, struct rt_conn *c, struct clock now);
+static void shared_known(struct runtime *rt, struct rt_conn *c);
 static void resize(struct buffer *b, size_t capacity);
 
 void rt_recorder_init(struct runtime *rt)
@@ -268,6 +269,13 @@ static void turn(struct runtime *rt, struct rt_conn *c)
     }
 }
 
+/* What of its account is as it was when it was looked at last. Alone in it, only its own steps change that. */
+static void shared_known(struct runtime *rt, struct rt_conn *c)
+{
+    c->record->touched = engine_shared_touched(rt->engine, c->self);
+    c->record->shared = engine_shares(rt->engine, c->self) ? engine_shared_print(rt->engine, c->self) : 0;
+}
+
 static void begin(struct runtime *rt, struct rt_conn *c, struct clock now)
 {
     struct rt_record *r = c->record;
@@ -305,7 +313,7 @@ static void begin(struct runtime *rt, struct rt_conn *c, struct clock now)
     r->at = now;
     r->hash = 0;
     r->session_print = r->keep_print = 0;
-    r->shared = engine_shared_print(rt->engine, c->self);
+    shared_known(rt, c);
     r->ends = false;
     s->begin_bytes = 0;
     rt_record__append(rt, r, RECORD_BEGIN, &rec->body);
@@ -346,7 +354,8 @@ void rt_record_before(struct runtime *rt, const struct event *ev)
         turn(rt, c);
         if (r->ends) begin(rt, c, ev->at);
     }
-    if (engine_shared_print(rt->engine, c->self) == r->shared) return;
+    if (engine_shared_touched(rt->engine, c->self) == r->touched) return; /* by nobody since its last step */
+    if (r->shared && engine_shared_print(rt->engine, c->self) == r->shared) return;
     buffer_clear(&rec->body);
     if (engine_save_shared(rt->engine, c->self, &rec->body)) rt_record__append(rt, r, RECORD_SHARED, &rec->body);
 }
@@ -366,7 +375,7 @@ void rt_record_after(struct runtime *rt, const struct event *original, const str
     event_walk(&w, &ev, &r->at, &ours, &r->mask, &rec->scratch);
     walk_hash(&w, &r->hash);
     r->at = ev.at;
-    r->shared = engine_shared_print(rt->engine, c->self);
+    shared_known(rt, c);
     s->step_count++;
     s->to_wall_ms = ev.at.wall_ms;
     rt_record__append(rt, r, RECORD_STEP, &rec->body);

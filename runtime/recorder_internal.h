@@ -37,7 +37,8 @@ struct rt_record {
     uint64_t dropped;              /* steps */
     struct mask mask;
     uint64_t hash;                 /* of the effects since the segment began */
-    uint64_t shared;               /* engine_shared_print() after its last step */
+    uint64_t touched;              /* engine_shared_touched() after its last step */
+    uint64_t shared;               /* engine_shared_print() then; 0: nobody shares the account, or did */
     uint64_t session_print, keep_print; /* of what was told last; 0: nothing was */
     struct clock at;               /* what was written last */
     uint32_t tasks;                /* numbers given */

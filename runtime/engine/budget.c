@@ -78,7 +78,8 @@ bool send_ledger_reserve(struct send_ledger *l, const struct budget_plan *b)
 void account_tick(struct account *a, struct clock at)
 {
     if ((int64_t)at.boot_ms > a->now) a->now = (int64_t)at.boot_ms;
-    for (int i = 0; i < ACCOUNT_BUDGETS; i++) ledger_settle(account_ledger(a, i));
+    for (int i = 0; a->unsettled && i < ACCOUNT_BUDGETS; i++) ledger_settle(account_ledger(a, i));
+    a->unsettled = false;
 }
 
 int64_t account_free_at(const struct account *a, const struct plan *p,

@@ -119,6 +119,7 @@ enum engine_add_result engine_add(struct engine *e, const struct engine_add *add
         return ENGINE_FULL;
     }
     a->refs++;
+    a->touched = ++e->touches;
     account_tick(a, add->at);
     c->self = h;
     text_copy(c->name, sizeof c->name, add->name, strlen(add->name));
@@ -164,7 +165,8 @@ bool engine_restore_permit(struct engine *e, uint64_t account, enum budget_kind 
     if (same_boot && (int64_t)boot_ms > l->reserved) l->reserved = (int64_t)boot_ms;
     if (age_ms > (uint64_t)longest) return true; /* no window is that long */
     if (!ledger_restore(l, a->now - (int64_t)age_ms, lane)) return false;
-    a->dirty = true;
+    a->dirty = a->unsettled = true;
+    a->touched = ++e->touches;
     return true;
 }
 
@@ -177,6 +179,7 @@ bool engine_restore_told(struct engine *e, uint64_t account, enum budget_kind bu
     struct account *a = account_get(e, account);
     if (!a) return false;
     account_tick(a, now);
+    a->touched = ++e->touches;
     uint64_t ms = until_boot_ms > now.boot_ms ? until_boot_ms - now.boot_ms : 0;
     if (!same_boot) {
         ms = until_wall_ms > now.wall_ms ? until_wall_ms - now.wall_ms : 0;
@@ -202,6 +205,7 @@ void engine_step(struct engine *e, const struct event *ev, struct effect_list *o
         return;
     }
     struct account *a = s.c->account;
+    a->touched = ++e->touches;
     account_tick(a, ev->at);
     conn_step(&s);
     conn_update(&s);

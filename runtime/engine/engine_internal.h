@@ -113,11 +113,14 @@ struct budget_list {
 struct account {
     uint64_t id;
     uint32_t refs;
-    int64_t now; /* boot ms, never backwards: a step of wall time refills nothing */
+    bool dirty;       /* waiters' deadlines want to be computed again */
+    bool unsettled;   /* a ledger is unsorted */
+    int64_t now;      /* boot ms, never backwards: a step of wall time refills nothing */
+    uint64_t touched; /* by which step or restoring last, counted in the whole engine */
+    /* Up to here is what a step looks at that is not about permits: one line of memory. */
     struct ledger ledgers[ACCOUNT_BUDGETS];
     struct budget_list waiting; /* first come, first served; people before all */
     struct budget_list claims;  /* places taken whose use still lies ahead */
-    bool dirty;                 /* waiters' deadlines want to be computed again */
 };
 
 /* What a permit waits for. */
@@ -370,6 +373,7 @@ struct engine {
     uint64_t now_ms, boot_ms;
     uint64_t next_ticket;
     uint64_t stale_events; /* of connections that are gone */
+    uint64_t touches;      /* of accounts, by steps and restores */
 #ifdef HOLDFAST_TEST
     enum engine_plant plant;
 #endif

@@ -28,6 +28,11 @@ bool engine_load_shared(struct engine *e, struct handle conn, const void *bytes,
                         const char **why);
 /* Differs when the shared part does. Cheap. 0: the handle is stale. */
 uint64_t engine_shared_print(const struct engine *e, struct handle conn);
+/* Differs when the shared part may have: the last step of any connection of the account, or what was restored into it.
+ * Cheaper still. 0: the handle is stale. */
+uint64_t engine_shared_touched(const struct engine *e, struct handle conn);
+/* Others have the same account. */
+bool engine_shares(const struct engine *e, struct handle conn);
 /* Whose answer a connection waits for, or waited for last; tickets of two engines differ. */
 uint64_t engine_ticket(const struct engine *e, struct handle conn);
 

@@ -174,3 +174,15 @@ uint64_t engine_shared_print(const struct engine *e, struct handle conn)
     }
     return h;
 }
+
+uint64_t engine_shared_touched(const struct engine *e, struct handle conn)
+{
+    const struct conn *c = slots_get(&e->conns, conn);
+    return c ? c->account->touched : 0;
+}
+
+bool engine_shares(const struct engine *e, struct handle conn)
+{
+    const struct conn *c = slots_get(&e->conns, conn);
+    return c && c->account->refs > 1;
+}
