@@ -57,7 +57,7 @@ enum call_result lua_enter(struct sandbox *s, lua_State *L, int nargs, int nresu
     }
     s->entered = false;
     s->running = NULL;
-    lua_sethook(L, NULL, 0, 0);
+    /* The hook stays: on and off again LuaJIT writes its table of instructions anew, twice a call. */
 
     if (status != 0 && status != LUA_YIELD && s->trip == TRIP_NONE) {
         if (resume && status != LUA_ERRMEM) {
@@ -171,6 +171,7 @@ static bool over_time(struct sandbox *s)
 static void on_count(lua_State *L, lua_Debug *ar)
 {
     struct sandbox *s = sandbox_of(L);
+    if (!s->entered) return;
     if (ar->event == LUA_HOOKLINE && s->trip == TRIP_NONE) {
         sandbox__reach(s, L, ar);
         return;
