@@ -51,7 +51,7 @@ void spare_give(struct spare *s, void *memory, size_t bytes)
     if (!memory) return;
     ASSERT(bytes > 0);
     const size_t i = class_of(bytes);
-    if (i >= SPARE_SIZES || s->count[i] == SPARE_KEPT) {
+    if (i >= SPARE_SIZES || (s->count[i] + 1) * (i + 1) * SPARE_STEP > SPARE_BYTES) {
         free(memory);
         return;
     }

@@ -9,7 +9,7 @@
 
 #define SPARE_STEP  16u
 #define SPARE_SIZES 32u /* up to 512 bytes */
-#define SPARE_KEPT  64u /* of each size: half a megabyte if all were */
+#define SPARE_BYTES 16384u /* of each size that are kept: what a collector gives back at once */
 
 struct spare_block {
     struct spare_block *next;
@@ -18,7 +18,7 @@ struct spare_block {
 /* All zero: empty. */
 struct spare {
     struct spare_block *first[SPARE_SIZES]; /* owned */
-    uint8_t count[SPARE_SIZES];
+    uint16_t count[SPARE_SIZES];
 };
 
 /* As realloc(): `memory` may be NULL, then `old_bytes` is 0; `bytes` is not 0. NULL: memory is out, and `memory` is as

@@ -1,8 +1,9 @@
 /* Store thread: one thread that owns the core, and the queue in front of it. The loop submits and flushes,
  * never waits; the thread takes all that was flushed as one transaction, so that a slow disk makes larger
  * transactions and not a longer queue of syncs. Rows that nobody waits for gather for up to 10 ms after the last
- * write: a process that is killed then has forgotten them together. What cannot be written stays in memory up
- * to a bound and is written when the disk is well again; meanwhile whoever waits for an answer gets `false`.
+ * write, up to 40 where that one had hundreds: a process that is killed then has forgotten them together. What cannot
+ * be written stays in memory up to a bound and is written when the disk is well again; meanwhile whoever waits for an
+ * answer gets `false`.
  */
 #ifndef HOLDFAST_STORE_THREAD_H
 #define HOLDFAST_STORE_THREAD_H

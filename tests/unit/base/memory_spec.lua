@@ -134,7 +134,6 @@ describe("a value", function ()
 end)
 
 describe("spare blocks", function ()
-  local most_kept = 64
   local checked = os.getenv "HOLDFAST_BUILD":find "asan" ~= nil -- where nothing is kept
 
   it("hold what was put into them, whatever sizes they take", function ()
@@ -145,15 +144,15 @@ describe("spare blocks", function ()
     end
   end)
 
-  it("are kept up to a bound, by their size", function ()
+  it("are kept up to sixteen kilobytes of each size", function ()
     local s = base.spare()
     for place = 0, 255 do s:put(place, place < 200 and 40 or 512) end
     for place = 0, 255 do s:put(place, 0) end
-    assert.equal(checked and 0 or most_kept, s:kept(40))
-    assert.equal(checked and 0 or 56, s:kept(512))
+    assert.equal(checked and 0 or 200, s:kept(40))
+    assert.equal(checked and 0 or 32, s:kept(512))
     assert.equal(0, s:kept(16))
     for place = 0, 9 do s:put(place, 48) end
-    assert.equal(checked and 0 or most_kept - 10, s:kept(33))
+    assert.equal(checked and 0 or 190, s:kept(33))
   end)
 
   it("stay where they are while they become smaller, and count as smaller then", function ()
