@@ -224,10 +224,16 @@ local function late(far)
   return ("%.1f / %.1f / %.1f"):format(a.p50 / 1000, a.p99 / 1000, a.max / 1000), a
 end
 
--- What the raw client takes for the same beats and their answers, or nil when it is not built.
+-- The raw client, or nil when it is not built.
+local function raw_client()
+  for _, rival in ipairs(world.rivals()) do
+    if rival.name == "raw epoll" and not rival.why then return rival end
+  end
+end
+
+-- What it takes for the same beats and their answers.
 local function raw_beats(far)
-  local raw
-  for _, rival in ipairs(world.rivals()) do raw = rival.name == "raw epoll" and not rival.why and rival or raw end
+  local raw = raw_client()
   if not raw then return nil end
   local s = world.start(far, raw, LINKS, { beat_ms = 20000 })
   far:ask(30, "idle 22000")
@@ -289,16 +295,31 @@ local function attempts_of(s)
   return out
 end
 
--- holdfast alone: all cut at once, and once more by a peer that refuses everybody for 2 s. Some are elsewhere and stay.
+-- What the raw client takes for a herd of the same size that nobody greets: the handshake, the upgrade.
+local function raw_herd(far, rows)
+  local raw = raw_client()
+  if not raw then return end
+  far:ask(10, "manners 0")
+  local s = world.start(far, raw, LINKS, {})
+  far:ask(20, "idle 3000")
+  local a = far:ask(190, "drop %d 180000", LINKS)
+  s:stop()
+  assert(a.open == LINKS, "not all came back: " .. a.line)
+  rows[#rows + 1] = { "raw epoll, nobody greeted: cut", ("%.1f"):format(a.ms / 1000), ("%.0f"):format(1e9 * a.handshakes / a.cpu),
+                      ("%.1f"):format(100 * a.resumed / a.handshakes), "-", "-", "-", "-", "-" }
+end
+
+-- All cut at once, and once more by a peer that refuses everybody for 2 s. Some are elsewhere and stay.
 local function herd(far)
   local SURVIVORS = 100
+  local rows = {}
+  raw_herd(far, rows)
   local other = world.far_end "other-"
   far:ask(10, "manners 20000")
   other:ask(10, "manners 20000")
   local s = world.start(far, world.rivals()[1], LINKS, { store = true, policy = "mannered", also = { far = other, links = SURVIVORS } })
   other:ask(70, "wait %d 60000", SURVIVORS)
   far:ask(20, "idle 3000")
-  local rows = {}
   for _, refuse_ms in ipairs { 0, 2000 } do
     far:ask(40, "idle 22000")
     far:ask(10, "manners 20000")
