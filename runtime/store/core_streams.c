@@ -104,6 +104,8 @@ void core__stream_written(struct core_stream *s, const struct core_place *place)
         s->top = *place;
     } else if (is_upto(&s->top, place)) {
         s->top = *place;
+    } else if (place->epoch < s->first_epoch) {
+        s->first_epoch = place->epoch;
     }
     s->has_rows = true;
     if (s->rows < INT_MAX) s->rows++;

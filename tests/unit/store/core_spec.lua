@@ -371,6 +371,8 @@ describe("what a batch takes away again", function ()
           request = { "event", connection = name, kind = 1, epoch = at.epoch, offset = at.offset, wall = round, bytes = "gap " .. round }
         elseif what == 6 and draw(4) == 1 then
           at.epoch, at.offset = at.epoch + 1, 0
+        elseif what == 6 and at.epoch > 1 then -- late
+          request = { "event", connection = name, epoch = at.epoch - 1, offset = 100 + draw(5), wall = round, bytes = "late " .. round }
         elseif what <= 8 then
           request = { "trim", connection = name, kind = draw(2) - 1, epoch = at.epoch, offset = math.max(0, at.offset - draw(4) + 1) }
         elseif what <= 10 then
