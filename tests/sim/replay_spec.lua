@@ -72,6 +72,27 @@ describe("a recorded run", function ()
     s:close()
   end)
 
+  it("knows of an account what its other connections took in between", function ()
+    local s = sim.new { seed = 11 }
+    local p = s:peer("discord", { host = "discord.test", names = { "gateway.discord.gg" }, options = { events_every = 15000 } })
+    local token = s:secret "1.secret-token-marked"
+    -- One of the shards may say who it is every five seconds: the others wait for it.
+    for shard = 0, 2 do
+      s:connection("bot" .. shard, { policy = "discord", token = token, intents = 513, api = p.url .. "/api/v10",
+                                     shard_id = shard, shard_count = 3 })
+    end
+    s:advance "1m"
+    for _ = 1, 3 do
+      p:control("kick", { code = 4007 }) -- the session is over: each has to say it again
+      s:advance "2m"
+    end
+    for shard = 0, 2 do
+      local r = exact(assert(s.core:recorded("bot" .. shard)))
+      assert.is_true(r.steps > 20)
+    end
+    s:close()
+  end)
+
   it("holds only what is younger when it is asked for that", function ()
     local s, p = discord(3)
     for _ = 1, 4 do
