@@ -367,6 +367,8 @@ void rt_step(struct runtime *rt, const struct event *ev);
 void rt_conn_free(struct runtime *rt, struct rt_conn *c);
 struct rt_build *rt_build_ref(struct rt_build *b);
 void rt_build_unref(struct rt_build *b);
+
+/* stored.c */
 /* Tells the engine when the session became empty or not, and queues its durable write. */
 void rt_session_flush(struct runtime *rt, struct rt_conn *c);
 /* When a stored session began, Unix ms; 0: it does not say. */
