@@ -1,5 +1,5 @@
-/* Links: from the dial to the closed descriptor. Writes the upgrade, encodes what goes out, closes as the
- * engine says. Never decides to dial, never judges an ending. */
+/* Links: from the dial to the closed descriptor. Encodes what goes out, closes as the engine says. Never decides to
+ * dial, never judges an ending. The upgrade in between: link_upgrade.c. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,9 +47,7 @@ struct rt_link *rt_link_find(const struct rt_conn *c, uint32_t generation)
     return NULL;
 }
 
-static void upgrade_over(struct rt_link *l);
-
-static void dial_failed(struct runtime *rt, struct rt_link *l, const struct cause *cause)
+void rt_dial_failed(struct runtime *rt, struct rt_link *l, const struct cause *cause)
 {
     struct event ev = rt_event(EV_DIAL_FAILED, l->conn, l->generation);
     ev.cause = *cause;
@@ -114,7 +112,7 @@ void rt_link_free(struct runtime *rt, struct rt_link *l)
     if (l->path_on) path_deinit(&l->path);
     buffer_deinit(&l->out);
     free(l->shown);
-    if (l->upgrade) upgrade_over(l);
+    if (l->upgrade) rt_upgrade_over(l);
     rt_build_unref(l->build);
     slots_free(&rt->links, l->self);
 }
@@ -356,104 +354,8 @@ static void sink_link_opened(struct runtime *rt, uint64_t id)
         rt_pump(rt);
         return;
     }
-    struct upgrade_request request = { .host = c->address->authority,
-                                       .target = c->address->target,
-                                       .protocol = c->address->protocol,
-                                       .headers = c->address->headers,
-                                       .header_count = c->address->header_count };
-    rt->options.host.ops->random(rt->options.host.self, request.nonce, sizeof request.nonce);
-    struct buffer text;
-    buffer_init(&text, 0);
-    /* At once in one place: a buffer that grows leaves copies behind, and there may be secrets in it. */
-    bool ok = buffer_reserve(&text, UPGRADE_HEAD_BYTES_MAX) && upgrade_write_request(&text, &request);
-    struct cause cause = cause_make(STAGE_UPGRADING, CAUSE_ADDRESS, BY_POLICY,
-                                    "the prepared headers or address cannot be sent");
-    if (ok) {
-        l->upgrade = malloc(sizeof *l->upgrade);
-        ASSERT(l->upgrade != NULL);
-        upgrade_reader_init(l->upgrade, request.nonce, request.protocol);
-        l->phase = RT_LINK_UPGRADING;
-        ok = rt->options.host.ops->link_write(rt->options.host.self, id, text.data, text.len);
-        l->pulse.bytes_out += text.len;
-        if (!ok) cause = cause_make(STAGE_UPGRADING, CAUSE_IO, BY_US, "the upgrade could not be written");
-    }
-    if (!ok) {
-        dial_failed(rt, l, &cause);
-        rt->options.host.ops->link_abort(rt->options.host.self, id);
-    }
-    if (text.data) explicit_bzero(text.data, text.len);
-    buffer_deinit(&text);
+    rt_upgrade_begin(rt, c, l);
     rt_pump(rt);
-}
-
-static void upgrade_over(struct rt_link *l)
-{
-    upgrade_reader_deinit(l->upgrade);
-    /* The protocol that was asked for may carry a token. */
-    explicit_bzero(l->upgrade, sizeof *l->upgrade);
-    free(l->upgrade);
-    l->upgrade = NULL;
-}
-
-static struct cause upgrade_cause(struct runtime *rt, const struct rt_link *l)
-{
-    const struct upgrade_reader *u = l->upgrade;
-    struct cause cause;
-    if (u->state == UPGRADE_REFUSED) {
-        size_t len;
-        const char *said = upgrade_status_text(u, &len);
-        cause = cause_make(STAGE_UPGRADING, CAUSE_UPGRADE_REFUSED, BY_PEER, "");
-        struct rt_conn *c = rt_conn_get(rt, l->conn);
-        if (c) rt_cause_said(rt, c, &cause, said, len);
-        cause.http_status = u->status;
-        cause.retry_after_ms = upgrade_retry_after_ms((const char *)u->head.data, u->head.len,
-                                                      rt_clock(rt).wall_ms);
-    } else {
-        cause = cause_make(STAGE_UPGRADING, CAUSE_UPGRADE_BAD, BY_PEER, u->why);
-    }
-    cause.head = (const char *)u->head.data;
-    cause.head_len = u->head.len;
-    cause.body = (const char *)u->body.data;
-    cause.body_len = u->body.len;
-    return cause;
-}
-
-/* Returns how many bytes belonged to the answer. */
-static size_t upgrade_bytes(struct runtime *rt, struct rt_link *l, const uint8_t *bytes, size_t len)
-{
-    size_t consumed = 0;
-    enum upgrade_state state = upgrade_read(l->upgrade, bytes, len, &consumed);
-    if (state == UPGRADE_MORE) return len;
-    struct rt_conn *c = rt_conn_get(rt, l->conn);
-    ASSERT(c != NULL);
-    struct cause cause;
-    if (state == UPGRADE_DONE && c->address && c->address_generation == l->generation &&
-        path_init(&l->path, l->build->build->rules, c->address->inflate)) {
-        l->path_on = true;
-        if (l->path.codec && l->path.codec->ops->random) {
-            uint8_t seed[CODEC_RANDOM_BYTES];
-            rt->options.host.ops->random(rt->options.host.self, seed, sizeof seed);
-            l->path.codec->ops->random(l->path.codec, seed);
-            explicit_bzero(seed, sizeof seed);
-        }
-        l->phase = RT_LINK_OPEN;
-        upgrade_over(l);
-        /* Its texts may hold secrets, and are not needed any more. */
-        rt_address_free(c->address);
-        c->address = NULL;
-        struct event ev = rt_event(EV_UPGRADED, l->conn, l->generation);
-        rt_post(rt, &ev);
-        rt_pump(rt);
-        return consumed;
-    }
-    cause = state == UPGRADE_DONE
-                ? cause_make(STAGE_UPGRADING, CAUSE_INTERNAL, BY_US, "no memory for the frame path")
-                : upgrade_cause(rt, l);
-    dial_failed(rt, l, &cause);
-    upgrade_over(l);
-    rt->options.host.ops->link_abort(rt->options.host.self, rt_link_id(l));
-    rt_pump(rt);
-    return len;
 }
 
 static size_t sink_link_bytes(struct runtime *rt, uint64_t id, uint8_t *bytes, size_t len)
@@ -464,7 +366,7 @@ static size_t sink_link_bytes(struct runtime *rt, uint64_t id, uint8_t *bytes, s
     l->pulse.last_byte_ms = rt->read_at.mono_ms;
     l->pulse.bytes_in += len;
     size_t consumed = 0;
-    if (l->phase == RT_LINK_UPGRADING) consumed = upgrade_bytes(rt, l, bytes, len);
+    if (l->phase == RT_LINK_UPGRADING) consumed = rt_upgrade_bytes(rt, l, bytes, len);
     if (l->phase != RT_LINK_OPEN) return len;
     if (consumed < len && l->pauses == 0) consumed += rt_inbound(rt, l, bytes + consumed, len - consumed);
     /* The rest comes again: it must not count twice. */
@@ -507,12 +409,12 @@ static void sink_link_ended(struct runtime *rt, uint64_t id, const struct cause 
         l->phase = RT_LINK_OVER;
     } else if (l->phase == RT_LINK_UPGRADING && upgrade_read_end(l->upgrade) == UPGRADE_REFUSED) {
         /* Its body ended with the stream. Without a whole answer the host knows better why it ended. */
-        struct cause refused = upgrade_cause(rt, l);
-        dial_failed(rt, l, &refused);
+        struct cause refused = rt_upgrade_cause(rt, l);
+        rt_dial_failed(rt, l, &refused);
     } else {
         struct cause failed = *cause;
         if (l->phase == RT_LINK_UPGRADING) failed.stage = STAGE_UPGRADING;
-        dial_failed(rt, l, &failed);
+        rt_dial_failed(rt, l, &failed);
     }
     rt->options.host.ops->link_abort(rt->options.host.self, id);
     rt_pump(rt);

@@ -476,7 +476,17 @@ void rt_dispatch(struct runtime *rt, const struct effect *fx);
 struct host_proxy rt_conn_proxy(const struct runtime *rt, const struct rt_conn *c, bool tls,
                                 const char *host, uint16_t port);
 
+/* link_upgrade.c */
+/* Sends the request for the address that was prepared for this link; a failure is an event. */
+void rt_upgrade_begin(struct runtime *rt, struct rt_conn *c, struct rt_link *l);
+/* Returns how many bytes belonged to the answer. */
+size_t rt_upgrade_bytes(struct runtime *rt, struct rt_link *l, const uint8_t *bytes, size_t len);
+/* What the answer means that is here so far. Head and body are borrowed from the link's reader. */
+struct cause rt_upgrade_cause(struct runtime *rt, const struct rt_link *l);
+void rt_upgrade_over(struct rt_link *l);
+
 /* links.c */
+void rt_dial_failed(struct runtime *rt, struct rt_link *l, const struct cause *cause);
 void rt_link_dial(struct runtime *rt, struct rt_conn *c, uint32_t generation);
 struct rt_link *rt_link_find(const struct rt_conn *c, uint32_t generation);
 bool rt_link_send(struct runtime *rt, struct rt_link *l, const void *bytes, size_t len, bool text);
