@@ -44,10 +44,12 @@ void runtime_stored(struct runtime *rt, uint64_t ticket, bool ok)
 }
 
 static void store_table(struct runtime *rt, const struct rt_conn *c, enum store_op op,
-                        const struct value *table)
+                        const struct value *table, bool hurries)
 {
     struct buffer *json = &rt->scratch_text;
-    struct store_request request = { .op = op, .connection = c->name, .wall_ms = rt_clock(rt).wall_ms };
+    struct store_request request = {
+        .op = op, .hurries = hurries, .connection = c->name, .wall_ms = rt_clock(rt).wall_ms
+    };
     buffer_clear(json);
     FAILPOINT("session");
     if (op == STORE_OP_SESSION) request.account = c->build->build->session_of;
@@ -80,11 +82,13 @@ void rt_session_flush(struct runtime *rt, struct rt_conn *c)
     bool present = c->session.table->count > 0;
     if (present && c->build->build->plan->session.life_ms) session_begun(rt, c);
     if (c->session_dirty || present != c->session_told_present) {
-        store_table(rt, c, STORE_OP_SESSION, &c->session);
+        /* Whoever dies before a new one is on disk starts another: a start and a gap, where how far it got costs a
+         * few frames twice. */
+        store_table(rt, c, STORE_OP_SESSION, &c->session, present != c->session_told_present);
         c->session_dirty = false;
     }
     if (c->keep_dirty) {
-        store_table(rt, c, STORE_OP_KEEP, &c->keep);
+        store_table(rt, c, STORE_OP_KEEP, &c->keep, false);
         c->keep_dirty = false;
     }
     if (present == c->session_told_present) return;

@@ -54,6 +54,7 @@ enum store_event_kind { STORE_EVENT_FRAME, STORE_EVENT_GAP };
 struct store_request {
     enum store_op op;
     uint64_t ticket;          /* 0: nobody waits for an answer */
+    bool hurries;             /* not to be gathered with later ones, though nobody waits; a ticket hurries too */
     const char *connection;   /* borrowed until submit() returns, as all pointers here */
     const char *consumer;
     enum budget_kind budget;

@@ -38,6 +38,7 @@ struct store_thread *store_thread_open(const struct store_thread_options *option
     t->wake = options->wake;
     t->to = options->to;
     t->pending_bytes_max = options->pending_bytes_max ? options->pending_bytes_max : PENDING_DEFAULT;
+    t->gather_ms = options->gather_ms ? options->gather_ms : THREAD_GATHER_MS;
     buffer_init(&t->front, 0);
     buffer_init(&t->handed, 0);
     buffer_init(&t->work, 0);
@@ -207,7 +208,7 @@ static bool thread_submit(void *self, const struct store_request *request)
     if (request->ticket && !reserve_answers(t)) return false;
     if (!store_batch_add(&t->front, request)) return false;
     if (request->ticket) t->tickets_out++;
-    t->front_hurries |= request->ticket || !may_wait(request->op);
+    t->front_hurries |= request->ticket || request->hurries || !may_wait(request->op);
     return true;
 }
 

@@ -1,7 +1,8 @@
 /* Store thread: one thread that owns the core, and the queue in front of it. The loop submits and flushes,
  * never waits; the thread takes all that was flushed as one transaction, so that a slow disk makes larger
- * transactions and not a longer queue of syncs. Rows that nobody waits for gather for up to 10 ms after the last
- * write, up to 40 where that one had hundreds: a process that is killed then has forgotten them together. What cannot
+ * transactions and not a longer queue of syncs. Rows that nobody waits for and that do not hurry gather for up
+ * to 10 ms after the last write, up to 40 where that one had hundreds: a process that is killed then has forgotten
+ * them together. What cannot
  * be written stays in memory up to a bound and is written when the disk is well again; meanwhile whoever waits for an
  * answer gets `false`.
  */
@@ -20,6 +21,8 @@ struct store_thread_options {
     void *to;
     size_t pending_bytes_max; /* not yet on disk; over it events are dropped, oldest first, and the hole is
                                * told by health.dropped; 0: 64 MiB */
+    uint64_t gather_ms;       /* at least between two writes for which nobody waits, and up to four times as long
+                               * after a write of hundreds of rows; 0: 10 */
 };
 
 /* Three steps, because what is read goes to a runtime that needs the epoch and the store first. Open and visit

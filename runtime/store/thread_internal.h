@@ -14,7 +14,6 @@
 /* Between two writes for which nobody waits: a sync costs more than its rows. Where many come, a herd's journal above
  * all, longer: a page that rows share is written once then. */
 #define THREAD_GATHER_MS       10
-#define THREAD_GATHER_MS_MOST  40
 #define THREAD_GATHER_ROWS     16 /* of the write before, a millisecond more for so many */
 #define THREAD_GATHER_BYTES    ((size_t)1 << 20)
 
@@ -28,6 +27,7 @@ struct store_thread {
     void (*wake)(void *to);
     void *to;
     size_t pending_bytes_max;
+    uint64_t gather_ms;
     uint64_t epoch, seed;
     bool was_clean, is_new;
     pthread_t thread;

@@ -73,8 +73,7 @@ static bool thread_turn(struct store_thread *t)
     }
     asks(t, true);
     const uint64_t more_ms = t->work.len ? write_work(t) / THREAD_GATHER_ROWS : 0;
-    t->gather_until_ms = now + THREAD_GATHER_MS + more_ms;
-    if (t->gather_until_ms > now + THREAD_GATHER_MS_MOST) t->gather_until_ms = now + THREAD_GATHER_MS_MOST;
+    t->gather_until_ms = now + t->gather_ms + (more_ms < 3 * t->gather_ms ? more_ms : 3 * t->gather_ms);
     if (now >= t->tidy_at_ms || (t->degraded && t->work.len == 0 && now >= t->retry_at_ms)) tidy(t);
     asks(t, false);
     return true;

@@ -111,6 +111,9 @@ static inline void store_request_read(lua_State *L, int at, struct store_request
     while (r->op < STORE_OP_COUNT && strcmp(store_op_name(r->op), op) != 0) r->op++;
     if (r->op == STORE_OP_COUNT) luaL_error(L, "`%s` is no operation", op);
     r->ticket = store_field(L, at, "ticket");
+    lua_getfield(L, at, "hurries");
+    r->hurries = lua_toboolean(L, -1);
+    lua_pop(L, 1);
     r->connection = store_text(L, at, "connection", NULL);
     r->consumer = store_text(L, at, "consumer", NULL);
     r->budget = (enum budget_kind)store_field(L, at, "budget");

@@ -172,8 +172,8 @@ static bool store_submit(void *self, const struct store_request *request)
     /* What is written beside each frame and each decision has its own specs. */
     if (request->op == STORE_OP_SEEN || request->op == STORE_OP_JOURNAL) return true;
     if (request->op >= STORE_OP_EVENT && request->op != STORE_OP_FRAMES && request->op < STORE_OP_WISH) return true;
-    note(b, "store %s %llu %.*s", names[request->op], (unsigned long long)request->offset,
-         (int)request->len, request->bytes ? (const char *)request->bytes : "");
+    note(b, "store %s %llu %.*s%s", names[request->op], (unsigned long long)request->offset,
+         (int)request->len, request->bytes ? (const char *)request->bytes : "", request->hurries ? " hurries" : "");
     if (b->store_refuses) return false;
     ASSERT(b->ticket_count < TICKETS_MAX);
     if (request->ticket) b->tickets[b->ticket_count++] = request->ticket;

@@ -36,7 +36,7 @@ static void on_wake(void *to)
     if (write(fd, &one, sizeof one) < 0) return;
 }
 
-/* open{ path, pending = bytes, ... } -> thread; or nil, number of the result, sentence */
+/* open{ path, pending = bytes, gather = ms, ... } -> thread; or nil, number of the result, sentence */
 static int l_open(lua_State *L)
 {
     char why[600] = "?";
@@ -48,6 +48,7 @@ static int l_open(lua_State *L)
     lua_setmetatable(L, -2);
     store_options_read(L, 1, &o.core);
     o.pending_bytes_max = store_field(L, 1, "pending");
+    o.gather_ms = store_field(L, 1, "gather");
     o.to = (void *)(intptr_t)b->wakes;
     b->t = store_thread_open(&o, &result, why, sizeof why);
     if (b->t) return 1;

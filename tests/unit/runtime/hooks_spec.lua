@@ -41,6 +41,20 @@ describe("on_ack", function ()
   end)
 end)
 
+describe("a session", function ()
+  it("hurries to the store when it is new, so that no kill costs a start; how far it got gathers", function ()
+    local w = world.new [[
+      session = { of = { "token" }, age = "24h" },
+      frames = { codec = "json", take = { s = "s" }, remember = { seq = "s" }, deliver = { s = { present = true } } },
+      greet = function (conn) conn.session = { id = "one" } end,
+    ]]
+    world.open(w, 1)
+    assert.truthy(w:log():find('store session 0 {"id":"one"} hurries\n', 1, true))
+    w:bytes(1, world.text '{"s":7}')
+    assert.truthy(w:log():find('store session 0 {"id":"one","seq":7}\n', 1, true))
+  end)
+end)
+
 describe("what a frame brings into the session", function ()
   it("is text as text, small integers as numbers, great ones as their digits; the same again is not stored", function ()
     local w = world.up [[

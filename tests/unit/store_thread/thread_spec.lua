@@ -100,6 +100,34 @@ describe("the store's thread", function ()
     assert.equal(2050, #rows "events")
   end)
 
+  it("lets neither what hurries nor the end wait for what gathers", function ()
+    local t = open { gather = 3600000 }
+    local function event(offset)
+      t:submit { "event", connection = "a", epoch = 1, offset = offset, bytes = "one" }
+      t:flush()
+    end
+    local function written(commits)
+      eventually(t, commits .. " writes", function () return t:is_idle() and t:health().commits == commits end)
+    end
+    event(1)
+    written(1)
+    event(2)
+    t:submit { "session", connection = "a", account = 5, bytes = "{}" }
+    t:flush()
+    assert.is_false(t:wait(60))
+    assert.is_true(t:health().pending_bytes > 0)
+    assert.equal(1, t:health().commits)
+    t:submit { "session", connection = "a", account = 5, bytes = '{"id":1}', hurries = true }
+    t:flush()
+    written(2)
+    event(3)
+    assert.is_false(t:wait(60))
+    assert.equal(2, t:health().commits)
+    assert.is_true((t:close()))
+    assert.equal(3, #rows "events")
+    assert.equal('{"id":1}', rows("sessions")[1].json)
+  end)
+
   it("answers nothing before it is flushed, and nothing while a sync is stuck", function ()
     local t = open()
     shim.set { sync_ms = -1 }
